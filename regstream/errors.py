@@ -1,0 +1,156 @@
+"""The tree of everything that can go wrong, as data.
+
+Fields are given where an error is raised; its text is made in ``__str__``: lower case, no full stop. What an error
+means over HTTP is decided in one table in ``server``, what it means as an exit code in ``cli``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One fault in a configuration file.
+
+    ``file`` is the path as given, ``line`` and ``column`` are 1-based and lie inside the file (1:1 for a file that is
+    empty or cannot be read), ``path`` is the dotted place in the tree (``streams.BUDGET.interval``, empty for the whole
+    file), ``message`` says what is wrong, ``hint`` what to do (empty when there is nothing to add).
+    """
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """``file:line:column: message (hint)``, the form that editors and terminals can jump to."""
+        tail = f" ({self.hint})" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.column}: {self.message}{tail}"
+
+
+def near(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """The known names nearest to ``name``, best first; letter case does not count as a difference."""
+    by_fold = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), by_fold, n=count, cutoff=0.6)
+    return tuple(by_fold[one] for one in found)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The hint that follows an unknown name: ``did you mean X?`` or, when nothing is near, the empty string."""
+    found = near(name, known)
+    return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+class RegstreamError(Exception):
+    """The root: every error that regstream raises on purpose."""
+
+
+@dataclasses.dataclass(eq=False)
+class ConfigError(RegstreamError):
+    """The files cannot become a catalog; ``problems`` holds all of them, sorted by file and position."""
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        return f"{count} problem{'s' if count != 1 else ''} in the configuration: {self.problems[0]}"
+
+
+@dataclasses.dataclass(eq=False)
+class SettingsError(RegstreamError):
+    """An environment variable or flag has a value that cannot be used."""
+
+    variable: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.variable}={self.value!r}: {self.reason}"
+
+
+@dataclasses.dataclass(eq=False)
+class UnknownName(RegstreamError):
+    """A stream, scenario, run or channel that does not exist was named; ``near`` holds what may have been meant."""
+
+    kind: str
+    name: str
+    near: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        tail = f", did you mean {' or '.join(self.near)}?" if self.near else ""
+        return f"unknown {self.kind} {self.name!r}{tail}"
+
+
+@dataclasses.dataclass(eq=False)
+class BadValue(RegstreamError):
+    """A value from outside has the wrong form or lies outside its bounds; nothing was changed."""
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+@dataclasses.dataclass(eq=False)
+class Conflict(RegstreamError):
+    """What was asked for cannot be done in the present state."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclasses.dataclass(eq=False)
+class Overloaded(RegstreamError):
+    """A bounded queue is full; the same request may succeed in ``retry_after`` seconds."""
+
+    what: str
+    retry_after: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.what} is full, try again in {self.retry_after:g} s"
+
+
+@dataclasses.dataclass(eq=False)
+class RenderError(RegstreamError):
+    """A template failed while an event was made.
+
+    ``field`` is the place in the declaration (``fields.spent``), ``cause`` the text of the underlying error: together
+    with ``stream`` they identify one cause, however often it occurs.
+    """
+
+    stream: str
+    field: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.stream}: {self.field}: {self.cause}"
+
+
+@dataclasses.dataclass(eq=False)
+class BrokerError(RegstreamError):
+    """The broker refused or lost something; ``count`` events are concerned."""
+
+    reason: str
+    count: int = 0
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclasses.dataclass(eq=False)
+class StartError(RegstreamError):
+    """The daemon cannot start: a port in use, an address that is not ours, a file that cannot be read."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
