@@ -7,7 +7,6 @@ and ``docs/configuration.md`` come too. A secret is neither kept nor shown.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import ipaddress
 import pathlib
 import re
@@ -28,7 +27,7 @@ PREFIXES = ("STREAMING_", "VPS_", "REGSTREAM_")
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
 _ENV = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_ORIGIN = re.compile(r"(https?://(?:[a-z0-9*][a-z0-9.*-]{0,252}|\[[0-9a-f:.]+\]))(?::(\d{1,5}|\*))?")
+_ORIGIN = re.compile(r"https?://([a-z0-9*][a-z0-9.*-]{0,252}|\[[0-9a-f:.]+\])(:(\d{1,5}|\*))?", re.IGNORECASE)
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _LONGEST = 80
@@ -94,14 +93,9 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text.lower())
-    if text == "*":
-        return text
-    if match is None:
+    if text != "*" and not _ORIGIN.fullmatch(text):
         raise ValueError(f"{text!r} is not an origin, write scheme://host or scheme://host:port, without a path")
-    # Browsers leave the scheme's own port out of Origin, so a pattern that names it would never match.
-    own = match[2] == ("443" if match[1].startswith("https:") else "80")
-    return match[1] if own or match[2] is None else f"{match[1]}:{match[2]}"
+    return text
 
 
 def _rate(text: str) -> Rate:
@@ -237,7 +231,7 @@ class Settings(pydantic.BaseModel):
     debug: tuple[str, ...]
     """Those of ``PARTS`` that log in detail."""
     cors_origins: tuple[str, ...]
-    """Patterns of origins; ask ``allows_origin``."""
+    """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
     rate_limit: Rate
     """How often a client may use the control routes."""
     streams: pathlib.Path
@@ -253,24 +247,6 @@ class Settings(pydantic.BaseModel):
     def source(self) -> str:
         """The ``source`` of every event, a URI reference: ``/regstream/{region}/{server_name}``."""
         return "/regstream/" + "/".join(urllib.parse.quote(one, safe="") for one in (self.region, self.server_name))
-
-    def allows_origin(self, origin: str) -> bool:
-        """Whether pages of ``origin``, as a browser sends it in the Origin header, may use this daemon."""
-        # The bound keeps a pattern of many * cheap on whatever a stranger sends.
-        return "*" in self.cors_origins or (
-            len(origin) <= 300 and _matcher(self.cors_origins).fullmatch(origin) is not None
-        )
-
-
-@functools.cache
-def _matcher(origins: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_origin_pattern, origins)), re.IGNORECASE)
-
-
-def _origin_pattern(origin: str) -> str:
-    bare = origin.removesuffix(":*")
-    port = "" if bare == origin else r"(:\d{1,5})?"
-    return re.escape(bare).replace(r"\*", "[a-z0-9.-]*") + port
 
 
 def load(

@@ -194,32 +194,17 @@ def test_rates(text, rate):
 
 
 @pytest.mark.parametrize(
-    ("patterns", "origin", "allowed"),
+    ("text", "origins"),
     [
-        (None, "http://localhost:5173", True),
-        (None, "http://localhost", True),
-        (None, "HTTP://LOCALHOST:1", True),
-        (None, "https://localhost:5173", False),
-        (None, "http://localhost:5173.evil.example", False),
-        (None, "http://localhost.evil.example", False),
-        (None, "http://evil.example/http://localhost:1", False),
-        (None, "null", False),
-        (None, "", False),
-        ("https://*.bank.example", "https://a.b.bank.example", True),
-        ("https://*.bank.example", "https://bank.example", False),
-        ("https://*.bank.example", "https://evil.example/.bank.example", False),
-        ("https://*.bank.example", "https://x.bank.example\n", False),
-        ("https://x.example:443,http://y.example", "https://x.example", True),
-        ("https://x.example:443,http://y.example", "http://y.example", True),
-        ("https://x.example:443,http://y.example", "http://y.example:8080", False),
-        ("http://[::1]:*", "http://[::1]:3000", True),
-        ("*", "https://anything.example", True),
-        ("http://*", "http://" + "a" * 100_000, False),
+        ("https://*.bank.example", ("https://*.bank.example",)),
+        ("HTTP://A.example, http://b.example:8080", ("HTTP://A.example", "http://b.example:8080")),
+        ("http://a.example,http://a.example", ("http://a.example",)),
+        ("http://[::1]:*", ("http://[::1]:*",)),
+        ("*", ("*",)),
     ],
 )
-def test_origins(patterns, origin, allowed):
-    given = settings.load({} if patterns is None else {"CORS_ORIGINS": patterns})
-    assert given.allows_origin(origin) is allowed
+def test_origins(text, origins):
+    assert settings.load({"CORS_ORIGINS": text}).cors_origins == origins
 
 
 def test_what_this_version_does_not_do_is_said_in_one_line_each():
