@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from regstream import model
 from regstream.config import sheet as sheets
 from regstream.config import yaml
+from regstream.generate import compile
 
 
 class Templates:
-    """The files under ``templates/``: their texts by name."""
+    """The files under ``templates/``, by name."""
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self.texts = texts
-        self.hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    def __init__(self, found: Iterable[sheets.Sheet]) -> None:
+        self.sheets = {sheet.name: sheet for sheet in found}
+        self.texts = {name: sheet.text for name, sheet in self.sheets.items()}
+        self.hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
+        self._report(compile.check_templates(self.texts))
+
+    def _report(self, faults: Iterable[compile.Fault]) -> None:
+        for fault in faults:
+            self.report(fault.path[-1], fault)
+
+    def report(self, name: str, fault: compile.Fault) -> None:
+        """A fault of the file of that name, unless the file could not be read at all."""
+        sheet = self.sheets.get(name)
+        if sheet is not None and (sheet.text or not sheet.count):
+            sheet.report_line(fault.line, fault.message, fault.hint)
 
     def files(self, spec: model.StreamSpec) -> tuple[tuple[str, str], ...]:
-        """Name and hash of every file that the texts of a stream refer to, by name."""
-        return ()
+        """Name and hash of every file that a stream is made with, by name."""
+        if not self.texts:
+            return ()
+        own = [] if spec.template is None else [spec.template]
+        texts = [text for text in _texts(spec.model_dump()) if "{%" in text]
+        texts += [self.texts[name] for name in own if name in self.texts]
+        names = compile.references(texts, self.texts).union(own)
+        return tuple((name, self.hashes[name]) for name in sorted(names) if name in self.hashes)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 class Entities(NamedTuple):
@@ -63,13 +90,40 @@ class Memory:
         self._found[name] = scope.key, repr(raw), spec
 
 
-def files(sheet_list: list[sheets.Sheet], templates: Templates) -> None:
-    """Reports every fault of the template files themselves."""
-
-
 def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope: Scope) -> None:
-    """Reports every fault in the templates of a stream."""
+    """Reports every fault in the templates of a stream; nothing when an entity is unknown that it may refer to."""
+    if not scope.entities.complete:
+        return
+    for fault in compile.check_stream(spec, scope.entities.known, scope.templates.texts):
+        if fault.path[0] == "templates":
+            scope.templates.report(fault.path[-1], fault)
+        else:
+            _report(sheet, where, fault)
 
 
-def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, templates: Templates) -> None:
-    """Reports every fault in the templates of an entity."""
+def overlay(
+    sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, fields: Mapping[str, Any], scope: Scope
+) -> None:
+    """Reports every fault in templates that stand in for some of a stream's."""
+    changed = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
+    if scope.entities.complete:
+        for fault in compile.check_stream(changed, scope.entities.known, scope.templates.texts):
+            if fault.path[0] == "fields" and fault.path[1:2] and fault.path[1] in fields:
+                _report(sheet, where, fault)
+
+
+def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, before: Entities, files: Templates) -> None:
+    """Reports every fault in the templates of an entity, which may refer to those declared before it."""
+    if before.complete:
+        for fault in compile.check_entity(spec, files.texts, before.known):
+            _report(sheet, where, fault)
+
+
+def text(sheet: sheets.Sheet, where: yaml.Where, value: str, files: Templates) -> None:
+    """Reports every fault in the text of a scenario's alert."""
+    for fault in compile.check_text(value, files.texts):
+        sheet.report_text(where, fault.line, fault.message, fault.hint)
+
+
+def _report(sheet: sheets.Sheet, where: yaml.Where, fault: compile.Fault) -> None:
+    sheet.report_text((*where, *fault.path), fault.line, fault.message, fault.hint)

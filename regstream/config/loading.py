@@ -33,27 +33,26 @@ class Loading:
         """Everything declared; raises errors.ConfigError with all problems."""
         global _remembered  # noqa: PLW0603 - see there
         memory = checks.Memory(_remembered)
-        templates = checks.Templates({sheet.name: sheet.text for sheet in self._templates})
-        checks.files(self._templates, templates)
+        templates = checks.Templates(self._templates)
         declared = streams.read(self._streams.parse(), templates, memory)
-        known = self._read_scenarios(declared, templates)
+        known = self._read_scenarios(declared)
         self._refuse()
         _remembered = memory.closed()
         return model.Catalog(
             seed=declared.head.seed,
             profile=declared.head.profiles.get(env, model.Profile()),
-            entities=declared.entities.known,
+            entities=declared.scope.entities.known,
             streams=declared.streams,
             scenarios=known,
             templates=templates.texts,
             digest=self._digest(),
         )
 
-    def _read_scenarios(self, declared: streams.Streams, templates: checks.Templates) -> dict[str, model.ScenarioSpec]:
+    def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:
         known: dict[str, model.ScenarioSpec] = {}
         places: dict[str, str] = {}
         for sheet in self._scenarios:
-            spec = scenarios.read(sheet.parse(), declared, templates)
+            spec = scenarios.read(sheet.parse(), declared)
             name = sheet.value(("name",))
             if isinstance(name, str) and name in places:
                 sheet.report(

@@ -134,12 +134,7 @@ def validate(
 
 
 def _report(
-    sheet: sheets.Sheet,
-    base: yaml.Where,
-    spec: Spec,
-    data: Any,
-    error: pydantic.ValidationError,
-    ignore: frozenset[str],
+    sheet: sheets.Sheet, base: yaml.Where, spec: Spec, error: pydantic.ValidationError, ignore: frozenset[str]
 ) -> list[Finding]:
     findings = []
     for detail in error.errors(include_url=False):

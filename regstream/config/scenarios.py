@@ -19,7 +19,7 @@ class _Step(NamedTuple):
     body: Any
 
 
-def read(sheet: sheets.Sheet, declared: streams_file.Streams, templates: checks.Templates) -> model.ScenarioSpec | None:
+def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioSpec | None:
     """The scenario of a sheet, None when it is not sound; everything wrong with it is reported there."""
     if sheet.root is None:
         return None
@@ -32,6 +32,7 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams, templates: checks.
     for step in _steps(data.get("steps"), ("steps",)):
         _check_stream_name(sheet, step, declared.names)
         _check_effect(sheet, step)
+        _check_texts(sheet, step, declared)
     return value
 
 
@@ -68,3 +69,14 @@ def _check_stream_name(sheet: sheets.Sheet, step: _Step, names: frozenset[str] |
 def _check_effect(sheet: sheets.Sheet, step: _Step) -> None:
     if step.kind == "set" and isinstance(step.body, dict) and not any(key in step.body for key in _EFFECTS):
         sheet.report(step.where, "set: it changes nothing", "give interval, batch_size, priority or fields", key=True)
+
+
+def _check_texts(sheet: sheets.Sheet, step: _Step, declared: streams_file.Streams) -> None:
+    body = step.body if isinstance(step.body, dict) else {}
+    message, fields, name = body.get("message"), body.get("fields"), body.get("stream")
+    if step.kind == "alert" and isinstance(message, str):
+        checks.text(sheet, (*step.where, "message"), message, declared.scope.templates)
+    elif step.kind in ("burst", "set") and isinstance(fields, dict) and isinstance(name, str):
+        spec = declared.streams.get(name)
+        if spec is not None:
+            checks.overlay(sheet, step.where, spec, fields, declared.scope)

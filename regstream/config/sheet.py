@@ -72,7 +72,7 @@ class Sheet:
             return 0, False
         at = node.at
         for depth, part in enumerate(where):
-            child = node.children.get(part)
+            child = node.child(part)
             if child is None or node.broken:
                 return at, node.broken
             missing = child.plain and child.at == child.end
@@ -100,7 +100,7 @@ class Sheet:
         """The node at ``where``, None when there is none."""
         node = self.root
         for part in where:
-            node = node.children.get(part) if node is not None else None
+            node = node.child(part) if node is not None else None
         return node
 
     def value(self, where: yaml.Where) -> Any:

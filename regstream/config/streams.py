@@ -21,28 +21,30 @@ class Streams:
     """What a streams file declares. ``names`` holds every stream it names, sound or not; None when that is unknown."""
 
     head: model.StreamsFile
-    entities: checks.Entities
+    scope: checks.Scope
     streams: dict[str, model.StreamSpec]
     names: frozenset[str] | None
 
 
-NONE = Streams(model.StreamsFile.model_validate(_STAND_IN), checks.Entities({}, complete=False), {}, None)
+def _nothing(templates: checks.Templates) -> Streams:
+    head = model.StreamsFile.model_validate(_STAND_IN)
+    return Streams(head, checks.Scope(head.defaults, checks.Entities({}, complete=False), templates), {}, None)
 
 
 def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory) -> Streams:
     """Everything that the sheet declares, as far as it is sound; what is not is reported there."""
     if sheet.root is None:
-        return NONE
+        return _nothing(templates)
     if not isinstance(sheet.root.data, dict):
         sheet.report((), f"the file must be a mapping, not {place.shown(sheet.root.data)}")
-        return NONE
+        return _nothing(templates)
     head = _head(sheet, sheet.root.data)
     entities = _entities(sheet, templates)
     scope = checks.Scope(head.defaults, entities, templates)
     section = _section(sheet, "streams")
     streams = {name: _stream(sheet, name, scope, memory) for name in section or ()}
     sound = {name: spec for name, spec in streams.items() if spec is not None}
-    return Streams(head, entities, sound, None if section is None else frozenset(section))
+    return Streams(head, scope, sound, None if section is None else frozenset(section))
 
 
 def _head(sheet: sheets.Sheet, data: Mapping[str, Any]) -> model.StreamsFile:
@@ -51,9 +53,9 @@ def _head(sheet: sheets.Sheet, data: Mapping[str, Any]) -> model.StreamsFile:
     if value is None:
         bad = {finding.where[0] for finding in findings}
         value = repair.quietly(model.StreamsFile, {key: one for key, one in head.items() if key not in bad})
-    profile: model.StreamsFile = value or NONE.head
+    sound: model.StreamsFile = value or model.StreamsFile.model_validate(_STAND_IN)
     _check_zone(sheet, ("defaults", "timezone"))
-    return profile
+    return sound
 
 
 def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
@@ -72,14 +74,16 @@ def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
 
 def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entities:
     section = _section(sheet, "entities") or {}
-    known = {}
+    found = checks.Entities({}, complete=True)
     for name in section:
         value = _member(sheet, ("entities", name), model.EntitySpec)
         _check_entity_key(sheet, ("entities", name))
-        if value is not None:
-            known[name] = value
-            checks.entity(sheet, ("entities", name), value, templates)
-    return checks.Entities(known, complete=len(known) == len(section))
+        if value is None:
+            found = found._replace(complete=False)
+        else:
+            checks.entity(sheet, ("entities", name), value, found, templates)
+            found.known[name] = value
+    return found
 
 
 def _member(sheet: sheets.Sheet, where: yaml.Where, spec: place.Spec) -> Any:
@@ -115,7 +119,6 @@ def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.
     if isinstance(raw, dict):
         _check_keys(sheet, where, raw)
         _check_names(sheet, where, raw)
-        _check_template(sheet, where, scope.templates)
     if spec is None:
         return None
     spec = spec.model_copy(update=_inherited(spec, scope.defaults) | {"files": scope.templates.files(spec)})
@@ -159,10 +162,3 @@ def _check_names(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any])
     if event in (*CHANNELS, *CONTROL_FRAMES):
         kind = "channel" if event in CHANNELS else "message"
         sheet.report((*where, "event"), f"event: '{event}' is taken by a built-in {kind}", "choose another name")
-
-
-def _check_template(sheet: sheets.Sheet, where: yaml.Where, templates: checks.Templates) -> None:
-    name = sheet.value((*where, "template"))
-    if isinstance(name, str) and name not in templates.texts:
-        hint = errors.did_you_mean(name, templates.texts) or "it is a file name under the templates folder"
-        sheet.report((*where, "template"), f"template: there is no file '{name}'", hint)

@@ -59,6 +59,12 @@ class Node:
         self.size = 1
         self.block = self.plain = self.broken = False
 
+    def child(self, part: str | int) -> Node | None:
+        """The part of a mapping or list that is called so; an index may be given as text too."""
+        if isinstance(self.data, list) and isinstance(part, str) and part.isdecimal():
+            part = int(part)
+        return self.children.get(part)
+
 
 class Unusable(Exception):
     """The rest of the text cannot be read: what is wrong, and at which offset."""
