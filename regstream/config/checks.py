@@ -29,7 +29,7 @@ class Templates:
         """A fault of the file of that name, unless the file could not be read at all."""
         sheet = self.sheets.get(name)
         if sheet is not None and (sheet.text or not sheet.count):
-            sheet.report_line(fault.line, fault.message, fault.hint)
+            sheet.report_line(fault.line, *_worded(fault))
 
     def files(self, spec: model.StreamSpec) -> tuple[tuple[str, str], ...]:
         """Name and hash of every file that a stream is made with, by name."""
@@ -122,8 +122,16 @@ def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, befor
 def text(sheet: sheets.Sheet, where: yaml.Where, value: str, files: Templates) -> None:
     """Reports every fault in the text of a scenario's alert."""
     for fault in compile.check_text(value, files.texts):
-        sheet.report_text(where, fault.line, fault.message, fault.hint)
+        sheet.report_text(where, fault.line, *_worded(fault))
 
 
 def _report(sheet: sheets.Sheet, where: yaml.Where, fault: compile.Fault) -> None:
-    sheet.report_text((*where, *fault.path), fault.line, fault.message, fault.hint)
+    sheet.report_text((*where, *fault.path), fault.line, *_worded(fault))
+
+
+def _worded(fault: compile.Fault) -> tuple[str, str]:
+    """Message and hint in our style: what Jinja adds in further sentences becomes the hint."""
+    message, _, rest = fault.message.partition(". ")
+    if message[:1].isupper() and not message[1:2].isupper():
+        message = message[:1].lower() + message[1:]
+    return message, fault.hint or rest

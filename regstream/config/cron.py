@@ -92,7 +92,9 @@ def zone_problem(name: str) -> tuple[str, str] | None:
     """Message and hint for a name that is no time zone, None for one that is."""
     if name == "UTC" or _known(name):
         return None
-    return f"unknown time zone '{name}'", errors.did_you_mean(name, _zones())
+    towns = [zone for zone in sorted(_zones()) if zone.rpartition("/")[2].casefold() == name.casefold()]
+    hint = f"did you mean {' or '.join(towns[:3])}?" if towns else errors.did_you_mean(name, _zones())
+    return f"unknown time zone '{name}'", hint
 
 
 @functools.lru_cache(maxsize=256)

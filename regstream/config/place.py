@@ -178,7 +178,7 @@ def _report_step(sheet: sheets.Sheet, where: yaml.Where) -> None:
     label = _label(where)
     kinds = " ".join(model.STEP_KINDS)
     if not isinstance(data, dict):
-        sheet.report(where, f"{label}: must be a mapping, not {shown(data)}", f"a step has one key of {kinds}")
+        sheet.report(where, f"{label}: {wanted('a mapping', data)}", f"a step has one key of {kinds}")
         return
     for key in [one for one in data if one not in model.STEP_KINDS]:
         hint = errors.did_you_mean(key, model.STEP_KINDS) or f"a step has one key of {kinds}"
@@ -226,16 +226,19 @@ def _reason(detail: pydantic_core.ErrorDetails) -> str:
         return f"{_KINDS[kind]}, not {shown(detail['input'])}"
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        bound = context[name]
-        text = (
-            model.duration_text(bound) if bound == model.MAX_DURATION else f"{bound:g}" if bound < 1e9 else str(bound)
-        )
+        text = _bound(context[name], detail["input"])
         return f"{words} {text}, not {shown(detail['input'])}"
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
     return _rare(kind, context, detail)
+
+
+def _bound(bound: float, given: Any) -> str:
+    if isinstance(given, str) and "%" in given:
+        return f"{bound:.0%}"
+    return model.duration_text(model.MAX_DURATION) if bound == model.MAX_DURATION else str(bound)
 
 
 def _rare(kind: str, context: dict[str, Any], detail: pydantic_core.ErrorDetails) -> str:
@@ -257,6 +260,11 @@ def _hint(detail: pydantic_core.ErrorDetails, kind: Any) -> str:
     if detail["type"] == "string_type" and isinstance(value, int | float):
         return "put it in quotes"
     return ""
+
+
+def wanted(what: str, value: Any) -> str:
+    """That ``what`` must stand where ``value`` does."""
+    return NOTHING if value is None else f"must be {what}, not {shown(value)}"
 
 
 def shown(value: Any) -> str:

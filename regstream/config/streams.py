@@ -36,7 +36,7 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     if sheet.root is None:
         return _nothing(templates)
     if not isinstance(sheet.root.data, dict):
-        sheet.report((), f"the file must be a mapping, not {place.shown(sheet.root.data)}")
+        sheet.report((), f"the file {place.wanted('a mapping', sheet.root.data)}")
         return _nothing(templates)
     head = _head(sheet, sheet.root.data)
     entities = _entities(sheet, templates)
@@ -65,7 +65,7 @@ def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
             sheet.report((key,), "key 'streams' is missing")
         return None
     if not isinstance(node.data, dict):
-        sheet.report((key,), f"{key}: must be a mapping, not {place.shown(node.data)}")
+        sheet.report((key,), f"{key}: {place.wanted('a mapping', node.data)}")
         return None
     if not node.data and key == "streams":
         sheet.report((key,), f"{key}: must not be empty")
@@ -90,7 +90,7 @@ def _member(sheet: sheets.Sheet, where: yaml.Where, spec: place.Spec) -> Any:
     """The spec declared at ``where``, mended where it is wrong; None when it cannot be."""
     raw = sheet.value(where)
     if not isinstance(raw, dict):
-        sheet.report(where, f"{where[-1]}: must be a mapping, not {place.shown(raw)}")
+        sheet.report(where, f"{where[-1]}: {place.wanted('a mapping', raw)}")
         return None
     for key in place.INTERNAL & raw.keys():
         sheet.report((*where, key), *place.unknown_key(spec, key), key=True)
@@ -135,7 +135,7 @@ def _inherited(spec: model.StreamSpec, defaults: model.Defaults) -> dict[str, An
 
 def _check_keys(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any]) -> None:
     for one, other in (("interval", "schedule"), ("fields", "template")):
-        if one in raw and other in raw:
+        if raw.get(one) is not None and raw.get(other) is not None:
             sheet.report((*where, other), f"{one} and {other} are both given", "leave one out", key=True)
         elif not any(key in raw or place.misspelt(model.StreamSpec, key, raw) for key in (one, other)):
             sheet.report(where, f"neither {one} nor {other} is given", key=True)

@@ -54,8 +54,8 @@ class Node:
     def __init__(self, at: int, end: int) -> None:
         self.at, self.end = at, end
         self.data: Any = None
-        self.children: dict[str | int, Node] = {}
-        self.keys: dict[str | int, int] = {}
+        self.children: dict[str | int, Node] = _NO_CHILDREN
+        self.keys: dict[str | int, int] = _NO_KEYS
         self.size = 1
         self.block = self.plain = self.broken = False
 
@@ -66,12 +66,8 @@ class Node:
         return self.children.get(part)
 
 
-class Unusable(Exception):
-    """The rest of the text cannot be read: what is wrong, and at which offset."""
-
-    def __init__(self, at: int, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.at, self.message, self.hint = at, message, hint
+_NO_CHILDREN: dict[str | int, Node] = {}
+_NO_KEYS: dict[str | int, int] = {}
 
 
 Report = Callable[[int, str, str], None]
@@ -87,7 +83,7 @@ def parse(text: str, report: Report) -> Node | None:
         report(
             *syntax.explain(text, error.context, _index(error.context_mark), error.problem, _index(error.problem_mark))
         )
-    except (syntax.Unreadable, Unusable) as error:
+    except syntax.Unreadable as error:
         report(error.at, error.message, error.hint)
     return None
 
@@ -107,16 +103,16 @@ class _Composer:
         self._depth = 0
 
     def document(self) -> Node:
-        """The only document of the text; raises Unusable when there is none, or a second one."""
+        """The only document of the text; raises syntax.Unreadable when there is none, or a second one."""
         self._next()
         event = self._next()
         if isinstance(event, yaml_events.StreamEndEvent):
-            raise Unusable(0, "the file is empty")
+            raise syntax.Unreadable(0, "the file is empty")
         root = self._node(self._next())
         self._next()
         event = self._next()
         if not isinstance(event, yaml_events.StreamEndEvent):
-            raise Unusable(event.start_mark.index, "a second document begins here, a file holds one")
+            raise syntax.Unreadable(event.start_mark.index, "a second document begins here, a file holds one")
         return root
 
     def _node(self, event: Any) -> Node:
@@ -139,7 +135,7 @@ class _Composer:
             return
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise Unusable(node.at, f"nested deeper than {MAX_DEPTH} levels")
+            raise syntax.Unreadable(node.at, f"nested deeper than {MAX_DEPTH} levels")
         if type(event) is yaml_events.MappingStartEvent:
             self._check_tag(node, event, "map")
             self._mapping(node)
@@ -151,7 +147,7 @@ class _Composer:
     def _grow(self, at: int, size: int) -> None:
         self._count += size
         if self._count > MAX_VALUES:
-            raise Unusable(at, f"more than {MAX_VALUES:,} values, those that aliases repeat included")
+            raise syntax.Unreadable(at, f"more than {MAX_VALUES:,} values, those that aliases repeat included")
 
     def _alias(self, event: Any) -> Node:
         at = event.start_mark.index
@@ -207,7 +203,7 @@ class _Composer:
             self._refuse(node, f"tag '{_tag_text(tag)}' does not fit here", "leave it out")
 
     def _sequence(self, node: Node) -> None:
-        node.data = []
+        node.data, node.children = [], {}
         for index, event in enumerate(self._until(node, yaml_events.SequenceEndEvent)):
             child = self._node(event)
             node.children[index] = child
@@ -221,6 +217,7 @@ class _Composer:
         node.end = int(event.end_mark.index)
 
     def _mapping(self, node: Node) -> None:
+        node.keys, node.children = {}, {}
         inherited: list[Node] = []
         for event in self._until(node, yaml_events.MappingEndEvent):
             key = self._node(event)
