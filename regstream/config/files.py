@@ -18,23 +18,22 @@ def read(path: pathlib.Path) -> bytes:
     """The bytes of a regular file; raises syntax.Unreadable for anything else, and never waits for one."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            return _bounded(descriptor)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from None
-    with os.fdopen(descriptor, "rb") as file:
-        return _bounded(path, file.fileno())
 
 
-def _bounded(path: pathlib.Path, descriptor: int) -> bytes:
-    status = os.fstat(descriptor)
-    if stat.S_ISDIR(status.st_mode):
+def _bounded(descriptor: int) -> bytes:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
         raise syntax.Unreadable(0, "a folder, a file is expected here")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise syntax.Unreadable(0, "not a regular file")
-    try:
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _refusal(path, error) from None
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise syntax.Unreadable(0, f"larger than {MAX_BYTES // 1024 // 1024} MiB")
     return data

@@ -262,6 +262,11 @@ def _hint(detail: pydantic_core.ErrorDetails, kind: Any) -> str:
     return ""
 
 
+def report_no_mapping(sheet: sheets.Sheet, data: Any) -> None:
+    """A whole file that is something else."""
+    sheet.report((), yaml.EMPTY if data is None else f"the file must be a mapping, not {shown(data)}")
+
+
 def wanted(what: str, value: Any) -> str:
     """That ``what`` must stand where ``value`` does."""
     return NOTHING if value is None else f"must be {what}, not {shown(value)}"

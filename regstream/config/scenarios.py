@@ -25,7 +25,7 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
         return None
     data = sheet.root.data
     if not isinstance(data, dict):
-        sheet.report((), f"the file {place.wanted('a mapping', data)}")
+        place.report_no_mapping(sheet, data)
         return None
     value: model.ScenarioSpec | None
     value, _ = place.validate(sheet, (), model.ScenarioSpec, data)

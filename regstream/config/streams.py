@@ -36,7 +36,7 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     if sheet.root is None:
         return _nothing(templates)
     if not isinstance(sheet.root.data, dict):
-        sheet.report((), f"the file {place.wanted('a mapping', sheet.root.data)}")
+        place.report_no_mapping(sheet, sheet.root.data)
         return _nothing(templates)
     head = _head(sheet, sheet.root.data)
     entities = _entities(sheet, templates)

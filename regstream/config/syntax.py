@@ -58,8 +58,9 @@ def explain(
 ) -> tuple[int, str, str]:
     """Offset, message and hint for what the parser says; ``began`` and ``at`` are the offsets it gives, if any."""
     place = at if at is not None else began or 0
-    if place >= len(text.rstrip()) and began is not None:
-        place = began
+    last = max(len(text.rstrip()) - 1, 0)
+    if place > last:
+        place = began if began is not None and began < last else last
     if "tab" in (problem or "") or text[place : place + 1] == "\t":
         return place, "a tab cannot indent", "use spaces"
     begin = text.rfind("\n", 0, place) + 1

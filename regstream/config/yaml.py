@@ -27,6 +27,7 @@ Where = tuple[str | int, ...]
 """The way from the root to a value: names of mappings, indexes of lists."""
 
 MERGE = "<<"
+EMPTY = "the file is empty"
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -107,7 +108,7 @@ class _Composer:
         self._next()
         event = self._next()
         if isinstance(event, yaml_events.StreamEndEvent):
-            raise syntax.Unreadable(0, "the file is empty")
+            raise syntax.Unreadable(0, EMPTY)
         root = self._node(self._next())
         self._next()
         event = self._next()
