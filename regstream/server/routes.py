@@ -6,7 +6,7 @@ import asyncio
 
 import orjson
 
-from regstream.server import answers, metrics, openapi, pages, routing, shapes, views
+from regstream.server import answers, cursors, metrics, openapi, pages, routing, shapes, views
 from regstream.server.routing import Call, Reply, Route
 
 _HTML = "text/html; charset=utf-8"
@@ -100,12 +100,15 @@ def _config(call: Call) -> answers.InForce:
 
 
 def _events(call: Call) -> Reply:
-    query = call.query
-    page = call.services.hub.events(
-        query.stream or None, since=query.since, until=query.until, after=query.after, limit=query.limit
-    )
-    tail = orjson.dumps({"cursor": page.cursor, "more": page.more})
-    return Reply(b'{"events":[' + b",".join(event.value for event in page.events) + b"]," + tail[1:])
+    query, life = call.query, call.services.engine.started_at
+    after = None if query.after is None else cursors.read(life, query.after)
+    found = call.services.hub.events(query.stream or None, query.since, query.until, after, query.limit + 1)
+    # Without a cursor these are the newest, and what exceeds the limit is older.
+    page = found[-query.limit :] if after is None else found[: query.limit]
+    more = after is not None and len(found) > query.limit
+    cursor = cursors.write(life, page[-1].order if page else after or 0)
+    tail = orjson.dumps({"cursor": cursor, "more": more})
+    return Reply(b'{"events":[' + b",".join(entry.value for entry in page) + b"]," + tail[1:])
 
 
 async def _metrics(call: Call) -> Reply:
@@ -247,7 +250,7 @@ TABLE: tuple[Route, ...] = (
         "Read recent events",
         answers.Events,
         query=shapes.EventsQuery,
-        problems=(404,),
+        problems=(404, 409),
     ),
     Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=metrics.MEDIA_TYPE, tag="health"),
     Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, tag="pages"),

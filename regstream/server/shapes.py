@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from regstream import model
-from regstream.server import instants
+from regstream.server import cursors, instants
 
 _INTERVAL_TEXT = (
     r"^([1-9][0-9]{0,9}ms|[1-9][0-9]{0,6}(\.5)?s|[1-9][0-9]{0,4}(\.5)?m|[1-9][0-9]{0,2}(\.5)?h|[1-9][0-9]?d)$"
@@ -135,7 +135,7 @@ class EventsQuery(Query):
     """Only events of this time or later, RFC 3339 or milliseconds since 1970."""
     until: Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)] = None
     """Only events before this time, RFC 3339 or milliseconds since 1970."""
-    after: Annotated[str | None, WithJsonSchema({"type": "string"})] = None
+    after: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": cursors.PATTERN})] = None
     """The ``cursor`` of an earlier answer: only what came after it."""
     limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_page_size)] = 100
     """How many events at most."""
