@@ -14,6 +14,7 @@ from regstream import model
 from regstream.server import shapes
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -27,7 +28,7 @@ class StreamState(shapes.Shape):
     state: Literal["running", "paused", "stopped", "failing"]
     enabled: bool
     paused: bool
-    interval: int | None
+    interval: Number | None
     """Milliseconds between ticks, overlays and the profile's speed included; null for a schedule."""
     schedule: str | None
     timezone: str
@@ -49,7 +50,8 @@ class StreamState(shapes.Shape):
     error: str | None
     next: Time | None
     last: Time | None
-    target_rate: float
+    target_rate: float | None
+    """Events a second that the declaration asks for; null for a schedule."""
     actual_rate: float
 
 

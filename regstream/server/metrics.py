@@ -107,7 +107,8 @@ class _Families(Collector):
     def _gauges(self, attribute: str, name: str, text: str) -> core.Metric:
         gauge = core.GaugeMetricFamily(f"regstream_stream_{name}", text, labels=["stream"])
         for one in self._state.streams:
-            gauge.add_metric([one.name], getattr(one, attribute))
+            if (value := getattr(one, attribute)) is not None:
+                gauge.add_metric([one.name], value)
         return gauge
 
     def _broker(self) -> Iterator[core.Metric]:

@@ -60,7 +60,10 @@ async def not_modified(request: Request, response: BaseHTTPResponse) -> HTTPResp
     if response.status != 200 or tag is None or tag not in [one.strip().removeprefix("W/") for one in known.split(",")]:
         return None
     return HTTPResponse(
-        status=304, headers={key: value for key, value in response.headers.items() if key[:8] != "content-"}
+        status=304,
+        headers={
+            key: value for key, value in response.headers.items() if key not in ("content-type", "content-length")
+        },
     )
 
 

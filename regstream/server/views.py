@@ -14,10 +14,15 @@ from regstream.server import answers, instants, process, shapes
 def stream(status: Any) -> answers.StreamState:
     """One stream, from ``engine.StreamStatus``."""
     fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
+    fields["interval"] = _plain(status.interval)
     fields["overlays"] = list(status.overlays)
     fields["next"] = instants.text_or_none(status.next)
     fields["last"] = instants.text_or_none(status.last)
     return answers.StreamState.model_validate({key: fields[key] for key in answers.StreamState.model_fields})
+
+
+def _plain(number: float | None) -> float | None:
+    return int(number) if number is not None and number == int(number) else number
 
 
 def run(status: Any) -> answers.RunState:
