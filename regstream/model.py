@@ -66,7 +66,9 @@ def milliseconds(value: object) -> int:
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError("not a duration, write a whole number of milliseconds or 250ms, 5s, 5m, 1h")
-    exact = float(match[1]) * UNITS[match[2]]
+    exact = float(match[1]) * UNITS[match[2]] if len(match[1]) <= 20 else float("inf")
+    if exact > MAX_DURATION:
+        raise ValueError(f"longer than {duration_text(MAX_DURATION)}")
     if exact != int(exact):
         raise ValueError("not a whole number of milliseconds")
     return int(exact)
@@ -145,7 +147,7 @@ class KafkaProfile(Spec):
 class Profile(Spec):
     """What differs between environments; ``REGSTREAM_ENV`` picks one."""
 
-    speed: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    speed: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
     """Every declared interval is divided by this; schedules, scenario waits and what is set at run time are not."""
     kafka: KafkaProfile = KafkaProfile()
     """How topics are created."""
@@ -210,7 +212,7 @@ class StreamSpec(Spec):
     """Events of one tick."""
     priority: Priority = Priority.NORMAL
     """Who goes first among due ticks."""
-    enabled: bool = True
+    enabled: Annotated[bool, Field(strict=True)] = True
     """False: declared, shown, but silent until it is started."""
     key: str = ""
     """Template of the Kafka key, which is also the conflation key; empty: no key."""
@@ -389,7 +391,7 @@ class StreamsFile(Spec):
 
     version: Literal[1] = 1
     """Version of this format."""
-    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
+    seed: Annotated[int | None, Field(ge=0, lt=2**63, strict=True)] = None
     """Same seed and files: same random numbers. Left out: other ones at every start."""
     defaults: Defaults = Defaults()
     """What a stream has that does not say otherwise."""

@@ -1,0 +1,23 @@
+"""Files → ``Catalog``, or all problems of all files, each with its place.
+
+One problem never hides another: what is wrong is reported and mended, and reading goes on.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from regstream import model
+from regstream.config import loading
+from regstream.config.schema import schema
+
+__all__ = ["load", "schema"]
+
+
+def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
+    """The catalog that a streams file and two folders declare, with the profile of ``env``.
+
+    A missing folder is an empty one, an environment without a profile has the default one. Raises errors.ConfigError
+    with every problem of every file. May run in any thread; waits for nothing but the disk.
+    """
+    return loading.Loading(streams, scenarios, templates).catalog(env)

@@ -1,0 +1,82 @@
+"""``scenarios/*.yaml`` → scenarios, each of one file, whose steps name streams that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from regstream import errors, model
+from regstream.config import checks, place, yaml
+from regstream.config import sheet as sheets
+from regstream.config import streams as streams_file
+
+_EFFECTS = ("interval", "batch_size", "batchSize", "priority", "fields")
+
+
+class _Step(NamedTuple):
+    where: yaml.Where
+    kind: str
+    body: Any
+
+
+def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioSpec | None:
+    """The scenario of a sheet, None when it is not sound; everything wrong with it is reported there."""
+    if sheet.root is None:
+        return None
+    data = sheet.root.data
+    if not isinstance(data, dict):
+        place.report_no_mapping(sheet, data)
+        return None
+    value: model.ScenarioSpec | None
+    value, _ = place.validate(sheet, (), model.ScenarioSpec, data)
+    for step in _steps(data.get("steps"), ("steps",)):
+        _check_stream_name(sheet, step, declared.names)
+        _check_effect(sheet, step)
+        _check_texts(sheet, step, declared)
+    return value
+
+
+def _steps(data: Any, where: yaml.Where) -> Iterator[_Step]:
+    """Every step with a known kind, whatever else is wrong with the file."""
+    for index, one in enumerate(data if isinstance(data, list) else ()):
+        for kind, body in one.items() if isinstance(one, dict) else ():
+            yield _Step((*where, index, kind), kind, body)
+            if kind == "parallel" and isinstance(body, list):
+                for number, branch in enumerate(body):
+                    yield from _steps(branch, (*where, index, kind, number))
+            elif kind == "repeat" and isinstance(body, dict):
+                yield from _steps(body.get("steps"), (*where, index, kind, "steps"))
+
+
+def _stream_of(step: _Step) -> tuple[yaml.Where, Any]:
+    if step.kind in ("pause", "resume"):
+        return step.where, step.body
+    if step.kind in ("burst", "set") and isinstance(step.body, dict):
+        return (*step.where, "stream"), step.body.get("stream")
+    return step.where, None
+
+
+def _check_stream_name(sheet: sheets.Sheet, step: _Step, names: frozenset[str] | None) -> None:
+    where, name = _stream_of(step)
+    if not isinstance(name, str) or names is None or name in names:
+        return
+    if name == model.ALERTS:
+        sheet.report(where, f"stream '{name}' is built in, steps cannot change it", "use an alert step")
+    else:
+        sheet.report(where, f"unknown stream '{name}'", errors.did_you_mean(name, names))
+
+
+def _check_effect(sheet: sheets.Sheet, step: _Step) -> None:
+    if step.kind == "set" and isinstance(step.body, dict) and not any(key in step.body for key in _EFFECTS):
+        sheet.report(step.where, "set: it changes nothing", "give interval, batch_size, priority or fields", key=True)
+
+
+def _check_texts(sheet: sheets.Sheet, step: _Step, declared: streams_file.Streams) -> None:
+    body = step.body if isinstance(step.body, dict) else {}
+    message, fields, name = body.get("message"), body.get("fields"), body.get("stream")
+    if step.kind == "alert" and isinstance(message, str):
+        checks.text(sheet, (*step.where, "message"), message, declared.scope.templates)
+    elif step.kind in ("burst", "set") and isinstance(fields, dict) and isinstance(name, str):
+        spec = declared.streams.get(name)
+        if spec is not None:
+            checks.overlay(sheet, step.where, spec, fields, declared.scope)

@@ -1,0 +1,124 @@
+"""One file on its way to specs: its text, its tree, and the problems found in it, each with its place."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from regstream import errors
+from regstream.config import files, syntax, yaml
+
+
+class Sheet:
+    """A file that is read, parsed and complained about.
+
+    ``root`` is None when the file cannot be read or parsed: the reason is among ``problems`` then. ``data`` holds the
+    bytes of the file.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.file, self.name = str(path), path.name
+        self.data = b""
+        self.root: yaml.Node | None = None
+        self.text = ""
+        self._lines = syntax.Lines("")
+        self._problems: dict[tuple[int, int, str], errors.Problem] = {}
+        try:
+            self.data = files.read(path)
+            self._show(self.data.decode("utf-8-sig", "replace"))
+            self.text = files.decode(self.data)
+        except syntax.Unreadable as error:
+            self._at(error.at, error.message, error.hint)
+
+    def _show(self, text: str) -> None:
+        self._lines = syntax.Lines(text)
+
+    def parse(self) -> Sheet:
+        """Reads the text as YAML, unless there is none for a reason that is known already."""
+        if not self._problems:
+            self.root = yaml.parse(self.text, self._at)
+        return self
+
+    @property
+    def problems(self) -> list[errors.Problem]:
+        """Everything reported so far, sorted by position; what is said twice about one place is there once."""
+        return sorted(self._problems.values())
+
+    @property
+    def count(self) -> int:
+        """How many problems there are."""
+        return len(self._problems)
+
+    def _at(self, offset: int, message: str, hint: str = "", path: str = "") -> None:
+        line, column = self._lines.place(offset)
+        self._add(line, column, message, hint, path)
+
+    def _add(self, line: int, column: int, message: str, hint: str, path: str) -> None:
+        problem = errors.Problem(self.file, line, column, path, message, hint)
+        self._problems.setdefault((line, column, message), problem)
+
+    def report(self, where: yaml.Where, message: str, hint: str = "", *, key: bool = False) -> None:
+        """A problem of the value at ``where``, or of its key; of the nearest one above it when there is no such value.
+
+        Nothing is added when the value is known to be broken already.
+        """
+        at, broken = self._find(where, key)
+        if not broken:
+            self._at(at, message, hint, dotted(where))
+
+    def _find(self, where: yaml.Where, key: bool) -> tuple[int, bool]:
+        node, at = self.root, 0
+        if node is None:
+            return 0, False
+        at = node.at
+        for depth, part in enumerate(where):
+            child = node.child(part)
+            if child is None or node.broken:
+                return at, node.broken
+            missing = child.plain and child.at == child.end
+            as_key = part in node.keys and (key or missing or depth + 1 < len(where))
+            at, node = (node.keys[part] if as_key else child.at), child
+        return at, node.broken and not key
+
+    def report_text(self, where: yaml.Where, line: int, message: str, hint: str = "") -> None:
+        """A problem inside the text at ``where``, in its line ``line`` (from 1)."""
+        node = self.node(where)
+        if node is None or not isinstance(node.data, str):
+            self.report(where, message, hint)
+            return
+        begin, column = self._lines.place(node.at)
+        row = min(begin + node.block + line - 1, self._lines.place(max(node.at, node.end - 1))[0])
+        if row > begin:
+            column = self._lines.first(row)
+        self._add(row, column, message, hint, dotted(where))
+
+    def report_line(self, line: int, message: str, hint: str = "") -> None:
+        """A problem of a whole line, for files that are not YAML."""
+        self._add(max(1, min(line, len(self._lines))), 1, message, hint, "")
+
+    def node(self, where: yaml.Where) -> yaml.Node | None:
+        """The node at ``where``, None when there is none."""
+        node = self.root
+        for part in where:
+            node = node.child(part) if node is not None else None
+        return node
+
+    def value(self, where: yaml.Where) -> Any:
+        """The plain data at ``where``, None when there is none."""
+        node = self.node(where)
+        return None if node is None else node.data
+
+    def whole(self, where: yaml.Where) -> bool:
+        """Whether nothing within the value at ``where`` is broken."""
+        node = self.node(where)
+        return node is not None and _whole(node)
+
+
+def _whole(node: yaml.Node) -> bool:
+    return not node.broken and all(_whole(child) for child in node.children.values())
+
+
+def dotted(where: yaml.Where) -> str:
+    """``streams.BUDGET.interval``, ``steps[2].parallel[0]``: a place as people write it."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
+    return text.removeprefix(".")

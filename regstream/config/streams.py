@@ -1,0 +1,164 @@
+"""``streams.yaml`` → entities and streams, each validated by itself, and what must hold between their keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from regstream import errors, model
+from regstream.config import checks, cron, place, repair, yaml
+from regstream.config import sheet as sheets
+
+CONTROL_FRAMES = ("welcome", "subscribed", "unsubscribed", "error", "pong", "lagging", "streaming-update")
+CHANNELS = (model.ALL_CHANNEL, model.SYSTEM_CHANNEL, model.ALERT_TYPE)
+_INHERITED = tuple(model.Defaults.model_fields)
+_STAND_IN = {"streams": {"X": {"name": "X"}}}
+
+
+@dataclasses.dataclass
+class Streams:
+    """What a streams file declares. ``names`` holds every stream it names, sound or not; None when that is unknown."""
+
+    head: model.StreamsFile
+    scope: checks.Scope
+    streams: dict[str, model.StreamSpec]
+    names: frozenset[str] | None
+
+
+def _nothing(templates: checks.Templates) -> Streams:
+    head = model.StreamsFile.model_validate(_STAND_IN)
+    return Streams(head, checks.Scope(head.defaults, checks.Entities({}, complete=False), templates), {}, None)
+
+
+def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory) -> Streams:
+    """Everything that the sheet declares, as far as it is sound; what is not is reported there."""
+    if sheet.root is None:
+        return _nothing(templates)
+    if not isinstance(sheet.root.data, dict):
+        place.report_no_mapping(sheet, sheet.root.data)
+        return _nothing(templates)
+    head = _head(sheet, sheet.root.data)
+    entities = _entities(sheet, templates)
+    scope = checks.Scope(head.defaults, entities, templates)
+    section = _section(sheet, "streams")
+    streams = {name: _stream(sheet, name, scope, memory) for name in section or ()}
+    sound = {name: spec for name, spec in streams.items() if spec is not None}
+    return Streams(head, scope, sound, None if section is None else frozenset(section))
+
+
+def _head(sheet: sheets.Sheet, data: Mapping[str, Any]) -> model.StreamsFile:
+    head = {key: value for key, value in data.items() if key not in ("entities", "streams")} | _STAND_IN
+    value, findings = place.validate(sheet, (), model.StreamsFile, head)
+    if value is None:
+        bad = {finding.where[0] for finding in findings}
+        value = repair.quietly(model.StreamsFile, {key: one for key, one in head.items() if key not in bad})
+    sound: model.StreamsFile = value or model.StreamsFile.model_validate(_STAND_IN)
+    _check_zone(sheet, ("defaults", "timezone"))
+    return sound
+
+
+def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
+    node = sheet.node((key,))
+    if node is None:
+        if key == "streams":
+            sheet.report((key,), "key 'streams' is missing")
+        return None
+    if not isinstance(node.data, dict):
+        sheet.report((key,), f"{key}: {place.wanted('a mapping', node.data)}")
+        return None
+    if not node.data and key == "streams":
+        sheet.report((key,), f"{key}: must not be empty")
+    return node.data
+
+
+def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entities:
+    section = _section(sheet, "entities") or {}
+    found = checks.Entities({}, complete=True)
+    for name in section:
+        value = _member(sheet, ("entities", name), model.EntitySpec)
+        _check_entity_key(sheet, ("entities", name))
+        if value is None:
+            found = found._replace(complete=False)
+        else:
+            checks.entity(sheet, ("entities", name), value, found, templates)
+            found.known[name] = value
+    return found
+
+
+def _member(sheet: sheets.Sheet, where: yaml.Where, spec: place.Spec) -> Any:
+    """The spec declared at ``where``, mended where it is wrong; None when it cannot be."""
+    raw = sheet.value(where)
+    if not isinstance(raw, dict):
+        sheet.report(where, f"{where[-1]}: {place.wanted('a mapping', raw)}")
+        return None
+    for key in place.INTERNAL & raw.keys():
+        sheet.report((*where, key), *place.unknown_key(spec, key), key=True)
+    data = {key: value for key, value in raw.items() if key not in place.INTERNAL} | {"name": where[-1]}
+    derived = frozenset({"topic", "event"} - raw.keys())
+    value, findings = place.validate(sheet, where, spec, data, derived)
+    if value is None:
+        return repair.mended(spec, data, findings, derived)
+    return value
+
+
+def _check_entity_key(sheet: sheets.Sheet, where: yaml.Where) -> None:
+    key, fields = sheet.value((*where, "key")), sheet.value((*where, "fields"))
+    if isinstance(key, str) and isinstance(fields, dict) and fields and key not in fields:
+        sheet.report((*where, "key"), f"key: '{key}' is not one of the fields", errors.did_you_mean(key, fields))
+
+
+def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.Memory) -> model.StreamSpec | None:
+    where = ("streams", name)
+    raw = sheet.value(where)
+    known = memory.recall(name, raw, scope)
+    if known is not None:
+        return known
+    before = sheet.count
+    spec = _member(sheet, where, model.StreamSpec)
+    if isinstance(raw, dict):
+        _check_keys(sheet, where, raw)
+        _check_names(sheet, where, raw)
+    if spec is None:
+        return None
+    spec = spec.model_copy(update=_inherited(spec, scope.defaults) | {"files": scope.templates.files(spec)})
+    checks.stream(sheet, where, spec, scope)
+    if sheet.count == before:
+        memory.keep(name, raw, scope, spec)
+    checked: model.StreamSpec = spec
+    return checked
+
+
+def _inherited(spec: model.StreamSpec, defaults: model.Defaults) -> dict[str, Any]:
+    return {key: getattr(defaults, key) for key in _INHERITED if key not in spec.model_fields_set}
+
+
+def _check_keys(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any]) -> None:
+    for one, other in (("interval", "schedule"), ("fields", "template")):
+        if raw.get(one) is not None and raw.get(other) is not None:
+            sheet.report((*where, other), f"{one} and {other} are both given", "leave one out", key=True)
+        elif not any(key in raw or place.misspelt(model.StreamSpec, key, raw) for key in (one, other)):
+            sheet.report(where, f"neither {one} nor {other} is given", key=True)
+    schedule = raw.get("schedule")
+    found = cron.problem(schedule) if isinstance(schedule, str) else None
+    if found:
+        sheet.report((*where, "schedule"), f"schedule: {found[0]}", found[1])
+    _check_zone(sheet, (*where, "timezone"))
+
+
+def _check_zone(sheet: sheets.Sheet, where: yaml.Where) -> None:
+    zone = sheet.value(where)
+    found = cron.zone_problem(zone) if isinstance(zone, str) else None
+    if found:
+        sheet.report(where, f"timezone: {found[0]}", found[1])
+
+
+def _check_names(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any]) -> None:
+    if where[-1] == model.ALERTS:
+        sheet.report(where, f"name '{model.ALERTS}' is taken by the built-in stream", "choose another name", key=True)
+    if where[-1] in CHANNELS:
+        sheet.report(where, f"name '{where[-1]}' is taken by a built-in channel", "choose another name", key=True)
+    event = raw.get("event")
+    if event in (*CHANNELS, *CONTROL_FRAMES):
+        kind = "channel" if event in CHANNELS else "message"
+        sheet.report((*where, "event"), f"event: '{event}' is taken by a built-in {kind}", "choose another name")

@@ -1,0 +1,396 @@
+"""Loading: what cannot be read, what several files have to do with each other, what is resolved and remembered."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+import tracemalloc
+
+import pytest
+
+from regstream import config, errors, model
+from regstream.config import files, yaml
+
+GOOD = 'streams:\n  A:\n    interval: 1s\n    fields: {n: "{{ seq }}"}\n'
+
+
+class Tree:
+    """A folder with the files of a configuration."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+        self.streams = root / "streams.yaml"
+        self.scenarios = root / "scenarios"
+        self.templates = root / "templates"
+
+    def write(self, name: str, content: str | bytes) -> pathlib.Path:
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def load(self, env: str = "development") -> model.Catalog:
+        return config.load(self.streams, self.scenarios, self.templates, env)
+
+    def problems(self) -> list[str]:
+        """What is wrong, each with its file's path within the folder."""
+        with pytest.raises(errors.ConfigError) as caught:
+            self.load()
+        return [str(one).removeprefix(f"{self.root}{os.sep}") for one in caught.value.problems]
+
+
+@pytest.fixture
+def tree(tmp_path: pathlib.Path) -> Tree:
+    return Tree(tmp_path)
+
+
+# What cannot be read
+
+
+def test_a_missing_file_is_a_problem_and_names_the_near_ones(tree: Tree) -> None:
+    tree.write("stream.yaml", GOOD)
+    assert tree.problems() == ["streams.yaml:1:1: there is no such file (did you mean stream.yaml?)"]
+
+
+def test_a_link_that_leads_nowhere_is_a_problem(tree: Tree) -> None:
+    tree.streams.symlink_to(tree.root / "gone.yaml")
+    assert tree.problems() == ["streams.yaml:1:1: a link to a file that does not exist"]
+
+
+def test_a_link_in_a_circle_is_a_problem(tree: Tree) -> None:
+    tree.streams.symlink_to(tree.streams)
+    (problem,) = tree.problems()
+    assert problem.startswith("streams.yaml:1:1: cannot be read: ")
+
+
+def test_a_folder_in_place_of_the_file_is_a_problem(tree: Tree) -> None:
+    tree.streams.mkdir()
+    assert tree.problems() == ["streams.yaml:1:1: a folder, a file is expected here"]
+
+
+def test_a_pipe_is_refused_and_does_not_hang(tree: Tree) -> None:
+    os.mkfifo(tree.streams)
+    assert tree.problems() == ["streams.yaml:1:1: not a regular file"]
+
+
+def test_a_device_is_refused() -> None:
+    zero, none = pathlib.Path("/dev/zero"), pathlib.Path("/nowhere")
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load(zero, none, none, "development")
+    assert str(caught.value.problems[0]) == "/dev/zero:1:1: not a regular file"
+
+
+def test_a_path_below_a_file_is_a_problem(tree: Tree) -> None:
+    tree.write("file", "")
+    tree.streams = tree.root / "file" / "streams.yaml"
+    assert tree.problems() == ["file/streams.yaml:1:1: cannot be read: not a directory"]
+
+
+def test_a_path_that_no_system_takes_is_a_problem(tree: Tree) -> None:
+    tree.streams = tree.root / ("x" * 300)
+    (problem,) = tree.problems()
+    assert "cannot be read: file name too long" in problem
+
+
+def test_a_refusal_of_the_system_is_said_in_its_words(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    tree.write("streams.yaml", GOOD)
+    monkeypatch.setattr(files.os, "open", refuse)
+    assert tree.problems() == ["streams.yaml:1:1: cannot be read: permission denied"]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# only words\n", "---\n...\n", "\ufeff"])
+def test_an_empty_file_is_a_problem(tree: Tree, content: str) -> None:
+    tree.write("streams.yaml", content)
+    (problem,) = tree.problems()
+    assert problem.startswith("streams.yaml:")
+    assert problem.endswith(":1: the file is empty")
+
+
+def test_a_binary_file_is_a_problem_at_its_first_bad_byte(tree: Tree) -> None:
+    tree.write("streams.yaml", b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    assert tree.problems() == ["streams.yaml:1:1: not UTF-8 text (save the file as UTF-8)"]
+
+
+def test_latin_1_is_refused_where_it_begins(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD.encode() + "    description: Jos\xe9\n".encode("latin-1"))
+    assert tree.problems() == ["streams.yaml:5:21: not UTF-8 text (save the file as UTF-8)"]
+
+
+def test_a_null_character_is_refused_where_it_stands(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "    description: a\0b\n")
+    assert tree.problems() == ["streams.yaml:5:19: character U+0000 is not allowed (is this a text file?)"]
+
+
+def test_utf_16_is_refused(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD.encode("utf-16"))
+    assert tree.problems() == ["streams.yaml:1:1: not UTF-8 text (save the file as UTF-8)"]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tree: Tree) -> None:
+    tree.write("streams.yaml", b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert list(tree.load().streams) == ["A"]
+
+
+def test_positions_hold_with_windows_line_ends_and_wide_characters(tree: Tree) -> None:
+    text = "# \U0001f600 S\xe3o Paulo\n" + GOOD + "    description: S\xe3o\n    colour: \U0001f600\n    prioridad: x\n"
+    tree.write("streams.yaml", text.replace("\n", "\r\n"))
+    assert [one.split(" ")[0] for one in tree.problems()] == ["streams.yaml:7:5:", "streams.yaml:8:5:"]
+
+
+def test_a_huge_file_is_refused(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "#" * files.MAX_BYTES)
+    assert tree.problems() == ["streams.yaml:1:1: larger than 8 MiB"]
+
+
+def test_a_file_of_very_many_values_is_refused(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "    with: [" + "1," * (yaml.MAX_VALUES + 1) + "]\n")
+    (problem,) = tree.problems()
+    assert "more than 300,000 values" in problem
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "!!map {a: "])
+def test_deep_nesting_is_refused(tree: Tree, opening: str) -> None:
+    tree.write("streams.yaml", opening * 50_000)
+    assert len(tree.problems()) == 1
+
+
+def bomb(levels: int, filling: str) -> str:
+    lines = [f"a0: &a0 {filling}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("filling", ["x", "[x, x, x, x]", "{a: {b: c}}", "y" * 50_000])
+def test_an_alias_bomb_is_refused_quickly_and_in_little_memory(tree: Tree, filling: str) -> None:
+    tree.write("streams.yaml", bomb(30, filling) + GOOD)
+    tracemalloc.start()
+    before = time.thread_time()
+    try:
+        (problem,) = tree.problems()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "more than 300,000 values" in problem
+    assert peak < 32 * 1024 * 1024
+    assert time.thread_time() - before < 5
+
+
+def test_a_merge_bomb_is_refused(tree: Tree) -> None:
+    lines = ["m0: &m0 {" + ", ".join(f"k{n}: {n}" for n in range(100)) + "}"]
+    lines += [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}]}}" for n in range(1, 30)]
+    tree.write("streams.yaml", "\n".join(lines) + "\n" + GOOD)
+    (problem,) = tree.problems()
+    assert "more than 300,000 values" in problem
+
+
+# Several files
+
+
+def test_every_problem_of_every_file_is_given_in_order(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {intervall: 1s, fields: {n: '{{ sq }}'}}\n")
+    tree.write("scenarios/b.yaml", "name: B\nsteps: [{wait: long}]\n")
+    tree.write("scenarios/a.yaml", "name: A\nsteps: [\n")
+    tree.write("templates/x.j2", "{% macro a() %}\n{% endmacro %}\n{{ a( }}\n")
+    assert [one.split(" ")[0] for one in tree.problems()] == [
+        "scenarios/a.yaml:2:8:",
+        "scenarios/b.yaml:2:16:",
+        "streams.yaml:2:7:",
+        "streams.yaml:2:34:",
+        "templates/x.j2:3:1:",
+    ]
+
+
+def test_the_files_are_named_as_the_caller_names_them(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree.write("streams.yaml", "streams: 5\n")
+    tree.write("scenarios/a.yaml", "steps: 5\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load(pathlib.Path("streams.yaml"), pathlib.Path("./scenarios"), pathlib.Path("templates"), "x")
+    assert [one.file for one in caught.value.problems] == ["scenarios/a.yaml", "scenarios/a.yaml", "streams.yaml"]
+
+
+def test_a_problem_names_its_place_in_the_tree(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "    alert: {when: 'x', message: 5}\n")
+    tree.write("scenarios/a.yaml", "name: A\nsteps: [{wait: 1s}, {parallel: [[{wait: soon}]]}]\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        tree.load()
+    assert [one.path for one in caught.value.problems] == ["steps[1].parallel[0][0].wait", "streams.A.alert.message"]
+
+
+def test_two_scenarios_cannot_have_one_name(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD)
+    tree.write("scenarios/a.yaml", "name: CRISIS\nsteps: [{wait: 1s}]\n")
+    tree.write("scenarios/b.yaml", "steps: [{wait: 1s}]\nname: CRISIS\n")
+    (problem,) = tree.problems()
+    assert problem.startswith("scenarios/b.yaml:2:7: name 'CRISIS' is taken by the scenario in ")
+    assert "a.yaml" in problem
+
+
+def test_streams_that_cannot_be_read_are_not_said_to_be_missing_from_scenarios(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams: [\n")
+    tree.write("scenarios/a.yaml", "name: A\nsteps: [{pause: BUDGET}]\n")
+    assert len(tree.problems()) == 1
+
+
+def test_an_entity_that_cannot_be_read_is_not_said_to_be_missing_from_streams(tree: Tree) -> None:
+    tree.write("streams.yaml", "entities: {svp: 3}\n" + GOOD + "    with: {svp: \"{{ pick('svp') }}\"}\n")
+    assert tree.problems() == ["streams.yaml:1:17: svp: must be a mapping, not 3"]
+
+
+def test_a_wrong_value_does_not_hide_a_wrong_template(tree: Tree) -> None:
+    text = "streams:\n  A:\n    interval: soon\n    with: {a: 5}\n    fields: {n: '{{ a + sq }}', m: !x 1}\n"
+    text += "    topic: '?'\n"
+    tree.write("streams.yaml", text)
+    assert [one.split(" ")[0] for one in tree.problems()] == [
+        "streams.yaml:3:15:",
+        "streams.yaml:4:15:",
+        "streams.yaml:5:17:",
+        "streams.yaml:5:36:",
+        "streams.yaml:6:12:",
+    ]
+
+
+@pytest.mark.parametrize("folder", ["scenarios", "templates"])
+def test_a_file_in_place_of_a_folder_is_a_problem(tree: Tree, folder: str) -> None:
+    tree.write("streams.yaml", GOOD)
+    tree.write(folder, "")
+    assert tree.problems() == [f"{folder}:1:1: a file, a folder is expected here"]
+
+
+def test_a_folder_named_like_a_file_is_a_problem(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD)
+    (tree.scenarios / "x.yaml").mkdir(parents=True)
+    assert tree.problems() == ["scenarios/x.yaml:1:1: a folder, a file is expected here"]
+
+
+def test_what_an_editor_leaves_behind_is_not_read(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD)
+    for name in (".#a.yaml", ".a.yaml.swp", "a.yaml~", "a.yaml.bak", "notes.txt"):
+        tree.write(f"scenarios/{name}", "\0")
+    assert tree.load().scenarios == {}
+
+
+def test_a_template_file_that_is_no_text_is_a_problem_of_that_file_alone(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {interval: 1s, template: a.j2}\n")
+    tree.write("templates/a.j2", b'{"a":\n "\xff"}')
+    assert tree.problems() == ["templates/a.j2:2:3: not UTF-8 text (save the file as UTF-8)"]
+
+
+def test_a_fault_that_only_a_stream_shows_is_placed_in_the_template_file(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {interval: 1s, template: a.j2}\n")
+    tree.write("templates/a.j2", '{\n  "n": {{ sq }}\n}\n')
+    assert tree.problems() == ["templates/a.j2:2:1: 'sq' is undefined (did you mean seq?)"]
+
+
+# What is resolved
+
+
+def test_names_are_derived_and_defaults_taken(tree: Tree) -> None:
+    tree.write("streams.yaml", "defaults: {batchSize: 3, priority: LOW, jitter: 10%, timezone: America/Lima}\n" + GOOD)
+    spec = tree.load().streams["A"]
+    assert (spec.name, spec.topic, spec.event) == ("A", "reginsight.a", "a")
+    assert (spec.batch_size, spec.priority, spec.jitter) == (3, model.Priority.LOW, 0.1)
+    assert (spec.interval, spec.timezone) == (1000, "America/Lima")
+
+
+def test_what_a_stream_says_itself_is_stronger_than_the_defaults(tree: Tree) -> None:
+    tree.write("streams.yaml", "defaults: {batch_size: 3, priority: LOW}\n" + GOOD + "    batchSize: 1\n")
+    spec = tree.load().streams["A"]
+    assert (spec.batch_size, spec.priority) == (1, model.Priority.LOW)
+
+
+def test_the_environment_picks_a_profile(tree: Tree) -> None:
+    tree.write("streams.yaml", "profiles: {test: {speed: 20}}\n" + GOOD)
+    assert tree.load("test").profile.speed == 20
+    assert tree.load("production").profile == model.Profile()
+
+
+def test_dates_and_words_stay_text(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {interval: 1s, fields: {day: 2026-01-01, answer: yes, n: 0o17}}\n")
+    assert tree.load().streams["A"].fields == {"day": "2026-01-01", "answer": "yes", "n": 15}
+
+
+def test_what_is_inherited_comes_first_and_is_overridden_in_place(tree: Tree) -> None:
+    text = "streams:\n  A: {interval: 1s, fields: &f {a: 1, b: 2}}\n  B: {interval: 1s, fields: {c: 3, a: 9, <<: *f}}\n"
+    tree.write("streams.yaml", text)
+    fields = tree.load().streams["B"].fields
+    assert fields is not None
+    assert list(fields.items()) == [("a", 9), ("b", 2), ("c", 3)]
+
+
+def test_a_stream_knows_the_template_files_it_is_made_with(tree: Tree) -> None:
+    imports = "      shown: \"{% from 'money.j2' import money %}{{ money(1) }}\"\n"
+    tree.write("streams.yaml", "streams:\n  A:\n    interval: 1s\n    fields:\n" + imports)
+    tree.write("templates/money.j2", "{% macro money(v) %}{{ v }}{% endmacro %}")
+    tree.write("templates/other.j2", "")
+    catalog = tree.load()
+    assert [name for name, _ in catalog.streams["A"].files] == ["money.j2"]
+    assert set(catalog.templates) == {"money.j2", "other.j2"}
+
+
+def test_a_changed_template_file_changes_the_streams_made_with_it(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "  B: {interval: 1s, template: a.j2}\n")
+    tree.write("templates/a.j2", '{"a": 1}')
+    before = tree.load()
+    tree.write("templates/a.j2", '{"a": 2}')
+    after = tree.load()
+    assert after.streams["A"] == before.streams["A"]
+    assert after.streams["B"] != before.streams["B"]
+
+
+def test_the_digest_tells_every_byte_and_every_name(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD)
+    digests = {tree.load().digest}
+    assert tree.load().digest in digests
+    tree.write("templates/a.j2", "")
+    digests.add(tree.load().digest)
+    (tree.templates / "a.j2").rename(tree.templates / "b.j2")
+    digests.add(tree.load().digest)
+    tree.write("streams.yaml", GOOD + "\n")
+    digests.add(tree.load().digest)
+    assert len(digests) == 4
+
+
+# What is remembered
+
+
+def test_a_stream_that_did_not_change_is_the_same_object_after_a_reload(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "  B: {interval: 1s, fields: {n: 1}}\n")
+    before = tree.load().streams
+    tree.write("streams.yaml", "# moved by a line\n" + GOOD + "  B: {interval: 2s, fields: {n: 1}}\n")
+    after = tree.load().streams
+    assert after["A"] is before["A"]
+    assert after["B"].interval == 2000
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["defaults: {priority: LOW}\n", "entities: {svp: {count: 1, key: id, fields: {id: 1}}}\n"],
+    ids=["defaults", "entities"],
+)
+def test_what_a_stream_depends_on_is_part_of_the_memory(tree: Tree, change: str) -> None:
+    tree.write("streams.yaml", GOOD)
+    before = tree.load().streams["A"]
+    tree.write("streams.yaml", change + GOOD)
+    assert tree.load().streams["A"] is not before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("{a: 1, b: 2}", "{b: 2, a: 1}"), ("{a: 1}", "{a: 1.0}"), ("{a: 1}", "{a: true}")]
+)
+def test_the_memory_tells_apart_what_python_calls_equal(tree: Tree, first: str, second: str) -> None:
+    tree.write("streams.yaml", f"streams:\n  A: {{interval: 1s, fields: {first}}}\n")
+    before = tree.load().streams["A"].fields
+    tree.write("streams.yaml", f"streams:\n  A: {{interval: 1s, fields: {second}}}\n")
+    assert repr(tree.load().streams["A"].fields) != repr(before)
+
+
+def test_a_refused_load_says_the_same_again(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "    colour: red\n")
+    assert tree.problems() == tree.problems()
