@@ -1,0 +1,80 @@
+# Every target sets up what it needs in .venv; the machine needs only make and Python 3.11 or newer.
+# ARGS is handed on:  make run ARGS="--port 8080"   make test ARGS="-k reload"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test check format bench docs lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+UV ?= uv
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/.run ## start the daemon with the shipped streams
+	@exec $(BIN)/regstream run $(ARGS)
+
+test: $(VENV)/.dev ## run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## format, lint and strict types; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## measure speed and size, as a table and as JSON
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev ## write docs/configuration.md from the declarations
+	@$(BIN)/python scripts/configuration_page.py
+
+# Pins stay as they are unless pyproject.toml asks for more; `make lock ARGS=--upgrade` takes the newest of everything.
+LOCK := pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
+lock: ## pin every library with its hashes (needs uv)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or make lock UV=path/to/uv" >&2; exit 1; }
+	$(UV) $(LOCK) pyproject.toml --group dev -o constraints-dev.txt $(ARGS)
+	$(UV) $(LOCK) pyproject.toml --group build --constraint constraints-dev.txt -o constraints.txt $(ARGS)
+
+clean: ## remove .venv and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# `make run` installs what the daemon needs, everything else also what tests it.
+$(VENV)/.run: constraints.txt pyproject.toml
+	$(VIRTUALENV)
+	@echo "setting up $(VENV): the daemon's libraries" >&2
+	@$(PIP) install --require-hashes -r constraints.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: constraints-dev.txt constraints.txt pyproject.toml
+	$(VIRTUALENV)
+	@echo "setting up $(VENV): the daemon's libraries and those that test it" >&2
+	@$(PIP) install --require-hashes -r constraints-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.run $@
+
+# The first Python that is new enough and can make a virtual environment; PYTHON=… goes first. One that works is kept.
+define VIRTUALENV
+@$(BIN)/python -m pip --version >/dev/null 2>&1 && exit 0; \
+bare=; \
+for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+    if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+        exec $$python -m venv --clear $(VENV); \
+    fi; \
+    bare=$$python; \
+done; \
+if [ -n "$$bare" ]; then \
+    echo "$$bare cannot make a virtual environment: apt-get install python3-venv, or its like on this system" >&2; \
+else \
+    echo "regstream needs Python 3.11 or newer, and none was found: install it, or name it, make PYTHON=path/to/python" >&2; \
+fi; \
+exit 1
+endef

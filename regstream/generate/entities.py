@@ -1,0 +1,64 @@
+"""Entity rows: made once from their templates, changed by events, kept over reloads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from regstream import errors, model
+from regstream.generate import compile, draws, sandbox, vocabulary
+
+Row = dict[str, Any]
+
+
+def make(
+    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, pools: compile.Pools, seed: int, now: float
+) -> list[Row]:
+    """The rows of one entity; what they draw depends on (seed, entity, index) alone.
+
+    Raises RenderError when a template fails or two rows have the same key.
+    """
+    key = draws.key(seed, f"entity {spec.name}")
+    program = compile.entity(box, spec, catalog.entities, key)
+    rows: list[Row] = []
+    instant = vocabulary.Instant.at(now)
+    records = draws.Draws(key, program.layout).span(1, spec.count)
+    try:
+        program.function(records, 0, instant, str(instant), pools, rows)
+    except Exception as error:
+        raise errors.RenderError(spec.name, program.place(error), _cause(error)) from error
+    _check_keys(spec, rows)
+    return rows
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        text = str(row[spec.key])
+        if text in seen:
+            raise errors.RenderError(spec.name, f"fields.{spec.key}", f"two rows have the key {text!r}")
+        seen.add(text)
+
+
+def changed_fields(streams: Iterable[model.StreamSpec], entity: str) -> frozenset[str]:
+    """The fields of an entity that events change: the targets of ``update`` in all streams that may pick its rows."""
+    found = set()
+    for spec in streams:
+        for target in spec.update:
+            name, _, field = target.partition(".")
+            if entity in spec.with_.get(name, ""):
+                found.add(field)
+    return frozenset(found)
+
+
+def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:
+    """Give rows that were made again what events had changed in the rows of the same key."""
+    by_key: Mapping[Any, Row] = {row[key]: row for row in old if key in row}
+    for row in new:
+        before = by_key.get(row[key])
+        if before is not None:
+            row.update({field: before[field] for field in fields if field in before and field in row})

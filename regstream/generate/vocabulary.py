@@ -1,0 +1,248 @@
+"""What templates may call: chance, dates, names and identifiers.
+
+Each function takes its random input first: ``u`` is a double in [0, 1), ``raw`` 16 random bytes. Nothing here keeps
+state or reads a clock. The compiler calls them with draws that it allotted; statements reach them through ``bound``.
+"""
+
+from __future__ import annotations
+
+import bisect
+import datetime
+import functools
+import hashlib
+import itertools
+import math
+import random
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+MAX_TEXT = 1_000_000
+_OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_normal = statistics.NormalDist().inv_cdf
+
+
+class Instant(datetime.datetime):
+    """A point in time that prints as events show it: ``2026-11-23T12:00:00.123Z``."""
+
+    def __str__(self) -> str:
+        return self.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    @classmethod
+    def at(cls, now: float) -> Instant:
+        """The instant ``now`` seconds after the epoch, in UTC."""
+        return cls.fromtimestamp(now, datetime.UTC)
+
+
+def choice(u: float, values: Sequence[Any]) -> Any:
+    """One of a list, all equally likely."""
+    return values[int(u * len(values))]
+
+
+def weighted(u: float, weights: Mapping[Any, float]) -> Any:
+    """One key of a mapping of values to weights."""
+    values, bounds = cumulative(tuple(weights.items()))
+    return values[bisect.bisect_right(bounds, u)]
+
+
+@functools.lru_cache(256)
+def cumulative(items: tuple[tuple[Any, float], ...]) -> tuple[tuple[Any, ...], tuple[float, ...]]:
+    """Values with a weight above 0, and the upper bounds in (0, 1) of all but the last. Raises ValueError."""
+    kept = [(value, weight) for value, weight in items if weight > 0]
+    if not kept or any(weight < 0 for _, weight in items) or not math.isfinite(sum(weight for _, weight in items)):
+        raise ValueError("weights must be finite, not negative, and one above 0")
+    total = math.fsum(weight for _, weight in kept)
+    sums = itertools.accumulate(weight / total for _, weight in kept[:-1])
+    return tuple(value for value, _ in kept), tuple(sums)
+
+
+def uniform(u: float, low: float, high: float) -> float:
+    """A number between low and high."""
+    return low + (high - low) * u
+
+
+def randint(u: float, low: int, high: int) -> int:
+    """A whole number from low to high, both included; the range is at most 2**50."""
+    if not low <= high <= low + 2**50:
+        raise ValueError(f"randint needs low <= high, at most 2**50 apart, not {low} and {high}")
+    return low + int((high - low + 1) * u)
+
+
+def normal(u: float, mean: float, sd: float) -> float:
+    """Normal distribution, by the inverse of its cumulative function."""
+    return mean + sd * _normal(u or 2.0**-53)
+
+
+def lognormal(u: float, mu: float, sigma: float) -> float:
+    """A number whose logarithm is normal with mean mu and standard deviation sigma."""
+    return math.exp(mu + sigma * _normal(u or 2.0**-53))
+
+
+def exponential(u: float, mean: float) -> float:
+    """Exponential distribution with that mean."""
+    return -mean * math.log(1.0 - u)
+
+
+def triangular(u: float, low: float, high: float, mode: float | None = None) -> float:
+    """Triangular distribution; without a mode its peak is in the middle."""
+    if high == low:
+        return low
+    part = 0.5 if mode is None else (mode - low) / (high - low)
+    if u > part:
+        return high + (low - high) * math.sqrt((1.0 - u) * (1.0 - part))
+    return low + (high - low) * math.sqrt(u * part)
+
+
+def pareto(u: float, alpha: float, minimum: float = 1.0) -> float:
+    """Pareto distribution: never below the minimum, the heavier in its tail the smaller alpha."""
+    return float(minimum * (1.0 - u) ** (-1.0 / alpha))
+
+
+def zipf(u: float, n: int, s: float = 1.1) -> int:
+    """A whole number from 1 to n, k as often as k to the power of -s; n is at most 100,000."""
+    return 1 + bisect.bisect_right(_zipf(n, s), u)
+
+
+@functools.lru_cache(32)
+def _zipf(n: int, s: float) -> tuple[float, ...]:
+    if not 1 <= n <= 100_000:
+        raise ValueError("zipf needs n from 1 to 100000")
+    return cumulative(tuple((k, k**-s) for k in range(1, n + 1)))[1]
+
+
+def chance(u: float, p: float) -> bool:
+    """True with probability p."""
+    return u < p
+
+
+def uuid(raw: bytes) -> str:
+    """A UUID of version 4 (RFC 9562)."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[raw[8] & 3]}{text[17:20]}-{text[20:]}"
+
+
+def digits(raw: bytes, n: int) -> str:
+    """A text of n random digits, at most 1,000."""
+    return pattern(raw, "#" * _bounded(n, 1_000, "digits"))
+
+
+def pattern(raw: bytes, text: str) -> str:
+    r"""A text where ``#`` becomes a digit, ``?`` a letter A-Z and ``*`` either; ``\`` keeps the next character."""
+    _bounded(len(text), 1_000, "pattern")
+    pool = int.from_bytes(raw if len(text) <= 20 else hashlib.shake_128(raw).digest(len(text)), "little")
+    made, characters = [], iter(text)
+    for character in characters:
+        alphabet = _ALPHABETS.get(character)
+        if alphabet:
+            pool, index = divmod(pool, len(alphabet))
+            made.append(alphabet[index])
+        else:
+            made.append(next(characters, "") if character == "\\" else character)
+    return "".join(made)
+
+
+def sequence(seq: int, start: int = 1, step: int = 1) -> int:
+    """start for the first event of the stream, then start + step, and so on."""
+    return start + step * (seq - 1)
+
+
+def date(
+    u: float, now: datetime.datetime, offset: str = "0d", until: str | None = None, format: str = "%Y-%m-%d"
+) -> str:
+    """A date as text: ``now`` moved by an offset such as ``-5d`` or ``+2w``, or a random one between two offsets."""
+    seconds = _seconds(offset)
+    if until is not None:
+        seconds += int((_seconds(until) - seconds) * u)
+    return (now + datetime.timedelta(seconds=seconds)).strftime(format)
+
+
+@functools.lru_cache(256)
+def _seconds(offset: str) -> int:
+    match = _OFFSET.fullmatch(offset)
+    if match is None:
+        raise ValueError(f"{offset!r} is not an offset, write -5d, +30d, 12h or 2w")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def fake(raw: bytes, kind: str, locale: str = "es_MX") -> Any:
+    """What Faker's provider of that name gives, seeded by the event."""
+    generator = _faker(locale)
+    generator.random = random.Random(int.from_bytes(raw, "little"))  # noqa: S311 - not for secrets, and reproducible
+    made = getattr(generator, _provider(kind, locale))()
+    return made if isinstance(made, str | int | float | bool | list | dict) else str(made)
+
+
+@functools.lru_cache(16)
+def _faker(locale: str) -> Any:
+    # Faker takes 0.1 s and 10 MB: only a template that names it pays
+    import faker.factory
+
+    try:
+        return faker.factory.Factory.create(locale)
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"fake has no locale {locale!r}") from error
+
+
+@functools.lru_cache(512)
+def _provider(kind: str, locale: str) -> str:
+    generator = _faker(locale)
+    if kind.startswith("_") or kind not in providers(locale) or not callable(getattr(generator, kind)):
+        raise ValueError(f"fake has no provider {kind!r}")
+    return kind
+
+
+@functools.lru_cache(16)
+def providers(locale: str = "es_MX") -> frozenset[str]:
+    """The names that ``fake`` knows in a locale."""
+    own = {"random", "seed", "seed_instance", "parse", "format", "add_provider", "del_arguments"}
+    methods = (
+        name
+        for provider in _faker(locale).get_providers()
+        for name in dir(provider)
+        if not name.startswith("_") and callable(getattr(provider, name, None))
+    )
+    return frozenset(methods) - own
+
+
+def _bounded(n: int, limit: int, name: str) -> int:
+    if not 0 <= n <= limit:
+        raise ValueError(f"{name} makes 0 to {limit} characters, not {n}")
+    return n
+
+
+class Function(NamedTuple):
+    """A vocabulary function and what it is given before the arguments of the template.
+
+    ``needs`` is a tuple of ``u`` (a double), ``raw`` (16 bytes), ``now`` and ``seq``; ``gives`` the type of the
+    result as far as the compiler uses it: ``float``, ``int``, ``bool``, ``str`` or ``any``.
+    """
+
+    call: Callable[..., Any]
+    needs: tuple[str, ...]
+    gives: str
+
+
+FUNCTIONS: dict[str, Function] = {
+    "choice": Function(choice, ("u",), "any"),
+    "weighted": Function(weighted, ("u",), "any"),
+    "uniform": Function(uniform, ("u",), "float"),
+    "randint": Function(randint, ("u",), "int"),
+    "normal": Function(normal, ("u",), "float"),
+    "lognormal": Function(lognormal, ("u",), "float"),
+    "exponential": Function(exponential, ("u",), "float"),
+    "triangular": Function(triangular, ("u",), "float"),
+    "pareto": Function(pareto, ("u",), "float"),
+    "zipf": Function(zipf, ("u",), "int"),
+    "chance": Function(chance, ("u",), "bool"),
+    "uuid": Function(uuid, ("raw",), "str"),
+    "digits": Function(digits, ("raw",), "str"),
+    "pattern": Function(pattern, ("raw",), "str"),
+    "sequence": Function(sequence, ("seq",), "int"),
+    "date": Function(date, ("u", "now"), "str"),
+    "fake": Function(fake, ("raw",), "any"),
+    "pick": Function(choice, ("u",), "any"),
+}
+NAMES = ("now", "seq", "index", "stream")

@@ -1,0 +1,71 @@
+"""What a reload has to do: the difference between two catalogs, as names. It compares and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+from regstream import model
+
+_Spec = TypeVar("_Spec", bound=model.Spec)
+
+
+class Diff(NamedTuple):
+    """Names by what becomes of them, each in exactly one of the four, in the order of the files.
+
+    ``removed`` keeps the order of the old files, the others that of the new ones.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing has to be done."""
+        return not (self.added or self.changed or self.removed)
+
+
+class Plan(NamedTuple):
+    """The difference between two catalogs; the first start is the plan from ``model.EMPTY``."""
+
+    streams: Diff
+    entities: Diff
+    scenarios: Diff
+
+    @property
+    def empty(self) -> bool:
+        """True when the two catalogs behave alike."""
+        return self.streams.empty and self.entities.empty and self.scenarios.empty
+
+
+def plan(old: model.Catalog, new: model.Catalog) -> Plan:
+    """What has to be added, changed and removed to come from ``old`` to ``new``.
+
+    A stream is changed when its events or its ticks would be others: its declaration, a template file that it uses, the
+    seed or, when it has an interval, the profile's speed. An entity is changed with its declaration or the seed.
+    """
+    reseeded = old.seed != new.seed
+    respeeded = old.profile.speed != new.profile.speed
+    return Plan(
+        streams=_diff(old.streams, new.streams, lambda spec: reseeded or (respeeded and spec.interval is not None)),
+        entities=_diff(old.entities, new.entities, lambda _: reseeded),
+        scenarios=_diff(old.scenarios, new.scenarios, lambda _: False),
+    )
+
+
+def _diff(old: Mapping[str, _Spec], new: Mapping[str, _Spec], forced: Callable[[_Spec], bool]) -> Diff:
+    both = [name for name in new if name in old]
+    same = {name for name in both if not forced(new[name]) and _same(old[name], new[name])}
+    return Diff(
+        added=tuple(name for name in new if name not in old),
+        changed=tuple(name for name in both if name not in same),
+        removed=tuple(name for name in old if name not in new),
+        unchanged=tuple(name for name in both if name in same),
+    )
+
+
+def _same(old: model.Spec, new: model.Spec) -> bool:
+    # Not ==: it takes 1, 1.0 and true for the same value, and fields in another order for the same fields.
+    return old is new or old.model_dump_json() == new.model_dump_json()

@@ -1,0 +1,256 @@
+"""The environment, typed: defaults, every refusal with its cure, notices, and that no secret is shown."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pydantic
+import pytest
+
+from regstream import errors, settings
+
+SECRET = "hunter2-very-secret"
+
+
+def refused(environ, **flags) -> errors.SettingsError:
+    with pytest.raises(errors.SettingsError) as caught:
+        settings.load(environ, **flags)
+    return caught.value
+
+
+def test_defaults_are_those_of_the_contract():
+    given = settings.load({})
+    assert (given.streaming, given.host, given.port) == (True, "127.0.0.1", 3001)
+    assert (given.server_name, given.region, given.env) == ("VPS-DataStreamer", "LATAM", "development")
+    assert given.cors_origins == ("http://localhost:*", "http://127.0.0.1:*")
+    assert given.rate_limit == settings.Rate(60, 60)
+    assert (given.streams, given.scenarios, given.templates) == tuple(
+        map(pathlib.Path, ("streams.yaml", "scenarios", "templates"))
+    )
+    assert (given.debug, given.notices) == ((), ())
+
+
+def test_each_variable_is_declared_once_and_described():
+    names = [one.name for one in settings.VARIABLES]
+    fields = [one.field for one in settings.VARIABLES if one.field]
+    assert len(set(names)) == len(names) and len(set(fields)) == len(fields)
+    assert all(one.description for one in settings.VARIABLES)
+    assert set(fields) <= set(settings.Settings.model_fields)
+
+
+def test_every_variable_of_the_contract_is_declared():
+    kafka = "BROKER SECURITY_PROTOCOL SASL_MECHANISM SASL_USERNAME SASL_PASSWORD SSL_CA SSL_CERT SSL_KEY"
+    others = (
+        "ENABLE_STREAMING STREAMING_HOST STREAMING_PORT DATABASE_URL VPS_SERVER_NAME VPS_REGION REGSTREAM_ENV DEBUG "
+        "REGSTREAM_TOKENS REGSTREAM_TOKENS_FILE CORS_ORIGINS RATE_LIMIT"
+    )
+    expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
+    assert {one.name for one in settings.VARIABLES} == expected
+
+
+@pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.default], ids=lambda one: one.name)
+def test_a_default_written_out_is_the_default(one):
+    written = settings.load({one.name: one.default})
+    assert getattr(written, one.field) == getattr(settings.load({}), one.field)
+
+
+@pytest.mark.parametrize("one", settings.VARIABLES, ids=lambda one: one.name)
+def test_an_empty_variable_counts_as_unset(one):
+    assert settings.load({one.name: ""}) == settings.load({one.name: "  "}) == settings.load({})
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "Yes", "on", " on "])
+def test_true(text):
+    assert settings.load({"ENABLE_STREAMING": text}).streaming is True
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "no", "off", "OFF"])
+def test_false(text):
+    assert settings.load({"ENABLE_STREAMING": text}).streaming is False
+
+
+BAD = [
+    ("ENABLE_STREAMING", "maybe", "true"),
+    ("ENABLE_STREAMING", "2", "true"),
+    ("STREAMING_HOST", "not a host", "127.0.0.1"),
+    ("STREAMING_HOST", "localhost:3001", "127.0.0.1"),
+    ("STREAMING_HOST", "-x", "127.0.0.1"),
+    ("STREAMING_HOST", "h\x00st", "127.0.0.1"),
+    ("STREAMING_HOST", "x" * 300, "127.0.0.1"),
+    ("STREAMING_PORT", "65536", "0 to 65535"),
+    ("STREAMING_PORT", "-1", "0 to 65535"),
+    ("STREAMING_PORT", "http", "0 to 65535"),
+    ("STREAMING_PORT", "3001.0", "0 to 65535"),
+    ("STREAMING_PORT", "٣٠٠١", "0 to 65535"),
+    ("STREAMING_PORT", "9" * 5000, "0 to 65535"),
+    ("VPS_REGION", "LA\nTAM", "64 characters"),
+    ("VPS_REGION", "LA\udcffTAM", "64 characters"),
+    ("VPS_SERVER_NAME", "x" * 65, "64 characters"),
+    ("REGSTREAM_ENV", "pro duction", "letters"),
+    ("NODE_ENV", "../x", "letters"),
+    ("DEBUG", "streaming:brokr", "did you mean broker?"),
+    ("DEBUG", "streaming:", "the parts are"),
+    ("DEBUG", "express:*,streaming:zzz", "the parts are"),
+    ("CORS_ORIGINS", "localhost", "scheme://host"),
+    ("CORS_ORIGINS", "http://localhost:*/", "scheme://host"),
+    ("CORS_ORIGINS", "ftp://x", "scheme://host"),
+    ("CORS_ORIGINS", "http://x:99999999", "scheme://host"),
+    ("CORS_ORIGINS", "http://u:p@x", "scheme://host"),
+    ("CORS_ORIGINS", "http://ok.example, bad", "'bad'"),
+    ("RATE_LIMIT", "60", "60/minute"),
+    ("RATE_LIMIT", "0/minute", "60/minute"),
+    ("RATE_LIMIT", "-5/minute", "60/minute"),
+    ("RATE_LIMIT", "60/fortnight", "60/minute"),
+    ("REGSTREAM_TOKENS_FILE", "tokens.txt", "unset it"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "cure"), BAD, ids=lambda one: ascii(one)[:30])
+def test_a_bad_value_is_named_with_its_cure(name, value, cure):
+    error = refused({name: value})
+    assert error.variable == name
+    assert value.startswith(error.value.removesuffix("…")) and len(error.value) <= 81
+    assert cure in error.reason
+    assert str(error).startswith(f"{name}=") and "\n" not in str(error)
+
+
+def test_flags_stand_over_the_environment():
+    given = settings.load(
+        {"STREAMING_HOST": "10.0.0.1", "STREAMING_PORT": "80"},
+        streams="a.yaml",
+        scenarios=pathlib.Path("b"),
+        templates="c",
+        host="::1",
+        port=0,
+    )
+    assert (given.host, given.port) == ("::1", 0)
+    assert (given.streams, given.scenarios, given.templates) == tuple(map(pathlib.Path, ("a.yaml", "b", "c")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"port": 70000}, "--port"),
+        ({"port": "x"}, "--port"),
+        ({"host": ""}, "--host"),
+        ({"streams": ""}, "--streams"),
+        ({"scenarios": "a\0b"}, "--scenarios"),
+    ],
+)
+def test_a_bad_flag_is_named(flags, named):
+    assert refused({}, **flags).variable == named
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1"), ("::", "::"), ("db-1.example.org", "db-1.example.org"), ("x", "x")],
+)
+def test_hosts(text, host):
+    assert settings.load({"STREAMING_HOST": text}).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost", "LOCALHOST"])
+def test_nothing_is_said_of_an_address_of_this_machine(host):
+    assert settings.load({}, host=host).notices == ()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "bank.example"])
+def test_an_address_that_others_reach_is_noted(host):
+    (notice,) = settings.load({}, host=host).notices
+    assert host in notice and "no authentication" in notice
+
+
+def test_regstream_env_wins_over_its_alias():
+    assert settings.load({"NODE_ENV": "test"}).env == "test"
+    assert settings.load({"NODE_ENV": "not used !", "REGSTREAM_ENV": "production"}).env == "production"
+    assert settings.load({"NODE_ENV": "test", "REGSTREAM_ENV": ""}).env == "test"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("streaming:*", settings.PARTS),
+        ("streaming:broker", ("broker",)),
+        ("streaming:hub, streaming:broker", ("broker", "hub")),
+        ("express:* streaming:c*", ("clock", "config")),
+        ("1", ()),
+        ("*", ()),
+        ("express:*", ()),
+    ],
+)
+def test_debug(text, parts):
+    given = settings.load({"DEBUG": text})
+    assert (given.debug, given.notices) == (parts, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("1/second", (1, 1)), ("60/Minute", (60, 60)), ("5 / hour", (5, 3600)), ("1000/day", (1000, 86400))],
+)
+def test_rates(text, rate):
+    given = settings.load({"RATE_LIMIT": text})
+    assert given.rate_limit == rate
+    assert len(given.notices) == 1 and "does not limit" in given.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("https://*.bank.example", ("https://*.bank.example",)),
+        ("HTTP://A.example, http://b.example:8080", ("HTTP://A.example", "http://b.example:8080")),
+        ("http://a.example,http://a.example", ("http://a.example",)),
+        ("http://[::1]:*", ("http://[::1]:*",)),
+        ("*", ("*",)),
+    ],
+)
+def test_origins(text, origins):
+    assert settings.load({"CORS_ORIGINS": text}).cors_origins == origins
+
+
+def test_what_this_version_does_not_do_is_said_in_one_line_each():
+    given = settings.load({"KAFKA_BROKER": "k:9092", "DATABASE_URL": f"postgresql://u:{SECRET}@h/d"})
+    assert len(given.notices) == 2
+    assert "simulation" in given.notices[0] and "stores nothing" in given.notices[1]
+    assert not any("\n" in one for one in given.notices)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("STREAMING_PROT", "STREAMING_PORT"),
+        ("VPS_SERVERNAME", "VPS_SERVER_NAME"),
+        ("REGSTREAM_TOKEN", "REGSTREAM_TOKENS"),
+        ("REGSTREAM_PORT", "STREAMING_PORT"),
+        ("STREAMING_RATE_LIMIT", "RATE_LIMIT"),
+        ("REGSTREAM_QQQQQQQQQ", ""),
+    ],
+)
+def test_an_unknown_variable_of_ours_is_noted(name, hint):
+    (notice,) = settings.load({name: SECRET, "PATH": "/bin", "PORT": "1"}).notices
+    assert notice.startswith(f"{name} is not a variable") and hint in notice
+    assert ("did you mean" in notice) is bool(hint)
+    assert SECRET not in notice
+
+
+@pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.secret], ids=lambda one: one.name)
+def test_a_secret_is_never_shown(one):
+    try:
+        shown = repr(settings.load({one.name: SECRET}))
+    except errors.SettingsError as error:
+        shown = f"{error} {error!r}"
+        assert error.variable == one.name and "unset it" in error.reason
+    assert SECRET not in shown
+
+
+def test_tokens_are_refused_before_anything_else():
+    assert refused({"REGSTREAM_TOKENS": SECRET, "STREAMING_PORT": "bad"}).variable == "REGSTREAM_TOKENS"
+
+
+def test_source_is_a_uri_reference():
+    assert settings.load({}).source == "/regstream/LATAM/VPS-DataStreamer"
+    assert settings.load({"VPS_REGION": "São Paulo/1"}).source == "/regstream/S%C3%A3o%20Paulo%2F1/VPS-DataStreamer"
+
+
+def test_settings_are_frozen():
+    with pytest.raises(pydantic.ValidationError):
+        settings.load({}).port = 1
