@@ -19,6 +19,7 @@ import pytest
 from regstream import config, model, settings
 from regstream.generate import stream as generated
 from regstream.generate import vocabulary
+from regstream.server import routes
 from tests.support import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -175,6 +176,29 @@ def test_readme_shows_no_option_that_the_program_lacks() -> None:
     for command, arguments in calls:
         for option in re.findall(r"(?<!\S)--?[a-z-]+", arguments):
             assert f"{option} " in (usage(command) or ""), (command, option)
+
+
+CALLS = [
+    pytest.param(method or "GET", url, id=f"{block}-{method or 'GET'}-{url}")
+    for block in BLOCKS
+    if block.info == "sh"
+    for method, url in re.findall(r"curl -s(?: -X +([A-Z]+))? +'?localhost:3001(/[^\s']*)", block.text)
+]
+
+
+@pytest.mark.parametrize(("method", "url"), CALLS)
+def test_every_request_that_is_shown_has_a_route(method: str, url: str) -> None:
+    path = url.partition("?")[0]
+    assert any(
+        route.method == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path) for route in routes.TABLE
+    )
+
+
+def test_every_route_is_described() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for route in routes.TABLE:
+        last = route.path.rpartition("/")[2]
+        assert route.path in page or last in page, route.path
 
 
 def test_readme_sets_only_variables_that_exist() -> None:
