@@ -168,8 +168,9 @@ def imported(site: Site, text: str) -> set[str]:
 
 def check_macro(site: Site, tree: nodes.Template, macro: nodes.Macro) -> None:
     """Note names in a macro that nobody defines: it sees its arguments, its file and the vocabulary, no field."""
-    alone = nodes.Template([macro], lineno=macro.lineno).set_environment(site.box)
-    inside = jinja2.meta.find_undeclared_variables(alone)  # type: ignore[arg-type]
+    alone = nodes.Template([macro], lineno=macro.lineno)
+    alone.set_environment(site.box)
+    inside = jinja2.meta.find_undeclared_variables(alone)
     imports = {
         one[1] if isinstance(one, tuple) else one for node in tree.find_all(nodes.FromImport) for one in node.names
     } | {node.target for node in tree.find_all(nodes.Import)}

@@ -1,0 +1,78 @@
+"""The broker: it takes events and gives them back in order.
+
+Every form (the simulated one here, Kafka beside it) meets the same obligations, and ``tests/test_broker.py`` holds each
+of them to these:
+
+- Events with the same key of one topic go to the same partition. An event without a key goes where its stream's other
+  keyless events go, so that such a stream keeps its order as a whole.
+- Within a partition the order is the order of publishing, offsets rise by exactly one, and of ``consume``.
+- The bytes of a value come back as they were given.
+- Nothing is dropped to make room: a full broker makes ``publish`` wait.
+- What ``publish`` has accepted before ``close`` reaches ``consume``; what it could not accept is counted in the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from regstream import model
+
+
+class Record(NamedTuple):
+    """An event, and where the broker put it. ``partition`` and ``offset`` count from 0."""
+
+    event: model.Event
+    topic: str
+    partition: int
+    offset: int
+
+
+class Status(NamedTuple):
+    """How the broker is.
+
+    ``kind`` is ``simulated`` or ``kafka``, ``state`` one of ``new``, ``live``, ``closed`` (other forms may have more),
+    ``produced`` and ``consumed`` count events since start, ``errors`` those that were refused or lost, ``reason`` says
+    in a few words why the state is what it is (empty when there is nothing to say).
+    """
+
+    kind: str
+    state: str
+    simulation: bool
+    produced: int
+    consumed: int
+    errors: int
+    reason: str
+
+
+class Broker(Protocol):
+    """What the engine asks of a broker; see the module for what holds across its methods."""
+
+    @property
+    def status(self) -> Status:
+        """Counts and state at this moment; cheap, never awaits."""
+
+    def declare(self, topics: Mapping[str, int]) -> None:
+        """Make topics known, with their number of partitions; one that exists is used as it is."""
+
+    async def start(self) -> None:
+        """Connect; a broker is started once. Raises BrokerError when that cannot be done."""
+
+    async def publish(self, events: Sequence[model.Event]) -> None:
+        """Hand over events, in order; returns when all are accepted, and waits while the broker is full.
+
+        Raises BrokerError when the broker is not live or closes meanwhile; its ``count`` is the number of events, from
+        the end of ``events``, that were not accepted. A call that is cancelled may have handed over the first of them.
+        """
+
+    def consume(self) -> AsyncIterator[list[Record]]:
+        """Everything published since start, in batches that are never empty; ends after ``close``.
+
+        There is one consumer: a second one at the same time raises BrokerError on its first step.
+        """
+
+    async def close(self) -> None:
+        """Accept nothing more, and let ``consume`` end once it has given out what was accepted; may be called twice.
+
+        It does not wait for the consumer: await the task that consumes.
+        """

@@ -1,0 +1,296 @@
+"""The fan-out: every event is encoded once, kept in its stream's ring, and offered to each subscriber's bounded queue.
+
+Nothing here awaits, so a subscription is atomic: what is in the ring when ``subscribe`` runs is replayed, what comes
+later is live, and nothing lies between. Nothing here knows a wire: a server takes entries from a subscriber's queue
+when its ``wake`` was called, and writes them in its own framing.
+
+``recovered`` is never a guess. A stream is served after a position only when everything behind that position is in the
+ring; otherwise nothing of the gap is sent and the subscriber is told.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from regstream import errors, model
+from regstream.hub import ring
+from regstream.hub.queue import Entry, Subscriber, encode
+from regstream.hub.ring import Subscribed
+
+__all__ = ["Counts", "Entry", "Hub", "Subscribed", "Subscriber", "encode", "rfc3339"]
+
+SYSTEM_RING = 100
+
+
+def rfc3339(seconds: float) -> str:
+    """Epoch seconds as every ``time`` of an event is written: UTC, milliseconds, ``Z``."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
+
+
+class Counts(NamedTuple):
+    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow."""
+
+    shown: int
+    dropped: int
+    unknown: int
+    slow: int
+
+
+class Hub:
+    """Streams, channels and subscribers. ``ring_events`` and ``ring_bytes`` bound the ring of each stream."""
+
+    def __init__(self, now: Callable[[], float], ring_events: int = 1000, ring_bytes: int = 2 * 2**20) -> None:
+        self._now, self._ring_events, self._ring_bytes = now, ring_events, ring_bytes
+        self._streams: dict[str, ring.Stream] = {}
+        self._members: dict[str, dict[Subscriber, None]] = {}
+        self._channels_of: dict[Subscriber, dict[str, None]] = {}
+        self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
+        self._prefixes: dict[str, bytes] = {}
+        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = 0
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscribers are on at least one channel."""
+        return len(self._channels_of)
+
+    @property
+    def counts(self) -> Counts:
+        """What happened since the hub was made."""
+        return Counts(self._shown, self._dropped, self._unknown, self._slow)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Every channel that can be subscribed to, each once: the built-in ones, streams, types of events."""
+        declared = [stream for stream in self._streams.values() if stream.declared]
+        names = [stream.name for stream in declared] + [stream.type for stream in declared]
+        return tuple(dict.fromkeys([model.ALL_CHANNEL, model.ALERT_TYPE, model.SYSTEM_CHANNEL, *names]))
+
+    def declare(self, stream: str, type_: str, position: model.Position) -> None:
+        """Make a stream known: events of type ``type_``, numbered on from ``position``.
+
+        A stream that is known and has the same epoch keeps its ring and its own position, since events that were given
+        a number may still be under way; only its type changes. An epoch that the hub has left already is not taken up
+        again: the broker may carry another process's numbering of this stream.
+        """
+        known = self._streams.get(stream)
+        if known is None:
+            self._streams[stream] = ring.Stream(stream, type_, position)
+        else:
+            self._redeclare(known, type_, position)
+        self._version += 1
+
+    def _redeclare(self, stream: ring.Stream, type_: str, position: model.Position) -> None:
+        if stream.type != type_:
+            # Who follows it by type only would not notice what it misses while the type is another one.
+            for subscriber in self._members.get(stream.type, ()):
+                subscriber.since.pop(stream.name, None)
+        stream.type, stream.declared = type_, True
+        if position.epoch != stream.epoch and position.epoch not in stream.retired:
+            stream.begin(*position)
+
+    def forget(self, stream: str) -> None:
+        """The stream is gone: its channels are unknown, its ring is empty; events still under way are shown."""
+        known = self._streams.get(stream)
+        if known is not None:
+            known.declared = False
+            known.clear()
+
+    def broadcast(self, event: model.Event) -> None:
+        """Show ``event`` to everyone who follows its stream, once; what was shown before, or is stale, is dropped."""
+        stream = self._streams.get(event.head.stream)
+        if stream is None:
+            self._unknown += 1
+            return
+        if stream.has_shown(event):
+            self._dropped += 1
+            return
+        entry = self._entry(event)
+        if stream.declared:
+            stream.keep(entry, self._ring_events, self._ring_bytes)
+        if stream.audience_version != self._version:
+            stream.audience, stream.audience_version = self._audience(stream), self._version
+        for subscriber in stream.audience:
+            subscriber.offer(entry)
+
+    def _entry(self, event: model.Event) -> Entry:
+        type_ = event.head.type
+        prefix = self._prefixes.get(type_)
+        if prefix is None:
+            prefix = self._prefixes[type_] = b'{"event":%b,"data":' % orjson.dumps(type_)
+        self._order += 1
+        self._shown += 1
+        return Entry(b"%b%b}" % (prefix, event.value), self._order, event, len(prefix))
+
+    def _audience(self, stream: ring.Stream) -> tuple[Subscriber, ...]:
+        names = (model.ALL_CHANNEL, stream.name, stream.type)
+        return tuple(dict.fromkeys(one for name in names for one in self._members.get(name, ())))
+
+    def announce(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Tell channel ``system`` that something happened: ``{kind, time, …data}``."""
+        self._order += 1
+        text = encode("system", {"kind": kind, "time": rfc3339(self._now()), **data})
+        entry = Entry(text, self._order)
+        self._system.append(entry)
+        for subscriber in tuple(self._members.get(model.SYSTEM_CHANNEL, ())):
+            subscriber.offer(entry)
+
+    def subscribe(
+        self,
+        subscriber: Subscriber,
+        channels: Iterable[str],
+        after: Mapping[str, model.Position] | None = None,
+        rewind: int = 0,
+        confirm: Callable[[Mapping[str, Subscribed]], None] | None = None,
+    ) -> Mapping[str, Subscribed]:
+        """Put ``subscriber`` on ``channels``, all of them or, with UnknownName, none; answers for each stream of them.
+
+        A stream that ``after`` names is replayed behind that position, whole and in order, or not at all. Of the other
+        streams, the newest ``rewind`` events of each channel are replayed. Names in ``after`` that are not on the
+        channels mean nothing. A stream that was followed already is not replayed: its ``recovered`` says whether
+        everything behind the position came or comes with what is followed.
+
+        ``confirm`` is called with the answer before anything is replayed, so that a confirmation can go first.
+        """
+        names = tuple(dict.fromkeys(channels))
+        self._check(names, ())
+        fresh = [name for name in names if name not in self._channels_of.get(subscriber, ())]
+        replay, answer = self._plan(subscriber, names, fresh, after or {}, rewind)
+        self._join(subscriber, names)
+        if confirm:
+            confirm(answer)
+        subscriber.replay(replay)
+        return answer
+
+    def _check(self, names: Iterable[str], also: Iterable[str]) -> None:
+        known = set(self.channels).union(also)
+        for name in names:
+            if name not in known:
+                raise errors.UnknownName("channel", name, errors.near(name, sorted(known)))
+
+    def _plan(
+        self,
+        subscriber: Subscriber,
+        names: Sequence[str],
+        fresh: Sequence[str],
+        after: Mapping[str, model.Position],
+        rewind: int,
+    ) -> tuple[list[Entry], dict[str, Subscribed]]:
+        replay: dict[Entry, None] = {}
+        answer: dict[str, Subscribed] = {}
+        new: list[ring.Stream] = []
+        for stream in self._on(names):
+            if self._follows(subscriber, stream):
+                answer[stream.name] = stream.followed(subscriber.since.get(stream.name), after.get(stream.name))
+            elif stream.name in after:
+                found, answer[stream.name] = stream.recover(after[stream.name])
+                replay.update(dict.fromkeys(found))
+                subscriber.since[stream.name] = model.Position(stream.epoch, stream.last - len(found))
+            else:
+                new.append(stream)
+        replay.update(dict.fromkeys(self._rewound(new, names, fresh, rewind)))
+        counted = collections.Counter(entry.head.stream for entry in replay if entry.head)
+        for stream in new:
+            back = counted[stream.name]
+            answer[stream.name] = Subscribed(stream.epoch, stream.last, False, back)
+            start = max(stream.held, stream.last - back)
+            subscriber.since[stream.name] = model.Position(stream.epoch, start)
+        return sorted(replay, key=lambda entry: entry.order), answer
+
+    def _on(self, names: Iterable[str]) -> list[ring.Stream]:
+        wanted = set(names)
+        everything = model.ALL_CHANNEL in wanted
+        streams = (stream for stream in self._streams.values() if stream.declared)
+        return [stream for stream in streams if everything or stream.name in wanted or stream.type in wanted]
+
+    def _follows(self, subscriber: Subscriber, stream: ring.Stream) -> bool:
+        channels = self._channels_of.get(subscriber, {})
+        return model.ALL_CHANNEL in channels or stream.name in channels or stream.type in channels
+
+    def _rewound(
+        self, streams: Sequence[ring.Stream], names: Sequence[str], fresh: Sequence[str], count: int
+    ) -> Iterator[Entry]:
+        if not count:
+            return
+        for name in names:
+            channel = [one for one in streams if name in (model.ALL_CHANNEL, one.name, one.type)]
+            yield from itertools.islice(ring.newest(channel), count)
+        if model.SYSTEM_CHANNEL in fresh:
+            yield from itertools.islice(reversed(self._system), count)
+
+    def _join(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+        channels = self._channels_of.setdefault(subscriber, {})
+        for name in names:
+            channels[name] = None
+            self._members.setdefault(name, {})[subscriber] = None
+        if not channels:
+            del self._channels_of[subscriber]
+        self._version += 1
+
+    def unsubscribe(self, subscriber: Subscriber, channels: Iterable[str]) -> None:
+        """Take ``subscriber`` off ``channels``, all or, with UnknownName, none; those it is not on do not matter."""
+        mine = self._channels_of.get(subscriber, {})
+        names = tuple(dict.fromkeys(channels))
+        self._check(names, mine)
+        for name in names:
+            self._leave(subscriber, name)
+        for stream in self._streams.values():
+            if not self._follows(subscriber, stream):
+                subscriber.since.pop(stream.name, None)
+        if not mine:
+            self._channels_of.pop(subscriber, None)
+
+    def _leave(self, subscriber: Subscriber, name: str) -> None:
+        members = self._members.get(name, {})
+        members.pop(subscriber, None)
+        if not members:
+            self._members.pop(name, None)
+        self._channels_of.get(subscriber, {}).pop(name, None)
+        self._version += 1
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Take ``subscriber`` off everything; may be called twice."""
+        for name in tuple(self._channels_of.get(subscriber, ())):
+            self._leave(subscriber, name)
+        if self._channels_of.pop(subscriber, None) is not None:
+            self._slow += subscriber.slow
+        subscriber.since.clear()
+
+    def events(
+        self,
+        streams: Iterable[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """History from the rings, newest last: at most ``limit`` entries of ``streams`` (None: of all).
+
+        ``since`` (included) and ``until`` (not included) are epoch seconds and look at the events' own time. With
+        ``after``, an entry's ``order``, the oldest behind it are given, else the newest; so the ``order`` of the last
+        one is a cursor. Raises UnknownName.
+        """
+        chosen = self._chosen(streams)
+        low, high = rfc3339(since) if since is not None else "", rfc3339(until) if until is not None else "~"
+        newest = ring.newest(chosen)
+        if after is not None:
+            newest = itertools.takewhile(lambda entry: entry.order > after, newest)
+        found = (entry for entry in newest if entry.head and low <= entry.head.time < high)
+        if after is None:
+            return list(itertools.islice(found, limit))[::-1]
+        return list(found)[::-1][:limit]
+
+    def _chosen(self, names: Iterable[str] | None) -> list[ring.Stream]:
+        known = {stream.name: stream for stream in self._streams.values() if stream.declared}
+        if names is None:
+            return list(known.values())
+        for name in names:
+            if name not in known:
+                raise errors.UnknownName("stream", name, errors.near(name, known))
+        return [known[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,101 @@
+"""A stream's ring: the newest entries, and what can be served whole from them."""
+
+from __future__ import annotations
+
+import collections
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from regstream import model
+from regstream.hub import queue
+
+RETIRED_EPOCHS = 16
+
+
+class Subscribed(NamedTuple):
+    """Where a subscriber stands in a stream once it has read what is replayed.
+
+    ``seq`` is the last event shown; ``recovered`` says that nothing lies between the position asked for and live;
+    ``replayed`` events come before the live ones.
+    """
+
+    epoch: str
+    seq: int
+    recovered: bool
+    replayed: int
+
+
+class Stream:
+    """What the hub knows of one stream. ``last`` is the number shown last; behind ``solid`` nothing was left out."""
+
+    def __init__(self, name: str, type_: str, position: model.Position) -> None:
+        self.name, self.type, self.declared = name, type_, True
+        self.ring: collections.deque[queue.Entry] = collections.deque()
+        self.bytes = 0
+        self.epoch, self.last = position
+        self.solid = position.seq
+        self.retired: collections.deque[str] = collections.deque(maxlen=RETIRED_EPOCHS)
+        self.audience: tuple[queue.Subscriber, ...] = ()
+        self.audience_version = -1
+
+    @property
+    def held(self) -> int:
+        """The earliest position that can be served whole."""
+        return max(self.solid, self.last - len(self.ring))
+
+    def begin(self, epoch: str, seq: int) -> None:
+        """Another numbering begins behind ``seq``; what the ring holds belongs to none that can be continued."""
+        self.retired.append(self.epoch)
+        self.epoch, self.last, self.solid = epoch, seq, seq
+        self.clear()
+
+    def clear(self) -> None:
+        """Empty the ring; the position stays."""
+        self.ring.clear()
+        self.bytes = 0
+
+    def has_shown(self, event: model.Event) -> bool:
+        """Whether ``event`` is not news. One that is moves the position, over a gap or into a new epoch too."""
+        epoch, seq = event.head.epoch, event.seq
+        if epoch != self.epoch:
+            if epoch in self.retired:
+                return True
+            self.begin(epoch, seq - 1)
+        elif seq <= self.last:
+            return True
+        elif seq != self.last + 1:
+            self.solid = seq - 1
+        self.last = seq
+        return False
+
+    def recover(self, position: model.Position) -> tuple[list[queue.Entry], Subscribed]:
+        """Everything behind ``position``, or nothing."""
+        whole = position.epoch == self.epoch and self.held <= position.seq <= self.last
+        missed = self.last - position.seq if whole else 0
+        found = list(itertools.islice(self.ring, len(self.ring) - missed, None))
+        return found, Subscribed(self.epoch, self.last, whole, missed)
+
+    def followed(self, since: model.Position | None, position: model.Position | None) -> Subscribed:
+        """The answer for who follows the stream already, from ``since`` on: whole if ``position`` is not before."""
+        whole = (
+            since is not None
+            and position is not None
+            and position.epoch == since.epoch == self.epoch
+            and max(since.seq, self.solid) <= position.seq <= self.last
+        )
+        return Subscribed(self.epoch, self.last, whole, 0)
+
+    def keep(self, entry: queue.Entry, events: int, size: int) -> None:
+        """Put ``entry`` at the end; what exceeds ``events`` or ``size`` bytes of text goes at the front."""
+        ring = self.ring
+        ring.append(entry)
+        self.bytes += entry.size
+        while len(ring) > events or self.bytes > size:
+            self.bytes -= ring.popleft().size
+
+
+def newest(streams: Iterable[Stream]) -> Iterator[queue.Entry]:
+    """The entries of several rings, newest first, as far as they are asked for."""
+    return heapq.merge(*(reversed(stream.ring) for stream in streams), key=lambda entry: -entry.order)

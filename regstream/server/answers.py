@@ -1,0 +1,257 @@
+"""The answers of the REST interface, each declared once.
+
+The declarations encode what goes out and become the schemas of ``/openapi.json``. Keys are camelCase on the wire; times
+are RFC 3339 in UTC with milliseconds; intervals are milliseconds, rates events a second.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from regstream import model
+from regstream.server import shapes
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
+Count = Annotated[int, Field(ge=0)]
+
+
+class StreamState(shapes.Shape):
+    """A stream: what is in force, where it stands and how it does."""
+
+    name: str
+    description: str
+    topic: str
+    event: str
+    state: Literal["running", "paused", "stopped", "failing"]
+    enabled: bool
+    paused: bool
+    interval: Number | None
+    """Milliseconds between ticks, overlays and the profile's speed included; null for a schedule."""
+    schedule: str | None
+    timezone: str
+    jitter: float
+    batch_size: int
+    priority: model.Priority
+    overlays: list[str]
+    """Ids of the runs that change this stream at present."""
+    epoch: str
+    seq: Count
+    """Number of the last event of this epoch; 0 before the first."""
+    events: Count
+    bytes: Count
+    ticks: Count
+    missed: Count
+    """Ticks that were due while an earlier one still waited."""
+    late_ms: float | None
+    errors: Count
+    error: str | None
+    next: Time | None
+    last: Time | None
+    target_rate: float | None
+    """Events a second that the declaration asks for; null for a schedule."""
+    actual_rate: float
+
+
+class Streams(shapes.Shape):
+    """All streams."""
+
+    streams: list[StreamState]
+
+
+class ScenarioInfo(shapes.Shape):
+    """A scenario that can be simulated."""
+
+    name: str
+    description: str
+    steps: Count
+    """Steps, those within parallel and repeat included."""
+    streams: list[str]
+    """The streams that it touches."""
+    running: list[str]
+    """Ids of its runs that are under way."""
+
+
+class Scenarios(shapes.Shape):
+    """What can be simulated."""
+
+    scenarios: list[ScenarioInfo]
+
+
+class RunState(shapes.Shape):
+    """One execution of a scenario."""
+
+    run_id: str
+    scenario: str
+    state: Literal["running", "completed", "cancelled", "failed"]
+    started: Time
+    ended: Time | None
+    error: str | None
+    current: list[str]
+    """The steps that are under way."""
+
+
+class Runs(shapes.Shape):
+    """The runs of this daemon, as long as they are remembered."""
+
+    runs: list[RunState]
+
+
+class BurstResult(shapes.Shape):
+    """The events that were made: ``firstSeq`` to ``lastSeq``, both included."""
+
+    stream_type: str
+    count: int
+    first_seq: int
+    last_seq: int
+
+
+class Changes(shapes.Shape):
+    """Names, by what a reload does to them."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: list[str]
+
+
+class ReloadResult(Changes):
+    """What a reload changed; ``added`` to ``unchanged`` name streams."""
+
+    generation: Count
+    loaded_at: Time
+    dry_run: bool
+    scenarios: Changes
+    entities: Changes
+
+
+class ConfigState(shapes.Shape):
+    """Which configuration is in force, and why a newer one is not."""
+
+    generation: Count
+    loaded_at: Time
+    error: str | None
+    problems: list[shapes.Place]
+
+
+class KafkaStatus(shapes.Shape):
+    """The broker, as dashboards know it."""
+
+    is_connected: bool
+    messages_produced: Count
+    messages_consumed: Count
+    errors: Count
+    simulation_mode: bool
+
+
+class StreamerStatus(shapes.Shape):
+    """Streaming as a whole; ``uptime`` is seconds."""
+
+    is_streaming: bool
+    active_streams: Count
+    total_messages_sent: Count
+    uptime: float
+
+
+class Status(shapes.Shape):
+    """Everything at a glance."""
+
+    kafka: KafkaStatus
+    data_streamer: StreamerStatus
+    streams: list[StreamState]
+    scenarios: list[ScenarioInfo]
+    subscribers: Count
+    config: ConfigState
+
+
+class KafkaHealth(shapes.Shape):
+    """The broker; ``simulationMode`` is a choice and not an ailment."""
+
+    state: str
+    connected: bool
+    simulation_mode: bool
+    reason: str
+
+
+class StreamingHealth(shapes.Shape):
+    """Streaming; ``failing`` names the streams that cannot make events."""
+
+    is_streaming: bool
+    active_streams: Count
+    failing: list[str]
+
+
+class StoreHealth(shapes.Shape):
+    """Where events are kept: ``none`` means in memory only."""
+
+    state: str
+
+
+class SystemHealth(shapes.Shape):
+    """The process: ``memory`` resident bytes, ``cpu`` percent of a core since the start, ``uptime`` seconds."""
+
+    memory: Count
+    cpu: float
+    cpu_seconds: float
+    uptime: float
+    pid: int
+    python: str
+    version: str
+
+
+class Health(shapes.Shape):
+    """How the daemon is."""
+
+    status: Literal["ok", "degraded"]
+    kafka: KafkaHealth
+    streaming: StreamingHealth
+    store: StoreHealth
+    system: SystemHealth
+    config: ConfigState
+
+
+class Probe(shapes.Shape):
+    """For supervisors."""
+
+    status: Literal["ok", "unavailable"]
+
+
+class InForce(shapes.Shape):
+    """The configuration in force, every default filled in; keys within are those of the YAML files."""
+
+    generation: Count
+    loaded_at: Time
+    digest: str
+    seed: int | None
+    profile: dict[str, Any]
+    entities: dict[str, dict[str, Any]]
+    streams: dict[str, dict[str, Any]]
+    scenarios: dict[str, dict[str, Any]]
+    templates: list[str]
+
+
+class CloudEvent(shapes.Shape):
+    """CloudEvents 1.0; ``epoch`` and ``seq`` are its position."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: Time
+    datacontenttype: Literal["application/json"]
+    epoch: str
+    seq: Annotated[int, Field(ge=1)]
+    priority: model.Priority
+    region: str
+    data: dict[str, Any]
+
+
+class Events(shapes.Shape):
+    """A page of history, newest last; ``cursor`` is what ``after`` takes, ``more`` says that there is more already."""
+
+    events: list[CloudEvent]
+    cursor: str
+    more: bool

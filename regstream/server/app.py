@@ -1,0 +1,180 @@
+"""The application, and the life of its server under our own loop.
+
+Sanic's ``create_server`` binds and accepts before the application is ready, and its own shutdown closes WebSockets with
+the wrong code; ``Server`` puts the steps into the right order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import itertools
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import sanic
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
+
+from regstream import errors
+from regstream.server import cors, pages, problems, routes, routing
+
+BODY_LIMIT = 2**20
+_CLOSE_STEP = 0.02
+_numbers = itertools.count(1)
+_CURES = {
+    errno.EADDRINUSE: "the port is in use; stop what listens there or choose another with --port",
+    errno.EADDRNOTAVAIL: "the address is not one of this machine; choose another with --host",
+    errno.EACCES: "ports below 1024 need a privilege; choose another with --port",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes translate to; ``now`` gives seconds since 1970."""
+
+    settings: Any
+    engine: Any
+    hub: Any
+    broker: Any
+    door: Any
+    now: Callable[[], float]
+    version: str
+    identity: Any
+
+
+def build(services: Services) -> sanic.Sanic[Any, Any]:
+    """The application with all routes; it connects nothing and listens nowhere."""
+    _quiet()
+    app: sanic.Sanic[Any, Any] = sanic.Sanic(
+        f"regstream-{next(_numbers)}",
+        configure_logging=False,
+        env_prefix=None,
+        strict_slashes=True,
+        error_handler=problems.Handler(),
+        request_class=routing.Request,
+        router=routing.Router(routes.TABLE),
+    )
+    app.config.update(
+        AUTO_EXTEND=False,
+        MOTD=False,
+        ACCESS_LOG=False,
+        REQUEST_MAX_SIZE=BODY_LIMIT,
+        REQUEST_TIMEOUT=15,
+        RESPONSE_TIMEOUT=60,
+        KEEP_ALIVE_TIMEOUT=75,
+    )
+    app.ctx.ready = False
+    routing.mount(app, services, routes.TABLE)
+    pages.attach(app)
+    cors.attach(app, services.settings.cors_origins)
+    return app
+
+
+def _quiet() -> None:
+    for name in ("sanic.root", "sanic.server", "sanic.access", "sanic.error", "sanic.websockets"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Server:
+    """One listening socket of one application; used once: ``start``, then ``drain`` and ``stop``."""
+
+    def __init__(self, app: sanic.Sanic[Any, Any], host: str, port: int, closing: Any = None) -> None:
+        self._app = app
+        self._host = host
+        self._asked = port
+        self._closing = closing
+        self._server: Any = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, the real one where 0 was asked for."""
+        return int(self._socket.getsockname()[1]) if self._socket else self._asked
+
+    async def start(self) -> None:
+        """Listen, and take requests; returns when ``/health/ready`` answers 200. Raises ``StartError``."""
+        where = f"{self._host}:{self._asked}"
+        try:
+            self._socket = await _bind(self._host, self._asked)
+            await self._serve()
+        except (OSError, OverflowError) as error:
+            await self.stop()
+            raise errors.StartError(f"cannot listen on {where}", _cure(error)) from error
+        self._app.ctx.ready = True
+
+    async def _serve(self) -> None:
+        self._app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1, "port": self.port}))
+        self._server = await self._app.create_server(
+            sock=self._socket,
+            backlog=1024,
+            asyncio_server_kwargs={"start_serving": False},
+        )
+        # Accepting must not begin before the application is ready: an early request would fail.
+        await self._server.startup()
+        await self._server.before_start()
+        await self._server.start_serving()
+        await self._server.after_start()
+        self._app.set_serving(True)
+
+    async def drain(self, grace: float = 5.0) -> None:
+        """Take no new connection, say 1001 to WebSockets, let requests under way finish.
+
+        Whatever is connected after ``grace`` seconds is cut off.
+        """
+        self._app.ctx.ready = False
+        if self._server is None or self._server.server is None:
+            return
+        deadline = asyncio.get_running_loop().time() + grace
+        self._server.server.close()
+        if self._closing is not None:
+            await self._closing()
+        await self._server.before_stop()
+        await self._finish(deadline)
+
+    async def _finish(self, deadline: float) -> None:
+        connections = self._server.connections
+        loop = asyncio.get_running_loop()
+        while connections and loop.time() < deadline:
+            for one in tuple(connections):
+                one.close_if_idle()
+            await asyncio.sleep(_CLOSE_STEP)
+        for one in tuple(connections):
+            one.abort()
+
+    async def stop(self) -> None:
+        """End what ``drain`` left, and forget the application; also after a ``start`` that failed."""
+        if self._server is not None and self._app.state.is_started:
+            await self._finish(0)
+            await self._server.after_stop()
+            self._app.set_serving(False)
+        if self._socket is not None:
+            self._socket.close()
+        sanic.Sanic.unregister_app(self._app)
+
+
+async def _bind(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0])
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _cure(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the host name cannot be resolved; choose another with --host"
+    if isinstance(error, OverflowError):
+        return "a port is a number from 0 to 65535"
+    code = error.errno if isinstance(error, OSError) else None
+    return _CURES.get(code or 0, str(error))

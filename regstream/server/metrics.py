@@ -1,0 +1,138 @@
+"""``/metrics``: the state of the daemon with Prometheus' names and units.
+
+The state is copied on the loop, which is quick; the text is made from the copy in a thread, which is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import prometheus_client
+from prometheus_client import core
+from prometheus_client.registry import Collector
+
+MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+STATES = ("running", "paused", "stopped", "failing")
+
+
+class Snapshot(NamedTuple):
+    """A copy of all that is shown."""
+
+    streams: tuple[Any, ...]
+    broker: Any
+    runs: tuple[str, ...]
+    subscribers: int
+    generation: int
+    loaded_at: float
+    refused: bool
+    streaming: bool
+    uptime: float
+    version: str
+
+
+def snapshot(services: Any) -> Snapshot:
+    """The present state; to be called on the loop."""
+    engine, door = services.engine, services.door
+    return Snapshot(
+        streams=tuple(engine.streams()),
+        broker=services.broker.status,
+        runs=tuple(run.state for run in engine.runs()),
+        subscribers=services.hub.subscribers,
+        generation=door.receipt.generation,
+        loaded_at=door.receipt.loaded_at,
+        refused=door.error is not None,
+        streaming=engine.streaming,
+        uptime=services.now() - engine.started_at,
+        version=services.version,
+    )
+
+
+def render(state: Snapshot) -> bytes:
+    """The text format of ``state`` and of this process; touches nothing but its argument."""
+    registry = prometheus_client.CollectorRegistry(auto_describe=False)
+    registry.register(_Families(state))
+    prometheus_client.ProcessCollector(registry=registry)
+    return prometheus_client.generate_latest(registry)
+
+
+_COUNTERS = (
+    ("events", "events", "Events made"),
+    ("bytes", "bytes", "Bytes of the events made"),
+    ("ticks", "ticks", "Ticks that made a batch"),
+    ("missed", "ticks_missed", "Ticks that were due while an earlier one still waited"),
+    ("errors", "errors", "Ticks that failed"),
+)
+_GAUGES = (
+    ("seq", "seq", "Number of the last event in its epoch"),
+    ("target_rate", "target_events_per_second", "Events a second that the declaration asks for"),
+    ("actual_rate", "actual_events_per_second", "Events a second that were made lately"),
+)
+
+
+class _Families(Collector):
+    """Turns one snapshot into families."""
+
+    def __init__(self, state: Snapshot) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[core.Metric]:
+        """All families."""
+        yield from self._streams()
+        yield from self._broker()
+        yield from self._daemon()
+
+    def _streams(self) -> Iterator[core.Metric]:
+        streams = self._state.streams
+        for attribute, name, text in _COUNTERS:
+            counter = core.CounterMetricFamily(f"regstream_stream_{name}", text, labels=["stream"])
+            for one in streams:
+                counter.add_metric([one.name], getattr(one, attribute))
+            yield counter
+        for attribute, name, text in _GAUGES:
+            yield self._gauges(attribute, name, text)
+        state = core.GaugeMetricFamily("regstream_stream_state", "1 for the state it is in", labels=["stream", "state"])
+        for one in streams:
+            for name in STATES:
+                state.add_metric([one.name, name], float(one.state == name))
+        yield state
+        late = core.GaugeMetricFamily(
+            "regstream_stream_lateness_seconds", "Lateness of the last tick", labels=["stream"]
+        )
+        for one in streams:
+            if one.late_ms is not None:
+                late.add_metric([one.name], one.late_ms / 1000)
+        yield late
+
+    def _gauges(self, attribute: str, name: str, text: str) -> core.Metric:
+        gauge = core.GaugeMetricFamily(f"regstream_stream_{name}", text, labels=["stream"])
+        for one in self._state.streams:
+            if (value := getattr(one, attribute)) is not None:
+                gauge.add_metric([one.name], value)
+        return gauge
+
+    def _broker(self) -> Iterator[core.Metric]:
+        broker = self._state.broker
+        yield core.CounterMetricFamily("regstream_broker_produced", "Events given to the broker", broker.produced)
+        yield core.CounterMetricFamily("regstream_broker_consumed", "Events taken from the broker", broker.consumed)
+        yield core.CounterMetricFamily("regstream_broker_errors", "Errors of the broker", broker.errors)
+        info = core.GaugeMetricFamily("regstream_broker_state", "1 for the state it is in", labels=["kind", "state"])
+        info.add_metric([broker.kind, broker.state], 1)
+        yield info
+
+    def _daemon(self) -> Iterator[core.Metric]:
+        state = self._state
+        build = core.GaugeMetricFamily("regstream_build_info", "Always 1", labels=["version"])
+        build.add_metric([state.version], 1)
+        yield build
+        running = sum(run == "running" for run in state.runs)
+        for name, text, value in (
+            ("subscribers", "Subscribers of the hub", state.subscribers),
+            ("streaming", "1 while streaming is started", state.streaming),
+            ("uptime_seconds", "Time since the start", state.uptime),
+            ("scenario_runs", "Runs of scenarios that are under way", running),
+            ("config_generation", "Generation of the configuration in force", state.generation),
+            ("config_loaded_timestamp_seconds", "When the configuration in force was loaded", state.loaded_at),
+            ("config_last_reload_successful", "0 after a reload was refused", not state.refused),
+        ):
+            yield core.GaugeMetricFamily(f"regstream_{name}", text, float(value))

@@ -1,0 +1,259 @@
+"""The table of routes, and the thin functions behind them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+
+from regstream.server import answers, cursors, metrics, openapi, pages, routing, shapes, views
+from regstream.server.routing import Call, Reply, Route
+
+_HTML = "text/html; charset=utf-8"
+_BASE = "/api/streaming"
+_STREAM = f"{_BASE}/streams/{{name}}"
+
+
+def _health(call: Call) -> answers.Health:
+    return views.health(call.services)
+
+
+def _live(_: Call) -> answers.Probe:
+    return answers.Probe(status="ok")
+
+
+def _ready(call: Call) -> Reply:
+    ready = bool(call.request.app.ctx.ready)
+    return Reply(answers.Probe(status="ok" if ready else "unavailable"), 200 if ready else 503)
+
+
+def _status(call: Call) -> answers.Status:
+    return views.status(call.services)
+
+
+def _start(call: Call) -> answers.Status:
+    call.services.engine.start(call.body.streams)
+    return views.status(call.services)
+
+
+def _stop(call: Call) -> answers.Status:
+    call.services.engine.stop(call.body.streams)
+    return views.status(call.services)
+
+
+async def _burst(call: Call) -> answers.BurstResult:
+    name, count = call.body.stream_type, call.body.count
+    first, last = await call.services.engine.burst(name, count)
+    return answers.BurstResult(stream_type=name, count=count, first_seq=first, last_seq=last)
+
+
+def _simulate(call: Call) -> Reply:
+    run = views.run(call.services.engine.simulate(call.body.scenario))
+    return Reply(run, headers={"location": f"{_BASE}/simulate/{run.run_id}"})
+
+
+def _runs(call: Call) -> answers.Runs:
+    return answers.Runs(runs=[views.run(one) for one in call.services.engine.runs()])
+
+
+def _run(call: Call) -> answers.RunState:
+    return views.run(call.services.engine.run(call.names["runId"]))
+
+
+def _cancel(call: Call) -> answers.RunState:
+    return views.run(call.services.engine.cancel(call.names["runId"]))
+
+
+def _scenarios(call: Call) -> answers.Scenarios:
+    return answers.Scenarios(scenarios=views.scenarios(call.services.engine))
+
+
+def _streams(call: Call) -> answers.Streams:
+    return answers.Streams(streams=[views.stream(one) for one in call.services.engine.streams()])
+
+
+def _stream(call: Call) -> answers.StreamState:
+    return views.stream(call.services.engine.stream(call.names["name"]))
+
+
+def _patch(call: Call) -> answers.StreamState:
+    given = {key: getattr(call.body, key) for key in call.body.model_fields_set}
+    return views.stream(call.services.engine.patch(call.names["name"], **given))
+
+
+def _pause(call: Call) -> answers.StreamState:
+    call.services.engine.pause(call.names["name"])
+    return _stream(call)
+
+
+def _resume(call: Call) -> answers.StreamState:
+    call.services.engine.resume(call.names["name"])
+    return _stream(call)
+
+
+async def _reload(call: Call) -> answers.ReloadResult:
+    return views.receipt(await call.services.door.reload("api", dry_run=call.query.dry_run))
+
+
+def _config(call: Call) -> answers.InForce:
+    return views.in_force(call.services.engine, call.services.door)
+
+
+def _events(call: Call) -> Reply:
+    query, life = call.query, call.services.engine.started_at
+    after = None if query.after is None else cursors.read(life, query.after)
+    found = call.services.hub.events(query.stream or None, query.since, query.until, after, query.limit + 1)
+    # Without a cursor these are the newest, and what exceeds the limit is older.
+    page = found[-query.limit :] if after is None else found[: query.limit]
+    more = after is not None and len(found) > query.limit
+    cursor = cursors.write(life, page[-1].order if page else after or 0)
+    tail = orjson.dumps({"cursor": cursor, "more": more})
+    return Reply(b'{"events":[' + b",".join(entry.value for entry in page) + b"]," + tail[1:])
+
+
+async def _metrics(call: Call) -> Reply:
+    state = metrics.snapshot(call.services)
+    # 2,000 series take tens of milliseconds: too long for the loop.
+    return Reply(await asyncio.to_thread(metrics.render, state))
+
+
+def _openapi(call: Call) -> Reply:
+    return Reply(openapi.document(TABLE, call.services.version))
+
+
+def _docs(_: Call) -> Reply:
+    return pages.reply("docs.html")
+
+
+def _dashboard(_: Call) -> Reply:
+    return pages.reply("index.html")
+
+
+TABLE: tuple[Route, ...] = (
+    Route("GET", "/health", _health, "How the daemon is", answers.Health, tag="health"),
+    Route("GET", "/health/live", _live, "Whether the process answers", answers.Probe, tag="health"),
+    Route(
+        "GET",
+        "/health/ready",
+        _ready,
+        "Whether the daemon takes requests",
+        answers.Probe,
+        also={503: answers.Probe},
+        tag="health",
+    ),
+    Route("GET", f"{_BASE}/status", _status, "Everything at a glance", answers.Status),
+    Route(
+        "POST",
+        f"{_BASE}/start",
+        _start,
+        "Start streaming, or some streams",
+        answers.Status,
+        body=shapes.Names,
+        problems=(404,),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/stop",
+        _stop,
+        "Stop streaming, or some streams",
+        answers.Status,
+        body=shapes.Names,
+        problems=(404,),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/burst",
+        _burst,
+        "Make events at once",
+        answers.BurstResult,
+        body=shapes.BurstRequest,
+        problems=(404, 409, 429, 503),
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/simulate",
+        _simulate,
+        "Start a scenario",
+        answers.RunState,
+        202,
+        body=shapes.SimulateRequest,
+        problems=(404, 409, 429),
+        headers={"Location": "Where the run can be followed and cancelled"},
+        links={"run": "runId", "cancel": "runId"},
+        tag="scenarios",
+    ),
+    Route("GET", f"{_BASE}/simulate", _runs, "List runs", answers.Runs, tag="scenarios"),
+    Route("GET", f"{_BASE}/simulate/{{runId}}", _run, "Show a run", answers.RunState, problems=(404,), tag="scenarios"),
+    Route(
+        "DELETE",
+        f"{_BASE}/simulate/{{runId}}",
+        _cancel,
+        "Cancel a run; what it changed is put back",
+        answers.RunState,
+        problems=(404,),
+        tag="scenarios",
+    ),
+    Route("GET", f"{_BASE}/scenarios", _scenarios, "List what can be simulated", answers.Scenarios, tag="scenarios"),
+    Route("GET", f"{_BASE}/streams", _streams, "List streams", answers.Streams, tag="streams"),
+    Route(
+        "GET",
+        _STREAM,
+        _stream,
+        "Show a stream",
+        answers.StreamState,
+        problems=(404,),
+        tag="streams",
+    ),
+    Route(
+        "PATCH",
+        _STREAM,
+        _patch,
+        "Change a stream, within one tick",
+        answers.StreamState,
+        body=shapes.StreamPatch,
+        problems=(404, 409),
+        tag="streams",
+    ),
+    Route(
+        "POST",
+        f"{_STREAM}/pause",
+        _pause,
+        "Pause a stream; state, entities and seq are kept",
+        answers.StreamState,
+        problems=(404, 409),
+        tag="streams",
+    ),
+    Route(
+        "POST",
+        f"{_STREAM}/resume",
+        _resume,
+        "Let a paused stream go on",
+        answers.StreamState,
+        problems=(404, 409),
+        tag="streams",
+    ),
+    Route(
+        "POST",
+        f"{_BASE}/reload",
+        _reload,
+        "Read the configuration files again",
+        answers.ReloadResult,
+        query=shapes.ReloadQuery,
+        problems=(409, 422),
+        tag="configuration",
+    ),
+    Route("GET", f"{_BASE}/config", _config, "Show the configuration in force", answers.InForce, tag="configuration"),
+    Route(
+        "GET",
+        f"{_BASE}/events",
+        _events,
+        "Read recent events",
+        answers.Events,
+        query=shapes.EventsQuery,
+        problems=(404, 409),
+    ),
+    Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=metrics.MEDIA_TYPE, tag="health"),
+    Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, tag="pages"),
+    Route("GET", "/docs", _docs, "This description, for people", media=_HTML, tag="pages"),
+    Route("GET", "/", _dashboard, "The live page", media=_HTML, tag="pages"),
+)

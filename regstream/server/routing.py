@@ -1,0 +1,217 @@
+"""One declared route, and how it becomes a handler: decode, call, encode.
+
+A handler is a plain function of a ``Call``: it sees names, a validated query and a validated body, and returns a shape
+or a ``Reply``. What the request is like on the wire is dealt with here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import urllib.parse
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pydantic
+import sanic
+import sanic.request
+import sanic.router
+from sanic.exceptions import MethodNotAllowed, NotFound
+from sanic.response import HTTPResponse
+
+from regstream.server import problems, shapes
+
+JSON = "application/json"
+WITH_BODY = frozenset({"POST", "PATCH", "PUT"})
+
+
+class Reply(NamedTuple):
+    """An answer that is more than a shape with the route's own status."""
+
+    value: shapes.Shape | bytes
+    status: int | None = None
+    headers: Mapping[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One request, decoded: ``names`` holds the parts of the path that vary."""
+
+    services: Any
+    names: Mapping[str, str]
+    query: Any
+    body: Any
+    request: sanic.request.Request[Any, Any]
+
+
+Result = shapes.Shape | Reply
+Operation = Callable[[Call], Result | Awaitable[Result]]
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One operation; ``path`` has its varying parts in braces.
+
+    ``problems`` are the statuses that this operation may end in besides those that any may end in, ``also`` those that
+    come with a shape of their own. ``links`` names operations that take a part of the path from a key of the answer.
+    """
+
+    method: str
+    path: str
+    operation: Operation
+    summary: str
+    answer: type[shapes.Shape] | None = None
+    status: int = 200
+    media: str = JSON
+    body: type[shapes.Shape] = shapes.Nothing
+    query: type[shapes.Query] = shapes.NoQuery
+    problems: tuple[int, ...] = ()
+    also: Mapping[int, type[shapes.Shape]] = dataclasses.field(default_factory=dict)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    links: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tag: str = "streaming"
+
+    @property
+    def name(self) -> str:
+        """Unique among the routes, and the operation's id in ``/openapi.json``."""
+        function: Any = self.operation
+        return str(function.__name__).strip("_")
+
+
+class Request(sanic.request.Request[Any, Any]):
+    """A request that can also be made for a target that is no URL, to answer it with an error."""
+
+    def __init__(self, url_bytes: bytes, headers: Any, version: str, method: str, *rest: Any, **named: Any) -> None:
+        # Sanic makes a request of method NONE to report a malformed one, and fails on the same target again.
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **named)
+
+
+class Router(sanic.router.Router):
+    """Finds routes, with the exact path: a slash at the end makes another one."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        super().__init__()
+        self._declared = routes
+
+    def _get(self, path: str, method: str, host: str | None) -> Any:
+        # Sanic would try again without the slash, and fails on `//`.
+        if path.endswith("/") and path != "/":
+            raise NotFound(f"Requested URL {path} not found")
+        try:
+            return super()._get(path, method, host)
+        except MethodNotAllowed as error:
+            # Sanic forgets the methods of a path that has varying parts.
+            error.headers = {"Allow": allow_for(path, self._declared) or error.headers.get("Allow", "GET, HEAD")}
+            raise
+
+
+def mount(app: sanic.Sanic[Any, Any], services: Any, routes: Iterable[Route]) -> None:
+    """Add the routes to ``app``, with ``HEAD`` wherever there is ``GET`` and ``OPTIONS`` everywhere."""
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+        methods = {"GET", "HEAD"} if route.method == "GET" else {route.method}
+        app.add_route(_handler(route, services), _pattern(route.path), methods, name=route.name)
+    for path, group in by_path.items():
+        name = f"options_{group[0].name}"
+        app.add_route(_options(allowed(group)), _pattern(path), {"OPTIONS"}, name=name)
+
+
+def allowed(routes: Iterable[Route]) -> str:
+    """The value of ``Allow`` for the routes of one path."""
+    methods = {route.method for route in routes}
+    return ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+
+
+def allow_for(path: str, routes: Iterable[Route]) -> str:
+    """The value of ``Allow`` for a path of a request; empty when no route has it."""
+    parts = path.split("/")
+    group = [route for route in routes if _matches(route.path.split("/"), parts)]
+    return allowed(group) if group else ""
+
+
+def _matches(pattern: list[str], parts: list[str]) -> bool:
+    return len(pattern) == len(parts) and all(
+        want == part or (want.startswith("{") and part) for want, part in zip(pattern, parts, strict=True)
+    )
+
+
+def _pattern(path: str) -> str:
+    return path.replace("{", "<").replace("}", ">")
+
+
+def _options(allow: str) -> Handler:
+    async def options(_: Request, **__: str) -> HTTPResponse:
+        return HTTPResponse(status=204, headers={"allow": allow})
+
+    return options
+
+
+def _handler(route: Route, services: Any) -> Handler:
+    async def handle(request: Request, **names: str) -> HTTPResponse:
+        plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
+        query = decode_query(route.query, request.query_string)
+        body = decode_body(route.body, request) if route.method in WITH_BODY else None
+        result = route.operation(Call(services, plain, query, body, request))
+        return _encode(route, await result if inspect.isawaitable(result) else result)
+
+    return handle
+
+
+def _encode(route: Route, result: Result) -> HTTPResponse:
+    reply = result if isinstance(result, Reply) else Reply(result)
+    value = reply.value
+    content = value if isinstance(value, bytes) else value.model_dump_json(by_alias=True).encode()
+    headers = {"cache-control": "no-store", **reply.headers}
+    return HTTPResponse(content, reply.status or route.status, headers, content_type=route.media)
+
+
+def decode_body(shape: type[shapes.Shape], request: Request) -> shapes.Shape:
+    """The body as ``shape``; no body counts as ``{}``. Raises ``WrongMediaType`` and ``InvalidInput``."""
+    content = request.body
+    if content:
+        _check_media(request.headers.getone("content-type", ""))
+    try:
+        return shape.model_validate_json(content or b"{}")
+    except pydantic.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _check_media(given: str) -> None:
+    media, _, parameters = given.partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if media.strip().lower() != JSON or charset not in ("", "utf-8", "utf8"):
+        raise problems.WrongMediaType(given)
+
+
+def decode_query(shape: type[shapes.Query], text: str) -> shapes.Query:
+    """The query string as ``shape``. Raises ``InvalidInput``."""
+    try:
+        pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=200)
+    except ValueError:
+        raise problems.InvalidInput((("", "too many query parameters"),)) from None
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in shape.repeatable:
+            values.setdefault(key, []).append(value)
+        elif key in values:
+            raise problems.InvalidInput(((key, "given more than once"),))
+        else:
+            values[key] = value
+    try:
+        return shape.model_validate(values, by_alias=True, by_name=False)
+    except pydantic.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: pydantic.ValidationError) -> problems.InvalidInput:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return problems.InvalidInput(tuple((".".join(map(str, one["loc"])), _message(one)) for one in found[:100]))
+
+
+def _message(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "unknown name"
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

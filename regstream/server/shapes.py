@@ -1,0 +1,189 @@
+"""The bodies, queries and problems of the REST interface, each declared once; ``answers`` has the rest.
+
+The same declarations validate what comes in and become the schemas of ``/openapi.json``. Keys are camelCase.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+import pydantic
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from regstream import model
+from regstream.server import cursors, instants
+
+_INTERVAL_TEXT = (
+    r"^([1-9][0-9]{0,9}ms|[1-9][0-9]{0,6}(\.5)?s|[1-9][0-9]{0,4}(\.5)?m|[1-9][0-9]{0,2}(\.5)?h|[1-9][0-9]?d)$"
+)
+_INTERVAL_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": model.MAX_DURATION},
+        {"type": "string", "pattern": _INTERVAL_TEXT},
+    ],
+    "examples": ["250ms", "5s", 1000],
+}
+
+
+class Shape(pydantic.BaseModel):
+    """The base of everything on the wire: camelCase, frozen, and an unknown key is an error."""
+
+    model_config = pydantic.ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+
+def _whole(value: object) -> object:
+    """JSON does not tell 5.0 from 5, so it is as good; true, "5" and 5.5 stay what they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _interval(value: object) -> int:
+    return model.milliseconds(_whole(value))
+
+
+class Nothing(Shape):
+    """A body without any key: ``{}``, or no body at all."""
+
+
+def _left_out() -> Any:
+    """None as a default that the schema does not show: the key may be left out, but null is no value for it."""
+    return None
+
+
+class Names(Shape):
+    """Which streams are meant."""
+
+    streams: Annotated[list[str], Field(max_length=10_000, examples=[["TRANSACTION_STREAM"]])] = Field(
+        default_factory=_left_out
+    )
+    """Names of streams; left out: all of them."""
+
+
+class BurstRequest(Shape):
+    """Events at once, besides the stream's own ticks."""
+
+    stream_type: Annotated[str, Field(examples=["TRANSACTION_STREAM"])]
+    """Name of the stream."""
+    count: Annotated[model.BatchSize, BeforeValidator(_whole)]
+    """How many events."""
+
+
+class SimulateRequest(Shape):
+    """A scenario to start."""
+
+    scenario: Annotated[str, Field(examples=["BUDGET_CRISIS"])]
+    """Its name."""
+
+
+class StreamPatch(Shape):
+    """What to change on a running stream; what is left out stays. A reload that changes the stream takes it back."""
+
+    interval: Annotated[
+        int,
+        Field(ge=1, le=model.MAX_DURATION),
+        BeforeValidator(_interval),
+        WithJsonSchema(_INTERVAL_SCHEMA),
+    ] = Field(default_factory=_left_out)
+    """Time between ticks, taken as said: whole milliseconds, or 250ms, 5s, 5m, 1h."""
+    batch_size: Annotated[model.BatchSize, BeforeValidator(_whole)] = Field(default_factory=_left_out)
+    """Events of one tick."""
+    priority: model.Priority = Field(default_factory=_left_out)
+    """Who goes first among due ticks."""
+    enabled: Annotated[bool, Field(strict=True)] = Field(default_factory=_left_out)
+    """Whether the stream takes part in streaming."""
+
+
+def _flag(value: object) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("not true or false")
+    return value == "true"
+
+
+def _page_size(value: object) -> int:
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 9:
+        raise ValueError("not a whole number")
+    return int(value)
+
+
+class Query(Shape):
+    """The base of query strings; ``repeatable`` names the parameters that may occur more than once."""
+
+    repeatable: ClassVar[frozenset[str]] = frozenset()
+
+
+class NoQuery(Query):
+    """No parameter at all: a misspelt one is an error and not ignored."""
+
+
+class ReloadQuery(Query):
+    """How to reload."""
+
+    dry_run: Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})] = False
+    """Only say what would change."""
+
+
+class EventsQuery(Query):
+    """Which events to show."""
+
+    repeatable: ClassVar[frozenset[str]] = frozenset({"stream"})
+
+    stream: Annotated[list[str], Field(max_length=100)] = []
+    """Only events of this stream; may be given several times."""
+    since: Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)] = None
+    """Only events of this time or later, RFC 3339 or milliseconds since 1970."""
+    until: Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)] = None
+    """Only events before this time, RFC 3339 or milliseconds since 1970."""
+    after: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": cursors.PATTERN})] = None
+    """The ``cursor`` of an earlier answer: only what came after it."""
+    limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_page_size)] = 100
+    """How many events at most."""
+
+
+class Problem(Shape):
+    """RFC 9457: what went wrong, for programs (``type``, ``status``) and for people (``title``, ``detail``)."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: str
+
+
+class InputError(Shape):
+    """One fault of a body or a query: ``path`` is dotted, empty for the whole."""
+
+    path: str
+    message: str
+
+
+class InputProblem(Problem):
+    """A body or a query that cannot be used."""
+
+    errors: list[InputError]
+
+
+class NameProblem(Problem):
+    """A name that does not exist; ``near`` holds what may have been meant."""
+
+    near: list[str] = []
+
+
+class Place(Shape):
+    """One problem of one file, at a position that counts from 1."""
+
+    file: str
+    line: Annotated[int, Field(ge=1)]
+    column: Annotated[int, Field(ge=1)]
+    path: str
+    message: str
+    hint: str
+
+
+class ConfigProblem(Problem):
+    """Files that cannot become a configuration: every problem of every file."""
+
+    problems: list[Place]

@@ -1,0 +1,197 @@
+"""The state of the daemon as the shapes of the interface."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from typing import Any
+
+from regstream import model
+from regstream.server import answers, instants, process, shapes
+
+
+def stream(status: Any) -> answers.StreamState:
+    """One stream, from ``engine.StreamStatus``."""
+    fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
+    fields["interval"] = _plain(status.interval)
+    fields["overlays"] = list(status.overlays)
+    fields["next"] = instants.text_or_none(status.next)
+    fields["last"] = instants.text_or_none(status.last)
+    return answers.StreamState.model_validate({key: fields[key] for key in answers.StreamState.model_fields})
+
+
+def _plain(number: float | None) -> float | None:
+    return int(number) if number is not None and number == int(number) else number
+
+
+def run(status: Any) -> answers.RunState:
+    """One run, from ``engine.RunStatus``."""
+    return answers.RunState(
+        run_id=status.run_id,
+        scenario=status.scenario,
+        state=status.state,
+        started=instants.text(status.started),
+        ended=instants.text_or_none(status.ended),
+        error=status.error,
+        current=list(status.current),
+    )
+
+
+def scenarios(engine: Any) -> list[answers.ScenarioInfo]:
+    """What can be simulated, by name, with the runs that are under way."""
+    running: dict[str, list[str]] = {}
+    for one in engine.runs():
+        if one.state == "running":
+            running.setdefault(one.scenario, []).append(one.run_id)
+    return [_scenario(spec, running.get(name, [])) for name, spec in sorted(engine.catalog.scenarios.items())]
+
+
+def _scenario(spec: model.ScenarioSpec, running: list[str]) -> answers.ScenarioInfo:
+    steps = list(model.walk(spec.steps))
+    return answers.ScenarioInfo(
+        name=spec.name,
+        description=spec.description,
+        steps=len(steps),
+        streams=sorted({name for step in steps if (name := _touched(step))}),
+        running=running,
+    )
+
+
+def _touched(step: Any) -> str | None:
+    match step:
+        case model.BurstStep(burst=part) | model.SetStep(set=part):
+            return str(part.stream)
+        case model.PauseStep(pause=name) | model.ResumeStep(resume=name):
+            return str(name)
+    return None
+
+
+def changes(diff: Any) -> answers.Changes:
+    """One difference, from ``plan.Diff``."""
+    return answers.Changes(**_names(diff))
+
+
+def _names(diff: Any) -> dict[str, list[str]]:
+    return {key: list(getattr(diff, key)) for key in ("added", "changed", "removed", "unchanged")}
+
+
+def receipt(value: Any) -> answers.ReloadResult:
+    """What a reload did or would do, from ``reload.Receipt``."""
+    return answers.ReloadResult(
+        generation=value.generation,
+        loaded_at=instants.text(value.loaded_at),
+        dry_run=value.dry_run,
+        scenarios=changes(value.scenarios),
+        entities=changes(value.entities),
+        **_names(value),
+    )
+
+
+def config_state(door: Any) -> answers.ConfigState:
+    """Which configuration is in force, and the problems of the one that was refused."""
+    error = door.error
+    places = [shapes.Place.model_validate(dataclasses.asdict(one)) for one in error.problems] if error else []
+    return answers.ConfigState(
+        generation=door.receipt.generation,
+        loaded_at=instants.text(door.receipt.loaded_at),
+        error=str(error) if error else None,
+        problems=places,
+    )
+
+
+def in_force(engine: Any, door: Any) -> answers.InForce:
+    """The whole configuration in force."""
+    catalog: model.Catalog = engine.catalog
+    return answers.InForce(
+        generation=door.receipt.generation,
+        loaded_at=instants.text(door.receipt.loaded_at),
+        digest=catalog.digest,
+        seed=catalog.seed,
+        profile=catalog.profile.model_dump(mode="json", by_alias=True),
+        entities=_specs(catalog.entities),
+        streams=_specs(catalog.streams),
+        scenarios=_specs(catalog.scenarios),
+        templates=sorted(catalog.templates),
+    )
+
+
+def _specs(specs: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: spec.model_dump(mode="json", by_alias=True, exclude={"name", "files"}, exclude_none=True)
+        for name, spec in specs.items()
+    }
+
+
+def status(services: Any) -> answers.Status:
+    """Everything at a glance."""
+    engine, broker = services.engine, services.broker.status
+    streams = [stream(one) for one in engine.streams()]
+    return answers.Status(
+        kafka=answers.KafkaStatus(
+            is_connected=_connected(broker),
+            messages_produced=broker.produced,
+            messages_consumed=broker.consumed,
+            errors=broker.errors,
+            simulation_mode=broker.simulation,
+        ),
+        data_streamer=answers.StreamerStatus(
+            is_streaming=engine.streaming,
+            active_streams=_active(streams),
+            total_messages_sent=engine.totals.events,
+            uptime=_uptime(services),
+        ),
+        streams=streams,
+        scenarios=scenarios(engine),
+        subscribers=services.hub.subscribers,
+        config=config_state(services.door),
+    )
+
+
+def health(services: Any) -> answers.Health:
+    """How the daemon is: degraded while a stream fails, the broker is not live, or the last reload was refused."""
+    broker = services.broker.status
+    streams = services.engine.streams()
+    failing = [one.name for one in streams if one.state == "failing"]
+    config = config_state(services.door)
+    ailing = bool(failing) or broker.state != "live" or config.error is not None
+    return answers.Health(
+        status="degraded" if ailing else "ok",
+        kafka=answers.KafkaHealth(
+            state=broker.state,
+            connected=_connected(broker),
+            simulation_mode=broker.simulation,
+            reason=broker.reason,
+        ),
+        streaming=answers.StreamingHealth(
+            is_streaming=services.engine.streaming, active_streams=_active(streams), failing=failing
+        ),
+        store=answers.StoreHealth(state="none"),
+        system=_system(services),
+        config=config,
+    )
+
+
+def _connected(broker: Any) -> bool:
+    return bool(broker.kind == "kafka" and broker.state == "live")
+
+
+def _active(streams: Any) -> int:
+    return sum(one.state in ("running", "failing") for one in streams)
+
+
+def _uptime(services: Any) -> float:
+    return float(round(max(0.0, services.now() - services.engine.started_at), 3))
+
+
+def _system(services: Any) -> answers.SystemHealth:
+    uptime, spent = _uptime(services), process.cpu_seconds()
+    return answers.SystemHealth(
+        memory=process.memory(),
+        cpu=round(100 * spent / uptime, 1) if uptime else 0.0,
+        cpu_seconds=round(spent, 2),
+        uptime=uptime,
+        pid=os.getpid(),
+        python=platform.python_version(),
+        version=services.version,
+    )

@@ -1,0 +1,36 @@
+import pytest
+
+from regstream.server import security
+
+LOCAL = ("http://localhost:*", "http://127.0.0.1:*")
+
+
+@pytest.mark.parametrize(
+    ("origin", "patterns", "allowed"),
+    [
+        ("http://localhost:3000", LOCAL, True),
+        ("http://localhost", LOCAL, True),
+        ("HTTP://LocalHost:80", LOCAL, True),
+        ("http://127.0.0.1:65535", LOCAL, True),
+        ("https://localhost:3000", LOCAL, False),
+        ("http://localhost.evil.example:3000", LOCAL, False),
+        ("http://localhost:1@evil.example", LOCAL, False),
+        ("http://localhost:", LOCAL, False),
+        ("http://localhost:3000/", LOCAL, False),
+        ("http://localhost:3000.evil.example", LOCAL, False),
+        ("http://evil.example/http://localhost:3000", LOCAL, False),
+        ("null", LOCAL, False),
+        ("", LOCAL, False),
+        ("http://localhost:3000", (), False),
+        ("null", ("*",), True),
+        ("https://anything.example", ("*",), True),
+        ("https://app.bank.example", ("https://*.bank.example",), True),
+        ("https://a.b.bank.example", ("https://*.bank.example",), True),
+        ("https://bank.example", ("https://*.bank.example",), False),
+        ("https://evil.example:443/.bank.example", ("https://*.bank.example",), False),
+        ("https://bank.example", ("https://bank.example:443",), True),
+        ("http://localhost:3000\nevil", LOCAL, False),
+    ],
+)
+def test_origin(origin: str, patterns: tuple[str, ...], allowed: bool) -> None:
+    assert security.origin_allowed(origin, patterns) is allowed
