@@ -34,7 +34,7 @@ _BOUNDS = {
     "less_than": ("must be less than", "lt"),
 }
 _WORD = "must begin with a letter and hold only letters, digits and _, 64 at most"
-_PATTERNS = {
+PATTERNS = {
     r"^[A-Za-z][A-Za-z0-9_-]{0,63}$": "must begin with a letter and hold only letters, digits, _ and -, 64 at most",
     r"^[A-Za-z][A-Za-z0-9_]{0,63}$": _WORD,
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$": "must hold only letters, digits, '.', _ and -, 249 at most",
@@ -90,7 +90,7 @@ def _reason(detail: pydantic_core.ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
+        return PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
     return _rare(kind, context, detail)
 
 
