@@ -8,6 +8,10 @@ from typing import Any
 from regstream import errors
 from regstream.config import files, syntax, yaml
 
+MAX_PROBLEMS = 1_000
+LONGEST = 400
+"""Characters of a message: what it quotes from a file may be any text."""
+
 
 class Sheet:
     """A file that is read, parsed and complained about.
@@ -54,7 +58,11 @@ class Sheet:
         self._add(line, column, message, hint, path)
 
     def _add(self, line: int, column: int, message: str, hint: str, path: str) -> None:
-        problem = errors.Problem(self.file, line, column, path, message, hint)
+        if len(self._problems) > MAX_PROBLEMS:
+            return
+        if len(self._problems) == MAX_PROBLEMS:
+            message, hint, path = f"more than {MAX_PROBLEMS:,} problems, the others are not shown", "", ""
+        problem = errors.Problem(self.file, line, column, _printable(path), _printable(message), _printable(hint))
         self._problems.setdefault((line, column, message), problem)
 
     def report(self, where: yaml.Where, message: str, hint: str = "", *, key: bool = False) -> None:
@@ -116,6 +124,15 @@ class Sheet:
 
 def _whole(node: yaml.Node) -> bool:
     return not node.broken and all(_whole(child) for child in node.children.values())
+
+
+def _printable(text: str) -> str:
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return (
+        short
+        if short.isprintable()
+        else "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in short)
+    )
 
 
 def dotted(where: yaml.Where) -> str:
