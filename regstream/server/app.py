@@ -120,12 +120,16 @@ class Server:
         await self._server.after_start()
         self._app.set_serving(True)
 
+    def refuse(self) -> None:
+        """Answer ``/health/ready`` with 503 from now on, so that nobody sends more work here."""
+        self._app.ctx.ready = False
+
     async def drain(self, grace: float = 5.0) -> None:
         """Take no new connection, say 1001 to WebSockets, let requests under way finish.
 
         Whatever is connected after ``grace`` seconds is cut off.
         """
-        self._app.ctx.ready = False
+        self.refuse()
         if self._server is None or self._server.server is None:
             return
         deadline = asyncio.get_running_loop().time() + grace
