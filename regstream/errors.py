@@ -37,8 +37,8 @@ class Problem:
 def near(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
     """The known names nearest to ``name``, best first; letter case does not count as a difference.
 
-    The search costs the product of both: a name of more than 100 characters is near to none, and no more than 2,000 known
-    ones are looked at.
+    The search costs the product of both: a name of more than 100 characters is near to none, and no more than 2,000
+    known ones are looked at.
     """
     if len(name) > 100:
         return ()
