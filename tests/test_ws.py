@@ -389,9 +389,11 @@ class TestMistakes:
 
     @pytest.mark.parametrize("size", [70_000, 10_000_000])
     async def test_too_big_closes(self, server: Server, size: int) -> None:
-        async with server.client() as client, server.client() as other:
+        async with server.client() as other:
             await other.subscribe("ONE")
-            with contextlib.suppress(websockets.ConnectionClosed):
+            # Not in a block of its own: the library's close stumbles (AttributeError) when the end comes while it sends.
+            client = Client(await websockets.connect(f"ws://127.0.0.1:{server.port}/ws"))
+            with contextlib.suppress(websockets.ConnectionClosed, AttributeError):
                 await asyncio.wait_for(client.ws.send("x" * size), BOUND)
             assert await client.closed() == 1009
             server.show("ONE")
