@@ -197,7 +197,7 @@ class Connection:
 
     def receive(self, text: bytes) -> None:
         """Do what a message asks for; what is wrong with it is told, and closes the connection if it is hopeless."""
-        if self._closing:
+        if self._closing or self._subscriber.slow:
             return
         try:
             self._act(messages.parse(text))
