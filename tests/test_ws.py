@@ -251,6 +251,12 @@ class TestActions:
             await client.ws.send(['{"action":', '"ping', '"}'])
             await client.one("pong")
 
+    async def test_a_frame_does_not_wait_for_the_last_ones_acknowledgement(self, server: Server) -> None:
+        async with server.client():
+            (connection,) = server.sockets._connections
+            sock = connection._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
 
 class TestResume:
     async def test_after(self, server: Server) -> None:
