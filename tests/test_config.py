@@ -260,6 +260,13 @@ def test_a_problem_names_its_place_in_the_tree(tree: Tree) -> None:
     assert [one.path for one in caught.value.problems] == ["steps[1].parallel[0][0].wait", "streams.A.alert.message"]
 
 
+def test_a_template_within_a_list_has_its_index_in_the_place(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {interval: 1s, fields: {a: {b: [1, '{{ sq }}']}}}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        tree.load()
+    assert [one.path for one in caught.value.problems] == ["streams.A.fields.a.b[1]"]
+
+
 def test_two_scenarios_cannot_have_one_name(tree: Tree) -> None:
     tree.write("streams.yaml", GOOD)
     tree.write("scenarios/a.yaml", "name: CRISIS\nsteps: [{wait: 1s}]\n")

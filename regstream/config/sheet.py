@@ -98,7 +98,14 @@ class Sheet:
         row = min(begin + node.block + line - 1, self._lines.place(max(node.at, node.end - 1))[0])
         if row > begin:
             column = self._lines.first(row)
-        self._add(row, column, message, hint, dotted(where))
+        self._add(row, column, message, hint, dotted(self._indexed(where)))
+
+    def _indexed(self, where: yaml.Where) -> yaml.Where:
+        """``where`` with the indexes of lists as numbers."""
+        parents = (self.value(where[:depth]) for depth in range(len(where)))
+        return tuple(
+            int(part) if isinstance(parent, list) else part for parent, part in zip(parents, where, strict=True)
+        )
 
     def report_line(self, line: int, message: str, hint: str = "") -> None:
         """A problem of a whole line, for files that are not YAML."""
