@@ -240,3 +240,16 @@ def alert_batch(stream: Stream, now: float, data: list[dict[str, Any]]) -> list[
         value = b"".join((before, number, between, number, after, orjson.dumps(one), b"}"))
         made.append(model.Event(head, stream.seq, one["stream"] or one["scenario"], value))
     return made
+
+
+def text(workshop: Workshop, source: str, now: float, name: str) -> str:
+    """One template as text, drawn from (seed, name). Raises RenderError."""
+    key = draws.key(workshop.seed, name)
+    program = compile.message(workshop.box, source, key)
+    rows: list[entities.Row] = []
+    instant = vocabulary.Instant.at(now)
+    try:
+        program.function(draws.Draws(key, program.layout).span(1, 1), 0, instant, str(instant), workshop.pools, rows)
+    except Exception as error:
+        raise errors.RenderError(model.ALERTS, "message", f"{type(error).__name__}: {error}") from error
+    return str(rows[0]["message"])

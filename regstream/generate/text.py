@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,12 +29,23 @@ def parse(site: Site, text: str) -> nodes.Template | None:
         site.note(1, f"the template has {len(text)} characters, the limit is {_MAX_SIZE}")
         return None
     try:
-        return site.box.parse(text)
+        return _tree(text)
     except jinja2.TemplateSyntaxError as error:
         site.note(error.lineno, (error.message or "syntax error").rstrip("."))
     except RecursionError:
         site.note(1, "the template is nested too deeply")
     return None
+
+
+@functools.lru_cache(1024)
+def _tree(text: str) -> nodes.Template:
+    # Checks of scenario steps, and then compilation, read the same texts again; nobody changes a tree
+    return _reader().parse(text)
+
+
+@functools.lru_cache(1)
+def _reader() -> sandbox.Sandbox:
+    return sandbox.Sandbox({})
 
 
 def compiled(site: Site, text: str, scope: Mapping[str, Code], key: bytes) -> Code:
@@ -168,8 +180,9 @@ def imported(site: Site, text: str) -> set[str]:
 
 def check_macro(site: Site, tree: nodes.Template, macro: nodes.Macro) -> None:
     """Note names in a macro that nobody defines: it sees its arguments, its file and the vocabulary, no field."""
-    alone = nodes.Template([macro], lineno=macro.lineno).set_environment(site.box)
-    inside = jinja2.meta.find_undeclared_variables(alone)  # type: ignore[arg-type]
+    alone = nodes.Template([macro], lineno=macro.lineno)
+    alone.set_environment(site.box)
+    inside = jinja2.meta.find_undeclared_variables(alone)
     imports = {
         one[1] if isinstance(one, tuple) else one for node in tree.find_all(nodes.FromImport) for one in node.names
     } | {node.target for node in tree.find_all(nodes.Import)}

@@ -83,7 +83,7 @@ def _quiet() -> None:
 class Server:
     """One listening socket of one application; used once: ``start``, then ``refuse``, ``drain`` and ``stop``.
 
-    ``closing`` says goodbye to the WebSockets, in at most so many seconds.
+    ``closing`` says goodbye to the WebSockets, in a bounded time.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Server:
         app: sanic.Sanic[Any, Any],
         host: str,
         port: int,
-        closing: Callable[[float], Awaitable[None]] | None = None,
+        closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._app = app
         self._host = host
@@ -159,7 +159,7 @@ class Server:
         deadline = asyncio.get_running_loop().time() + grace
         if self._closing is not None:
             # First, because Sanic ends WebSockets in its own stop, with another code.
-            await self._closing(grace / 2)
+            await self._closing()
         await self._server.before_stop()
         await self._finish(deadline)
 

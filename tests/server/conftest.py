@@ -131,7 +131,7 @@ async def serving(folder: pathlib.Path) -> AsyncIterator[Live]:
     tasks = [asyncio.create_task(parts.engine.serve()), asyncio.create_task(_pump(parts.broker, parts.hub))]
     site = app.build(parts)
     sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, origins=parts.settings.cors_origins)
-    server = app.Server(site, "127.0.0.1", 0, closing=sockets.close_all)
+    server = app.Server(site, "127.0.0.1", 0, closing=lambda: sockets.close_all(2))
     await server.start()
     parts.engine.start()
     try:

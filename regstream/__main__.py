@@ -1,0 +1,5 @@
+"""``python -m regstream``: the command line."""
+
+from regstream import cli
+
+cli.main()

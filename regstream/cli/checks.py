@@ -1,0 +1,151 @@
+"""``regstream check``: a running daemon tried from end to end, one line a step."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+import websockets.sync.client
+
+from regstream.cli import follow
+
+COUNT = 3
+SECONDS = 10.0
+
+
+class Failed(Exception):
+    """A step did not see what it should; the text says what it saw."""
+
+
+def run(url: str, wanted: list[str]) -> bool:
+    """Carry out the groups ``health``, ``api`` and ``ws``; true when every step passed."""
+    base = url.rstrip("/")
+    groups: dict[str, Callable[[str], Iterator[tuple[str, Callable[[], str]]]]] = {
+        "health": _health,
+        "api": _api,
+        "ws": _ws,
+    }
+    steps = [(f"{group}: {name}", step) for group in wanted for name, step in groups[group](base)]
+    passed = [_step(name, step) for name, step in steps]
+    typer.echo(f"{sum(passed)} of {len(passed)} steps passed")
+    return all(passed)
+
+
+def _step(name: str, step: Callable[[], str]) -> bool:
+    began = time.perf_counter()
+    try:
+        told, good = step(), True
+    except Exception as error:
+        told, good = f"{type(error).__name__}: {error}" if not isinstance(error, Failed) else str(error), False
+    mark = typer.style("pass", fg="green") if good else typer.style("FAIL", fg="red", bold=True)
+    typer.echo(f"{mark}  {name:<24} {(time.perf_counter() - began) * 1000:6.0f} ms  {told}")
+    return good
+
+
+def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310 - the address is the operator's own
+        base + path, data, {"content-type": "application/json"}, method=method or ("POST" if data else "GET")
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            return json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        raise Failed(f"{path} answered {error.code}: {error.read().decode(errors='replace')[:200]}") from error
+    except (urllib.error.URLError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise Failed(f"{base}{path}: {why}; is the daemon running? start it: regstream run") from error
+
+
+def _health(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "alive", lambda: str(_call(base, "/health/live").get("status", "ok"))
+    yield "ready", lambda: str(_call(base, "/health/ready").get("status", "ok"))
+
+    def health() -> str:
+        found = _call(base, "/health")
+        if found["status"] != "ok":
+            raise Failed(f"status {found['status']}, config error {found['config'].get('error')}")
+        return f"generation {found['config']['generation']}"
+
+    yield "health", health
+
+
+def _busiest(base: str) -> str:
+    streams = _call(base, "/api/streaming/streams")["streams"]
+    return str(next((one["name"] for one in streams if one["state"] == "running"), streams[0]["name"]))
+
+
+def _api(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    def status() -> str:
+        found = _call(base, "/api/streaming/status")["dataStreamer"]
+        if not found["isStreaming"]:
+            raise Failed("streaming is stopped")
+        return f"{found['activeStreams']} active streams, {found['totalMessagesSent']} events"
+
+    def burst() -> str:
+        name = _busiest(base)
+        made = _call(base, "/api/streaming/burst", {"streamType": name, "count": COUNT})
+        if made["lastSeq"] - made["firstSeq"] + 1 != COUNT:
+            raise Failed(f"asked for {COUNT} events, got {made}")
+        _stored(base, name, set(range(made["firstSeq"], made["lastSeq"] + 1)))
+        return f"{name} {made['firstSeq']} to {made['lastSeq']}, and they can be read back"
+
+    yield "status", status
+    yield "scenarios", lambda: f"{len(_call(base, '/api/streaming/scenarios')['scenarios'])} scenarios"
+    yield "burst", burst
+    yield "dry reload", lambda: f"{len(_call(base, '/api/streaming/reload?dryRun=true', {})['unchanged'])} unchanged"
+
+
+def _stored(base: str, name: str, wanted: set[int]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        found = {one["seq"] for one in _call(base, f"/api/streaming/events?stream={name}&limit=1000")["events"]}
+        if wanted <= found:
+            return
+        if time.monotonic() > deadline:
+            raise Failed(f"events {sorted(wanted - found)} of {name} cannot be read back")
+        time.sleep(0.05)
+
+
+def _ws(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    def exchange() -> str:
+        name = _busiest(base)
+        with websockets.sync.client.connect(follow.socket_url(base), open_timeout=SECONDS) as socket:
+            server = _until(socket, "welcome")
+            socket.send(json.dumps({"action": "subscribe", "channels": [name]}))
+            _until(socket, "subscribed")
+            socket.send(json.dumps({"action": "ping"}))
+            _until(socket, "pong")
+            made = _call(base, "/api/streaming/burst", {"streamType": name, "count": COUNT})
+            _receive(socket, made["firstSeq"], made["lastSeq"])
+        return f"{name} {made['firstSeq']} to {made['lastSeq']} from {server.get('server', 'the daemon')}"
+
+    yield "subscribe and burst", exchange
+
+
+def _until(socket: websockets.sync.client.ClientConnection, event: str) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        frame = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
+        if frame["event"] == event:
+            data: dict[str, Any] = frame["data"]
+            return data
+
+
+def _receive(socket: websockets.sync.client.ClientConnection, first: int, last: int) -> None:
+    deadline, expected = time.monotonic() + SECONDS, None
+    while expected is None or expected <= last:
+        data = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))["data"]
+        seq = data.get("seq")
+        if seq is None:
+            continue
+        if expected is not None and seq != expected:
+            raise Failed(f"event {seq} came where {expected} was due")
+        if expected is None and seq > first:
+            raise Failed(f"the first event was {seq}, later than {first}")
+        expected = seq + 1

@@ -1,0 +1,98 @@
+"""What the files would do, found out without starting anything: previews and forecasts."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from regstream import clock, errors, model, settings
+from regstream.generate import stream as streams
+
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
+SAMPLE = 50
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+class Forecast(NamedTuple):
+    """What one stream will make: batch, priority, events per hour and day, mean bytes an event."""
+
+    name: str
+    cadence: str
+    batch_size: int
+    priority: str
+    hourly: float
+    daily: float
+    size: float
+
+
+def events(
+    chosen: settings.Settings, catalog: model.Catalog, name: str, count: int, seed: int | None
+) -> Iterator[model.Event]:
+    """The first ``count`` events of a stream, each at a point of its schedule; with a seed always the same.
+
+    One event a point, whatever the batch size, so that the size does not change what is shown. Raises UnknownName,
+    RenderError.
+    """
+    if name not in catalog.streams:
+        raise errors.UnknownName("stream", name, errors.near(name, catalog.streams))
+    start = time.time() if seed is None else START
+    made = _stream(chosen, catalog, catalog.streams[name], start, seed)
+    schedule = _schedule(catalog, made.spec, start)
+    due = schedule.first(start)
+    for _ in range(count):
+        batch = made.next_batch(start if due is None else due, 1)
+        if batch.error is not None and not batch.events:
+            raise batch.error
+        yield from batch.events
+        due = None if due is None else schedule.after(due, due)[0]
+
+
+def _stream(
+    chosen: settings.Settings, catalog: model.Catalog, spec: model.StreamSpec, start: float, seed: int | None
+) -> streams.Stream:
+    number = catalog.seed if seed is None else seed
+    identity = streams.Identity(chosen.source, chosen.region)
+    workshop = streams.Workshop(catalog, secrets.randbits(63) if number is None else number, identity)
+    workshop.fill(start)
+    return streams.Stream(spec, workshop, "PREVIEW")
+
+
+def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float) -> clock.Schedule:
+    if spec.interval is not None:
+        return clock.Schedule.interval(spec.interval / catalog.profile.speed, start)
+    return clock.Schedule.cron(spec.schedule or "", spec.timezone)
+
+
+def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
+    """What each stream will make, in the order of the files. Raises RenderError."""
+    return [_forecast(chosen, catalog, spec) for spec in catalog.streams.values()]
+
+
+def _forecast(chosen: settings.Settings, catalog: model.Catalog, spec: model.StreamSpec) -> Forecast:
+    ticks = _ticks(catalog, spec) if spec.enabled else 0.0
+    daily = ticks * spec.batch_size
+    if spec.interval is not None:
+        cadence = f"every {model.duration_text(round(spec.interval / catalog.profile.speed))}"
+    else:
+        cadence = f"{spec.schedule} {spec.timezone}"
+    sample = _stream(chosen, catalog, spec, START, catalog.seed or 0).next_batch(START, SAMPLE)
+    if sample.error is not None and not sample.events:
+        raise sample.error
+    size = sum(len(event.value) for event in sample.events) / len(sample.events)
+    cadence = cadence if spec.enabled else "stopped"
+    return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), daily / 24, daily, size)
+
+
+def _ticks(catalog: model.Catalog, spec: model.StreamSpec) -> float:
+    """Ticks of a day; those of a schedule are counted over the coming week, because weekdays differ."""
+    if spec.interval is not None:
+        return DAY * 1000 * catalog.profile.speed / spec.interval
+    schedule, now = _schedule(catalog, spec, START), time.time()
+    due, count = schedule.first(now), 0
+    while due is not None and due < now + 7 * DAY:
+        due, count = schedule.after(due, due)[0], count + 1
+    return count / 7

@@ -1,0 +1,124 @@
+"""What people read in the terminal: the lines at the start, and the table of a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from regstream import daemon, engine, model
+from regstream.cli import rehearse
+
+MAX_LISTED = 12
+
+
+def summary(parts: daemon.Parts) -> str:
+    """Where the daemon listens, in which mode, which streams at which rate, and what to try next."""
+    host = parts.settings.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{parts.server.port}"
+    catalog, profile = parts.engine.catalog, parts.engine.catalog.profile
+    mode = "in simulation, no broker is configured" if parts.broker.status.simulation else "on Kafka"
+    if not parts.settings.streaming:
+        mode = "generates nothing, because ENABLE_STREAMING is false"
+    lines = [
+        f"{typer.style('regstream', bold=True)} listens on {typer.style(url, fg='cyan')} and runs {mode}",
+        f"  {len(catalog.streams)} streams, {len(catalog.scenarios)} scenarios, "
+        f"profile {parts.settings.env} at speed {profile.speed:g}",
+        *_streams(parts.engine.streams()),
+        "try next, in another terminal:",
+        f"  regstream tail --url {url}",
+        f"  curl {url}/api/streaming/status",
+        *_example(url, catalog),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _streams(found: list[engine.status.StreamStatus]) -> list[str]:
+    width = max((len(one.name) for one in found), default=0)
+    lines = [f"  {one.name:<{width}}  {_rate(one)}" for one in found[:MAX_LISTED]]
+    more = len(found) - MAX_LISTED
+    return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+def _rate(one: engine.status.StreamStatus) -> str:
+    events = f"{one.batch_size} event{'' if one.batch_size == 1 else 's'}"
+    if not one.enabled:
+        return f"{events}, stopped"
+    when = f"every {model.duration_text(round(one.interval))}" if one.interval else f"at {one.schedule} {one.timezone}"
+    return f"{events} {when}, {one.priority}"
+
+
+def _example(url: str, catalog: model.Catalog) -> list[str]:
+    name = next(iter(catalog.scenarios), None)
+    if name is None:
+        return []
+    body = f"-H 'content-type: application/json' -d '{{\"scenario\":\"{name}\"}}'"
+    return [f"  curl -X POST {url}/api/streaming/simulate {body}"]
+
+
+def forecast(rows: list[rehearse.Forecast], catalog: model.Catalog, env: str) -> str:
+    """The table of a plan, with a line for all streams together."""
+    head = ("STREAM", "WHEN", "BATCH", "PRIORITY", "EVENTS/H", "EVENTS/DAY", "BYTES/EVENT", "BYTES/H", "BYTES/DAY")
+    table = [head, *(_cells(row) for row in rows), _total(rows)]
+    widths = [max(len(line[n]) for line in table) for n in range(len(head))]
+    left = {0, 1, 3}
+    lines = [
+        "  ".join(
+            f"{cell:<{w}}" if n in left else f"{cell:>{w}}"
+            for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in table
+    ]
+    lines[0] = typer.style(lines[0], bold=True)
+    return "\n".join([f"profile {env}, speed {catalog.profile.speed:g}", *(line.rstrip() for line in lines)])
+
+
+def _cells(row: rehearse.Forecast) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.cadence,
+        str(row.batch_size),
+        row.priority,
+        f"{row.hourly:,.0f}",
+        f"{row.daily:,.0f}",
+        f"{row.size:,.0f}",
+        _bytes(row.hourly * row.size),
+        _bytes(row.daily * row.size),
+    )
+
+
+def _total(rows: list[rehearse.Forecast]) -> tuple[str, ...]:
+    hourly, daily = sum(row.hourly for row in rows), sum(row.daily for row in rows)
+    size = sum(row.daily * row.size for row in rows)
+    mean = size / daily if daily else 0
+    texts = (f"{hourly:,.0f}", f"{daily:,.0f}", f"{mean:,.0f}", _bytes(size / 24), _bytes(size))
+    return ("all", "", "", "", *texts)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def forecast_data(rows: list[rehearse.Forecast]) -> dict[str, Any]:
+    """A plan for programs; rates are events and bytes, keys as in the HTTP interface."""
+    made = [
+        {
+            "stream": row.name,
+            "when": row.cadence,
+            "batchSize": row.batch_size,
+            "priority": row.priority,
+            "eventsPerHour": row.hourly,
+            "eventsPerDay": row.daily,
+            "bytesPerEvent": row.size,
+            "bytesPerHour": row.hourly * row.size,
+            "bytesPerDay": row.daily * row.size,
+        }
+        for row in rows
+    ]
+    keys = ("eventsPerHour", "eventsPerDay", "bytesPerHour", "bytesPerDay")
+    return {"streams": made, "total": {key: sum(row[key] for row in made) for key in keys}}

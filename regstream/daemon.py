@@ -1,0 +1,196 @@
+"""The daemon's life: build, start, watch over, stop, in that order and each step bounded.
+
+Constructors connect nothing. Tasks have names and are watched: one that dies takes the daemon down with an error, so
+that whoever supervises it can start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from regstream import __version__, broker, config, engine, errors, hub, reload, settings
+from regstream.broker import simulated
+from regstream.generate import stream as streams
+from regstream.server import app, ws
+
+STEP_SECONDS = 2.0
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_log = logging.getLogger(__name__)
+
+
+def ulid(now: float) -> str:
+    """A new name that sorts by time: 48 bits of milliseconds and 80 random ones, in Crockford's base 32 (ULID)."""
+    number = (int(now * 1000) << 80) | secrets.randbits(80)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon is made of."""
+
+    settings: settings.Settings
+    broker: broker.Broker
+    hub: hub.Hub
+    engine: engine.Engine
+    door: reload.Door
+    server: app.Server
+    sockets: ws.Sockets
+    paths: reload.Paths
+
+
+def build(chosen: settings.Settings) -> Parts:
+    """All rooms, joined and at rest."""
+    now = time.time
+    paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
+    carrier = simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
+    fanout = hub.Hub(now)
+    identity = streams.Identity(chosen.source, chosen.region)
+    origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
+    worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming)
+
+    def load() -> Any:
+        return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
+
+    door = reload.Door(load, worker, now, fanout.announce)
+    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
+    site = app.build(services)
+    welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
+    sockets = ws.attach(site, fanout, now=now, welcome=welcome, origins=chosen.cors_origins)
+    server = app.Server(site, chosen.host, chosen.port, closing=lambda: sockets.close_all(STEP_SECONDS / 2))
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)
+
+
+class Daemon:
+    """One run of the daemon, from start to stop."""
+
+    def __init__(self, parts: Parts, ready: Callable[[Parts], None]) -> None:
+        self._parts = parts
+        self._ready = ready
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        """Serve until a signal asks to stop; then stop in order.
+
+        Raises ConfigError or StartError when it cannot start, and the error of a task that died while it ran.
+        """
+        loop = asyncio.get_running_loop()
+        with _signals(loop, self._signalled, self._hangup):
+            try:
+                await self._start()
+                await self._watch()
+            finally:
+                await self._stop()
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            _log.warning("second signal, leaving at once")
+            os._exit(1)
+        self._stopping.set()
+
+    def _hangup(self) -> None:
+        self._spawn("reload", self._reload())
+
+    async def _reload(self) -> None:
+        with contextlib.suppress(errors.ConfigError):
+            # The door has told everybody why
+            await self._parts.door.reload("SIGHUP")
+
+    async def _start(self) -> None:
+        parts = self._parts
+        for notice in parts.settings.notices:
+            _log.warning("%s", notice)
+        await parts.broker.start()
+        await parts.door.reload("start")
+        self._spawn("engine", parts.engine.serve())
+        self._spawn("pump", self._pump())
+        await parts.server.start()
+        if parts.settings.streaming:
+            parts.engine.start()
+        self._spawn("watch", reload.watch(parts.paths, parts.door))
+        # What exists now lives as long as the daemon: collections need not look at it again
+        gc.collect()
+        gc.freeze()
+        self._ready(parts)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._tasks.remove(task)
+        else:
+            self._stopping.set()
+
+    async def _pump(self) -> None:
+        """Show what the broker gives out."""
+        broadcast = self._parts.hub.broadcast
+        async for records in self._parts.broker.consume():
+            for record in records:
+                broadcast(record.event)
+
+    async def _watch(self) -> None:
+        await self._stopping.wait()
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                _log.critical("%s died: %s", task.get_name(), error)
+                raise error
+
+    async def _stop(self) -> None:
+        parts = self._parts
+        parts.server.refuse()
+        parts.door.close()
+        await self._end("watch")
+        await _step("finish ticks", parts.engine.drain())
+        await _step("close the broker", parts.broker.close())
+        await _step("show the last events", self._join("pump"))
+        await _step("drain the server", parts.server.drain(STEP_SECONDS))
+        await _step("stop the server", parts.server.stop())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        _log.info("stopped")
+
+    async def _join(self, name: str) -> None:
+        await asyncio.gather(*(task for task in self._tasks if task.get_name() == name), return_exceptions=True)
+
+    async def _end(self, name: str) -> None:
+        for task in self._tasks:
+            if task.get_name() == name:
+                task.cancel()
+        await self._join(name)
+
+
+async def _step(what: str, work: Awaitable[None]) -> None:
+    """One step of the stop: bounded, and told of when it fails."""
+    try:
+        await asyncio.wait_for(work, STEP_SECONDS + 0.5)
+    except TimeoutError:
+        _log.error("could not %s within %.1f s", what, STEP_SECONDS + 0.5)
+    except Exception:
+        _log.exception("could not %s", what)
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], hangup: Callable[[], None]) -> Any:
+    """Handlers for SIGTERM, SIGINT and SIGHUP, given back at the end."""
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hangup}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)

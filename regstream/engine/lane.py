@@ -1,0 +1,167 @@
+"""One stream at work: what is in force on it, what waits for it, and what it has done."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from regstream import clock, errors, model
+from regstream.engine import status
+from regstream.generate import stream as streams
+
+MAX_JOBS = 64
+_LAID_OVER = ("interval", "batch_size", "priority", "fields")
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Job:
+    """Events to be made in slices: one tick, or one burst whose caller waits for ``done``."""
+
+    count: int
+    fields: Mapping[str, Any] | None = None
+    due: float | None = None
+    scenario: str | None = None
+    run_id: str | None = None
+    first: int = 0
+    last: int = 0
+    made: int = 0
+    done: asyncio.Future[tuple[int, int]] | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class Layer:
+    """What one step of a run has laid over a stream; an attribute that is None is not touched."""
+
+    run_id: str
+    scenario: str
+    interval: int | None = None
+    batch_size: int | None = None
+    priority: model.Priority | None = None
+    fields: Mapping[str, Any] | None = None
+    paused: bool | None = None
+
+
+class Lane:
+    """A stream, the settings in force on it, its waiting tick, its jobs and its counts.
+
+    A setting comes from the newest layer that has it, else from the operator, else from the declaration.
+    """
+
+    def __init__(self, source: streams.Stream, speed: float, anchor: float) -> None:
+        self.source = source
+        self.speed = speed
+        self.anchor = anchor
+        self.enabled = source.spec.enabled
+        self.paused = False
+        self.set: dict[str, Any] = {}
+        self.layers: dict[tuple[str, int], Layer] = {}
+        self.waiting: float | None = None
+        self.jobs: collections.deque[Job] = collections.deque()
+        self.queued = False
+        self.gone = False
+        self.counts = status.Counts()
+        self.rate = status.Rate(anchor)
+        self.fault: errors.RenderError | None = None
+        self.causes: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    @property
+    def spec(self) -> model.StreamSpec:
+        """The declaration in force."""
+        return self.source.spec
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.source.spec.name
+
+    def _layered(self, attribute: str) -> Any:
+        found = (getattr(layer, attribute) for layer in reversed(self.layers.values()))
+        return next((value for value in found if value is not None), None)
+
+    @property
+    def interval(self) -> float | None:
+        """Milliseconds between ticks, None for a schedule. Only the declared interval is divided by the speed."""
+        chosen = self._layered("interval") or self.set.get("interval")
+        if chosen is not None:
+            return float(chosen)
+        return None if self.spec.interval is None else self.spec.interval / self.speed
+
+    @property
+    def batch_size(self) -> int:
+        """Events of one tick."""
+        return int(self._layered("batch_size") or self.set.get("batch_size") or self.spec.batch_size)
+
+    @property
+    def priority(self) -> model.Priority:
+        """Who goes first among due ticks."""
+        return self._layered("priority") or self.set.get("priority") or self.spec.priority
+
+    @property
+    def fields(self) -> dict[str, Any] | None:
+        """The templates that layers put in place of declared ones, the newest last."""
+        layers = [layer.fields for layer in self.layers.values() if layer.fields]
+        return {key: value for fields in layers for key, value in fields.items()} or None
+
+    @property
+    def halted(self) -> bool:
+        """Whether a pause is in force."""
+        paused = self._layered("paused")
+        return self.paused if paused is None else bool(paused)
+
+    @property
+    def ticking(self) -> bool:
+        """Whether the clock has to fire for it."""
+        return self.enabled and not self.halted and not self.gone
+
+    @property
+    def state(self) -> str:
+        """``running``, ``paused``, ``stopped`` or ``failing``."""
+        if not self.enabled:
+            return "stopped"
+        if self.halted:
+            return "paused"
+        return "failing" if self.fault else "running"
+
+    def schedule(self) -> clock.Schedule:
+        """When its ticks are due, by what is in force now. The same anchor keeps the phase of every interval."""
+        seed, spec = self.source.workshop.seed, self.spec
+        interval = self.interval
+        if interval is not None:
+            return clock.Schedule.interval(interval, self.anchor, spec.jitter, seed, spec.name)
+        return clock.Schedule.cron(spec.schedule or "", spec.timezone, spec.jitter, seed, spec.name)
+
+    def take_over(self, attribute: str) -> None:
+        """Clear an attribute in all layers: what an operator sets is neither hidden by a run nor undone at its end."""
+        for layer in self.layers.values():
+            setattr(layer, attribute, None)
+
+    def replace(self, source: streams.Stream, speed: float) -> None:
+        """Go on with a changed declaration: numbering, pause and layers stay, what was set on the old one goes."""
+        source.epoch, source.seq = self.source.epoch, self.source.seq
+        if source.spec.enabled != self.spec.enabled:
+            self.enabled = source.spec.enabled
+        self.source, self.speed = source, speed
+        self.set.clear()
+        self.fault = None
+        self.causes.clear()
+
+    def add(self, job: Job) -> None:
+        """Queue a burst. Raises Overloaded when too many wait."""
+        if len(self.jobs) >= MAX_JOBS:
+            raise errors.Overloaded(f"the queue of bursts of {self.name}")
+        self.jobs.append(job)
+
+
+def anchor(name: str, now: float, interval: float) -> float:
+    """The time of the first tick: soon, but not the same instant for all streams."""
+    share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little") / 2**32
+    return now + share * min(interval, 1_000) / 1000
+
+
+def layer_of(overlay: model.Overlay, run_id: str, scenario: str) -> Layer:
+    """The layer that a ``set`` step asks for."""
+    return Layer(run_id, scenario, **{name: getattr(overlay, name) for name in _LAID_OVER})

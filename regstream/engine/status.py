@@ -1,0 +1,105 @@
+"""What the engine tells of itself: frozen snapshots and the counters behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+_BUCKETS = 10
+_WIDTH = 6.0
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What one stream has done since the daemon started; bytes are those of the CloudEvents."""
+
+    events: int = 0
+    bytes: int = 0
+    ticks: int = 0
+    missed: int = 0
+    errors: int = 0
+    late: float | None = None
+    last: float | None = None
+
+
+class Rate:
+    """Events a second over the last minute, counted in buckets of six seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._buckets = [(0, 0)] * _BUCKETS
+
+    def add(self, now: float, count: int) -> None:
+        """Count events."""
+        number = int(now / _WIDTH)
+        slot = number % _BUCKETS
+        held, events = self._buckets[slot]
+        self._buckets[slot] = (number, events + count if held == number else count)
+
+    def value(self, now: float) -> float:
+        """Events a second at ``now``; while there is less than a minute, over the time that there is."""
+        newest = int(now / _WIDTH)
+        events = sum(count for number, count in self._buckets if number > newest - _BUCKETS)
+        covered = min(now - self._since, now - (newest - _BUCKETS + 1) * _WIDTH)
+        return events / covered if covered >= 1 else float(events)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """One stream now: what is in force (``interval`` in ms, None for a schedule), where it stands, what it has done.
+
+    ``state`` is ``running``, ``paused``, ``stopped`` or ``failing``; ``next`` and ``last`` are epoch seconds,
+    ``late_ms`` how late the last tick was, rates are events a second, ``overlays`` the runs that have changed it.
+    """
+
+    name: str
+    description: str
+    topic: str
+    event: str
+    state: str
+    enabled: bool
+    paused: bool
+    interval: float | None
+    schedule: str | None
+    timezone: str
+    jitter: float
+    batch_size: int
+    priority: str
+    overlays: tuple[str, ...]
+    epoch: str
+    seq: int
+    events: int
+    bytes: int
+    ticks: int
+    missed: int
+    late_ms: float | None
+    errors: int
+    error: str | None
+    next: float | None
+    last: float | None
+    target_rate: float | None
+    actual_rate: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunStatus:
+    """One run: ``state`` is ``running completed cancelled`` or ``failed``, ``current`` holds the steps under way."""
+
+    run_id: str
+    scenario: str
+    state: str
+    started: float
+    ended: float | None
+    error: str | None
+    current: tuple[str, ...]
+
+
+@dataclasses.dataclass(slots=True)
+class Totals:
+    """What all streams have done since the daemon started, alerts included."""
+
+    events: int = 0
+    bytes: int = 0
+    errors: int = 0
+    missed: int = 0
+    lost: int = 0
+    alerts_dropped: int = 0

@@ -1,0 +1,188 @@
+"""The work itself: due streams are taken by priority, make their events in slices and hand them to the broker.
+
+A stream is served by one worker at a time, so its events are published in the order of their numbers. Long batches are
+made in slices, so that neither the loop nor another stream waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from regstream import broker, errors, model
+from regstream.engine import lane as lanes
+from regstream.engine import status
+from regstream.generate import stream as streams
+
+SLICE = 200
+MAX_ALERTS = 10_000
+_log = logging.getLogger(__name__)
+
+
+class Works:
+    """The queue of due streams and those who serve it.
+
+    Full: a stream has at most one waiting tick (more are counted as missed) and ``lanes.MAX_JOBS`` bursts (more are
+    refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a number, and counted.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        carrier: broker.Broker,
+        alerts: streams.Stream,
+        observe: Callable[[str, float], None] | None,
+    ) -> None:
+        self.totals = status.Totals()
+        self._now = now
+        self._broker = carrier
+        self._observe = observe
+        self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Lane | None]] = asyncio.PriorityQueue()
+        self._order = itertools.count()
+        self._alerts = alerts
+        self._alerts_waiting: collections.deque[dict[str, Any]] = collections.deque()
+        self._alerts_queued = False
+
+    async def join(self) -> None:
+        """Wait until nothing is due and nothing is being made."""
+        await self._queue.join()
+
+    def tick(self, lane: lanes.Lane, due: float, skipped: int) -> None:
+        """A stream is due; if it is waiting already, the tick is missed, as are ``skipped`` ones before it."""
+        missed = skipped + (lane.waiting is not None)
+        if missed:
+            lane.counts.missed += missed
+            self.totals.missed += missed
+        if lane.waiting is None:
+            lane.waiting = due
+            self.enqueue(lane)
+
+    def enqueue(self, lane: lanes.Lane) -> None:
+        """Let a stream that has a tick or a job be served in its turn."""
+        if not lane.queued:
+            lane.queued = True
+            self._queue.put_nowait((lane.priority.rank, next(self._order), lane))
+
+    async def work(self) -> None:
+        """Serve due streams until cancelled; several may do so at once."""
+        while True:
+            _, _, lane = await self._queue.get()
+            try:
+                await (self._publish_alerts() if lane is None else self._serve(lane))
+            finally:
+                self._queue.task_done()
+
+    async def _serve(self, lane: lanes.Lane) -> None:
+        try:
+            if lane.waiting is not None and not (lane.jobs and lane.jobs[0].made):
+                self._begin_tick(lane)
+            if lane.jobs and await self._slice(lane, lane.jobs[0]):
+                settle(lane.jobs.popleft(), lane.fault)
+        finally:
+            lane.queued = False
+            if (lane.jobs or lane.waiting is not None) and not lane.gone:
+                self.enqueue(lane)
+
+    def _begin_tick(self, lane: lanes.Lane) -> None:
+        due, lane.waiting = lane.waiting, None
+        layer = next((one for one in reversed(lane.layers.values()) if one.fields), None)
+        job = lanes.Job(lane.batch_size, lane.fields, due)
+        if layer is not None:
+            job.scenario, job.run_id = layer.scenario, layer.run_id
+        lane.jobs.appendleft(job)
+        late = max(0.0, self._now() - (due or 0.0))
+        lane.counts.late = late
+        lane.counts.ticks += 1
+        if self._observe is not None:
+            self._observe(lane.name, late)
+
+    async def _slice(self, lane: lanes.Lane, job: lanes.Job) -> bool:
+        """Make and publish the next events of a job; true when it has ended."""
+        source, now = lane.source, self._now()
+        wanted = min(SLICE, job.count - job.made)
+        batch = source.next_batch(now, wanted, job.fields, lane.priority, job.first or None)
+        if batch.events:
+            job.first = job.first or batch.events[0].seq
+            job.last = batch.events[-1].seq
+            job.made += len(batch.events)
+            self._count(lane, batch, now)
+        self._judge(lane, batch.error)
+        for signal in batch.signals:
+            self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
+        await self._publish(batch.events)
+        return job.made >= job.count or len(batch.events) < wanted or lane.gone
+
+    def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
+        size = sum(len(event.value) for event in batch.events)
+        counts = lane.counts
+        counts.events += len(batch.events)
+        counts.bytes += size
+        counts.last = now
+        lane.rate.add(now, len(batch.events))
+        self.totals.events += len(batch.events)
+        self.totals.bytes += size
+
+    async def _publish(self, events: list[model.Event]) -> None:
+        if not events:
+            return
+        try:
+            await self._broker.publish(events)
+        except errors.BrokerError as error:
+            self.totals.lost += error.count
+            _log.error("%d events of %s were lost: %s", error.count, events[0].head.stream, error)
+
+    def _judge(self, lane: lanes.Lane, error: errors.RenderError | None) -> None:
+        """Keep the state of a stream true to its last batch, and log each cause once, then at 10, 100, 1000 …"""
+        if error is None:
+            if lane.fault is not None:
+                _log.info("%s makes events again", lane.name)
+            lane.fault = None
+            return
+        lane.fault = error
+        lane.counts.errors += 1
+        self.totals.errors += 1
+        cause = (error.field, error.cause)
+        lane.causes[cause] += 1
+        count = lane.causes[cause]
+        if str(count).strip("0") == "1":
+            _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "")
+
+    def alert(
+        self, severity: str, message: str, stream: str | None, cause: int | None, name: str | None, run_id: str | None
+    ) -> None:
+        """Raise an alert; it gets its number when it is published."""
+        if len(self._alerts_waiting) >= MAX_ALERTS:
+            self.totals.alerts_dropped += 1
+            return
+        self._alerts_waiting.append(
+            {"severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
+             "runId": run_id}
+        )  # fmt: skip
+        if not self._alerts_queued:
+            self._alerts_queued = True
+            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
+
+    async def _publish_alerts(self) -> None:
+        taken = [self._alerts_waiting.popleft() for _ in range(min(SLICE, len(self._alerts_waiting)))]
+        events = streams.alert_batch(self._alerts, self._now(), taken)
+        self.totals.events += len(events)
+        self.totals.bytes += sum(len(event.value) for event in events)
+        await self._publish(events)
+        if self._alerts_waiting:
+            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
+        else:
+            self._alerts_queued = False
+
+
+def settle(job: lanes.Job, fault: errors.RegstreamError | None) -> None:
+    """Tell the one who waits for a job how it ended: the numbers it made, or the fault that kept it from making any."""
+    if job.done is None or job.done.done():
+        return
+    if job.made:
+        job.done.set_result((job.first, job.last))
+    else:
+        job.done.set_exception(fault or errors.Conflict("no event was made"))
