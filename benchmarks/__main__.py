@@ -27,7 +27,9 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; none: all")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     parser.add_argument("--json", type=pathlib.Path, default=LAST, help="where the figures go (benchmarks/last.json)")
-    parser.add_argument("--tiny", action="store_true", help="so small that the figures mean nothing: tests the benchmarks")
+    parser.add_argument(
+        "--tiny", action="store_true", help="so small that the figures mean nothing: tests the benchmarks"
+    )
     chosen = parser.parse_args(given)
     unknown = [name for name in chosen.rows if name not in ROWS]
     if unknown:
