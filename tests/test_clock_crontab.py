@@ -63,6 +63,7 @@ def test_either_day_counts_unless_one_begins_with_a_star(expression: str, either
         ("* * MON * *", "day: 'MON' is not from 1 to 31"),
         ("5-1 * * * *", "minute: the range '5-1' ends before it begins"),
         ("* * * * FRI-MON", "weekday: the range 'FRI-MON' ends before it begins"),
+        ("* * * * 5-0", "weekday: the range '5-0' ends before it begins"),
         ("*/0 * * * *", "minute: a step is at least 1"),
         ("5/15 * * * *", "minute: '5/15' is not *, a value or a range"),
         ("1,, * * * *", "minute: '' is not"),

@@ -108,8 +108,8 @@ def _item(part: _Part, text: str) -> range:
         return range(part.low, part.high + 1, step)
     first = _number(part, match["first"])
     last = _number(part, match["last"] or match["first"])
-    if part.names is _WEEKDAYS and last == 0:
-        last = 7 if first else 0
+    if first and part.names is _WEEKDAYS and (match["last"] or "").upper() == "SUN":
+        last = 7
     if first > last:
         raise errors.BadValue(part.name, f"the range {text!r} ends before it begins")
     return range(first, last + 1, step)
