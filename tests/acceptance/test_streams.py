@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -106,6 +107,22 @@ def test_ping_unsubscribe_and_errors_are_answered(daemon: Daemon) -> None:
         reader.send(action="ping")
         reader.until("pong")
         assert [frame["event"] for frame in reader.frames[after:]] == ["pong"]
+
+
+def test_a_ping_of_the_protocol_is_answered_and_disturbs_no_message(daemon: Daemon) -> None:
+    with daemon.reader() as reader:
+        reader.until("welcome")
+        assert reader.socket.ping().wait(20)
+        pongs = []
+
+        def parts() -> Iterator[str]:
+            yield '{"action": '
+            pongs.append(reader.socket.ping())
+            yield '"ping"}'
+
+        reader.socket.send(parts())
+        reader.until("pong")
+        assert pongs[0].wait(20)
 
 
 @pytest.mark.parametrize("text", ["not json", '["subscribe"]', b"\x00\x01"])
