@@ -156,8 +156,17 @@ class Run:
         return self._stop(now, "cancelled", None)
 
     def fail(self, now: float, reason: str) -> list[Action]:
-        """End the run as ``cancel`` does, because of ``reason``."""
+        """End the run as ``cancel`` does, because of ``reason``.
+
+        One that has completed fails too: it cannot know that what it gave out last could not be carried out.
+        """
+        if self.state == "completed":
+            self.state, self.error = "failed", reason
         return self._stop(now, "failed", reason)
+
+    def move(self, delta: float) -> None:
+        """The clock that ``advance`` is told was set on by ``delta`` seconds: move the run's time along."""
+        self.started += delta
 
     def _stop(self, now: float, state: str, reason: str | None) -> list[Action]:
         if self.ended is not None:
