@@ -162,20 +162,12 @@ class Engine:
         if names is None:
             if not self.streaming:
                 self.streaming = True
-                self._anchor()
+                self._floor.begin(self._origin.now())
                 self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return
         for lane in [self._floor.find(name) for name in names]:
             self._change(lane, enabled=True)
-
-    def _anchor(self) -> None:
-        """Let streams that have not ticked yet begin now: the point that they got may have passed meanwhile."""
-        now = self._origin.now()
-        for lane in self._lanes.values():
-            if not lane.counts.ticks:
-                lane.anchor = lanes.anchor(lane.name, now, lane.interval or 1_000)
-                self._arm(lane)
 
     def stop(self, names: Iterable[str] | None = None) -> None:
         """Stop the streaming, its runs and bursts, or stop the named streams. Raises UnknownName."""

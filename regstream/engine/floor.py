@@ -58,6 +58,13 @@ class Floor:
             self._clock.remove(lane.name)
             lane.waiting = None
 
+    def begin(self, now: float) -> None:
+        """Let lanes that have not ticked yet begin now: the point that they got may have passed meanwhile."""
+        for lane in self._lanes.values():
+            if not lane.counts.ticks:
+                lane.anchor = lanes.anchor(lane.name, now, lane.interval or 1_000)
+                self.arm(lane)
+
     def next(self, lane: lanes.Lane) -> float | None:
         """When a lane is due next, epoch seconds."""
         return self._clock.next(lane.name)
