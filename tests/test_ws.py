@@ -64,6 +64,13 @@ class Server:
         self.server.close()
         await self.server.wait_closed()
         await self.server.after_stop()
+        await until(lambda: self.tasks() == [])
+
+    @staticmethod
+    def tasks() -> list[str]:
+        """What a connection of the server left behind."""
+        left = (str(one.get_coro()) for one in asyncio.all_tasks())
+        return [one for one in left if "Websocket" in one or "HttpProtocol" in one or "Sockets" in one]
 
     def show(self, stream: str, count: int = 1, size: int = 0) -> None:
         head = model.Head(stream, "E1", self.hub._streams[stream].type, "t", model.Priority.LOW, "2026", "LATAM")
@@ -244,6 +251,12 @@ class TestActions:
             await client.ws.send(['{"action":', '"ping', '"}'])
             await client.one("pong")
 
+    async def test_a_frame_does_not_wait_for_the_last_ones_acknowledgement(self, server: Server) -> None:
+        async with server.client():
+            (connection,) = server.sockets._connections
+            sock = connection._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
 
 class TestResume:
     async def test_after(self, server: Server) -> None:
@@ -391,7 +404,7 @@ class TestMistakes:
     async def test_too_big_closes(self, server: Server, size: int) -> None:
         async with server.client() as other:
             await other.subscribe("ONE")
-            # Not in a block of its own: the library's close stumbles (AttributeError) when the end comes while it sends.
+            # Not in a block: the library's own close stumbles (AttributeError) when the end comes while it sends.
             client = Client(await websockets.connect(f"ws://127.0.0.1:{server.port}/ws"))
             with contextlib.suppress(websockets.ConnectionClosed, AttributeError):
                 await asyncio.wait_for(client.ws.send("x" * size), BOUND)
@@ -549,6 +562,7 @@ class TestEnds:
         async with server.client() as client:
             await client.subscribe("ONE")
             assert (server.sockets.connections, server.hub.subscribers) == (1, 1)
+            assert server.tasks()
         await until(lambda: server.sockets.connections == server.hub.subscribers == 0)
         server.show("ONE")
 
