@@ -89,12 +89,15 @@ class Engine:
         # In a thread, because a thousand streams take a second to compile
         return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
 
+    async def equip(self, catalog: model.Catalog) -> None:
+        """Create the topics that a catalog needs. Raises BrokerError."""
+        partitions = catalog.profile.kafka.partitions
+        topics = {spec.topic: partitions for spec in catalog.streams.values()}
+        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
+
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
         difference, workshop = prepared.plan, prepared.workshop
-        partitions = prepared.catalog.profile.kafka.partitions
-        topics = {spec.topic: partitions for spec in prepared.catalog.streams.values()}
-        self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
         workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
         for name in difference.streams.removed:
             self._floor.remove(name)
