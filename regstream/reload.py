@@ -90,14 +90,17 @@ class Door:
         """Take no more reloads: the daemon is stopping."""
         self._closed = True
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.Conflict("the daemon is stopping")
+
     async def reload(self, reason: str, dry_run: bool = False) -> Receipt:
         """Bring the files into force, or with ``dry_run`` only say what would change.
 
         Raises ConfigError with all problems; then everything is as it was, and a dry run leaves no trace at all.
         """
         async with self._lock:
-            if self._closed:
-                raise errors.Conflict("the daemon is stopping")
+            self._check_open()
             try:
                 return await self._reload(reason, dry_run)
             except errors.ConfigError as error:
@@ -122,7 +125,8 @@ class Door:
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, dry_run=True)
-        await self._engine.provide(prepared)
+        await self._engine.equip(catalog)
+        self._check_open()
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)

@@ -89,10 +89,10 @@ class Engine:
         # In a thread, because a thousand streams take a second to compile
         return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
 
-    async def provide(self, prepared: Prepared) -> None:
-        """Have the broker create the topics that a prepared catalog needs and that are missing."""
-        partitions = prepared.catalog.profile.kafka.partitions
-        topics = {spec.topic: partitions for spec in prepared.catalog.streams.values()}
+    async def equip(self, catalog: model.Catalog) -> None:
+        """Create the topics that a catalog needs. Raises BrokerError."""
+        partitions = catalog.profile.kafka.partitions
+        topics = {spec.topic: partitions for spec in catalog.streams.values()}
         await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
 
     def commit(self, prepared: Prepared) -> None:
@@ -162,7 +162,6 @@ class Engine:
         if names is None:
             if not self.streaming:
                 self.streaming = True
-                self._floor.begin(self._origin.now())
                 self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return
