@@ -123,6 +123,7 @@ class Door:
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, dry_run=True)
+        await self._engine.provide(prepared)
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)
