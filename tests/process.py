@@ -68,9 +68,7 @@ class Reader:
     """One WebSocket client; ``frames`` is everything that it has received."""
 
     def __init__(self, address: str) -> None:
-        self._connect = websockets.sync.client.connect(
-            address, open_timeout=SECONDS, compression=None, max_queue=None
-        )
+        self._connect = websockets.sync.client.connect(address, open_timeout=SECONDS, compression=None, max_queue=None)
         self.frames: list[dict[str, Any]] = []
 
     def __enter__(self) -> Reader:

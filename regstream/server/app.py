@@ -66,6 +66,13 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
 def _quiet() -> None:
     for name in ("sanic.root", "sanic.server", "sanic.access", "sanic.error", "sanic.websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("sanic.error").addFilter(_is_fault)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """False for what Sanic trips over when a connection is cut within the head of a request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, AttributeError) and isinstance(error.__context__, asyncio.CancelledError))
 
 
 class Server:

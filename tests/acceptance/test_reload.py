@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -125,8 +124,7 @@ def test_a_broken_edit_is_refused_with_every_problem_and_everything_goes_on(daem
         untouched(reader)
 
 
-def test_a_dry_run_tells_and_changes_nothing(daemon: Daemon, tmp_path: pathlib.Path) -> None:
-    # A scenario's file elsewhere is not watched, but a folder's is: so the file is unreadable text until it is asked
+def test_a_dry_run_tells_and_changes_nothing(daemon: Daemon) -> None:
     receipt = daemon.post("reload?dryRun=true")
     assert receipt["dryRun"] is True and receipt["added"] == receipt["changed"] == receipt["removed"] == []
     assert len(receipt["unchanged"]) == 6
