@@ -91,7 +91,7 @@ class Engine:
         made = await asyncio.to_thread(build)
         partitions = catalog.profile.kafka.partitions
         topics = {spec.topic: partitions for spec in catalog.streams.values()}
-        self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
+        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
         return Prepared(catalog, difference, workshop, made)
 
     def commit(self, prepared: Prepared) -> None:

@@ -173,7 +173,7 @@ def decode_body(shape: type[shapes.Shape], request: Request) -> shapes.Shape:
     if content:
         _check_media(request.headers.getone("content-type", ""))
     try:
-        return shape.model_validate_json(content or b"{}")
+        return shape.model_validate_json(content or b"{}", by_alias=True, by_name=False)
     except pydantic.ValidationError as error:
         raise _invalid(error) from None
 
