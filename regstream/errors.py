@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -143,10 +144,11 @@ class RenderError(RegstreamError):
 
 @dataclasses.dataclass(eq=False)
 class BrokerError(RegstreamError):
-    """The broker refused or lost something; ``count`` events are concerned."""
+    """The broker refused or lost something; ``count`` events are concerned, ``refused`` holds those that are known."""
 
     reason: str
     count: int = 0
+    refused: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         return self.reason
