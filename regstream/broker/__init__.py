@@ -33,7 +33,9 @@ class Status(NamedTuple):
 
     ``kind`` is ``simulated`` or ``kafka``, ``state`` one of ``new``, ``live``, ``closed`` (other forms may have more),
     ``produced`` and ``consumed`` count events since start, ``errors`` those that were refused or lost, ``reason`` says
-    in a few words why the state is what it is (empty when there is nothing to say).
+    in a few words why the state is what it is (empty when there is nothing to say). ``waiting`` events are on disk for
+    a broker that is away, ``lag`` were not consumed yet, ``foreign`` on the topics are none of ours, ``skipped``
+    numbers never came, and of ``dropped`` streams so many events were given up because the disk space was.
     """
 
     kind: str
@@ -43,6 +45,11 @@ class Status(NamedTuple):
     consumed: int
     errors: int
     reason: str
+    waiting: int = 0
+    lag: int = 0
+    foreign: int = 0
+    skipped: int = 0
+    dropped: Mapping[str, int] = {}
 
 
 class Broker(Protocol):
@@ -54,6 +61,15 @@ class Broker(Protocol):
 
     async def declare(self, topics: Mapping[str, int]) -> None:
         """Create topics that are missing, with their number of partitions; one that exists is used as it is."""
+
+    def position(self, stream: str) -> model.Position | None:
+        """Where a stream of a declared topic stands, so that its numbering can go on; None when nothing is known."""
+
+    def past(self, stream: str) -> list[model.Event]:
+        """The newest events of a stream from before this start, without a gap, in order; given out once."""
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """All events of a stream after a position up to the number ``before``, in order; None when not all are held."""
 
     async def start(self) -> None:
         """Connect; a broker is started once. Raises BrokerError when that cannot be done."""

@@ -26,7 +26,7 @@ from regstream.broker import quiet
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 BATCH_BYTES = 128 * 1024
-HEADERS = (("content-type", b"application/cloudevents+json"),)
+HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
 _TOPIC_EXISTS = 36
 _log = logging.getLogger(__name__)
@@ -102,6 +102,18 @@ class KafkaBroker:
     def status(self) -> broker.Status:
         """See ``broker.Broker``."""
         return broker.Status("kafka", self._state, False, self._produced, self._consumed, self._errors, self._reason)
+
+    def position(self, stream: str) -> model.Position | None:
+        """See ``broker.Broker``: a single connection knows nothing, ``failover`` reads the topics' ends."""
+        return None
+
+    def past(self, stream: str) -> list[model.Event]:
+        """See ``broker.Broker``: as ``position``."""
+        return []
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """See ``broker.Broker``: as ``position``."""
+        return None
 
     async def start(self) -> None:
         """Connect within ``CONNECT_SECONDS``. Raises BrokerError with the cause; nothing stays open then."""

@@ -42,6 +42,18 @@ class SimulatedBroker:
         for topic, partitions in topics.items():
             self._topics.setdefault(topic, [0] * partitions)
 
+    def position(self, stream: str) -> model.Position | None:
+        """See ``broker.Broker``: nothing outlives this process."""
+        return None
+
+    def past(self, stream: str) -> list[model.Event]:
+        """See ``broker.Broker``: there is none."""
+        return []
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """See ``broker.Broker``: what was given out is not kept."""
+        return None
+
     async def start(self) -> None:
         """See ``broker.Broker``; never fails the first time."""
         if self._state != "new":

@@ -115,7 +115,16 @@ class Engine:
         spec = source.spec
         first = lanes.anchor(spec.name, self._origin.now(), (spec.interval or 1_000) / speed)
         self._floor.add(lanes.Lane(source, speed, first))
-        self._hub.declare(spec.name, spec.event, source.position)
+        self._continue(source)
+
+    def _continue(self, source: streams.Stream) -> None:
+        """Go on with the numbering that the broker knows of, and show what it holds from before."""
+        name, past = source.spec.name, self._broker.past(source.spec.name)
+        source.epoch, source.seq = self._broker.position(name) or source.position
+        before = past[0].position._replace(seq=past[0].seq - 1) if past else source.position
+        self._hub.declare(name, source.spec.event, before)
+        for event in past:
+            self._hub.broadcast(event)
 
     def _replace(self, source: streams.Stream, speed: float) -> None:
         lane = self._floor.find(source.spec.name)

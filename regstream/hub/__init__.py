@@ -122,13 +122,16 @@ class Hub:
             subscriber.offer(entry)
 
     def _entry(self, event: model.Event) -> Entry:
+        self._order += 1
+        self._shown += 1
+        return self._encoded(event, self._order)
+
+    def _encoded(self, event: model.Event, order: int) -> Entry:
         type_ = event.head.type
         prefix = self._prefixes.get(type_)
         if prefix is None:
             prefix = self._prefixes[type_] = b'{"event":%b,"data":' % orjson.dumps(type_)
-        self._order += 1
-        self._shown += 1
-        return Entry(b"%b%b}" % (prefix, event.value), self._order, event, len(prefix))
+        return Entry(b"%b%b}" % (prefix, event.value), order, event, len(prefix))
 
     def _audience(self, stream: ring.Stream) -> tuple[Subscriber, ...]:
         names = (model.ALL_CHANNEL, stream.name, stream.type)
@@ -150,6 +153,7 @@ class Hub:
         after: Mapping[str, model.Position] | None = None,
         rewind: int = 0,
         confirm: Callable[[Mapping[str, Subscribed]], None] | None = None,
+        older: Mapping[str, Sequence[model.Event]] | None = None,
     ) -> Mapping[str, Subscribed]:
         """Put ``subscriber`` on ``channels``, all of them or, with UnknownName, none; answers for each stream of them.
 
@@ -158,17 +162,32 @@ class Hub:
         channels mean nothing. A stream that was followed already is not replayed: its ``recovered`` says whether
         everything behind the position came or comes with what is followed.
 
+        ``older`` has for some streams what ``missing`` asked for; it is replayed before what the ring holds.
+
         ``confirm`` is called with the answer before anything is replayed, so that a confirmation can go first.
         """
         names = tuple(dict.fromkeys(channels))
         self._check(names, ())
         fresh = [name for name in names if name not in self._channels_of.get(subscriber, ())]
-        replay, answer = self._plan(subscriber, names, fresh, after or {}, rewind)
+        replay, answer = self._plan(subscriber, names, fresh, after or {}, rewind, older or {})
         self._join(subscriber, names)
         if confirm:
             confirm(answer)
         subscriber.replay(replay)
         return answer
+
+    def missing(
+        self, subscriber: Subscriber, channels: Iterable[str], after: Mapping[str, model.Position]
+    ) -> dict[str, tuple[model.Position, int]]:
+        """What ``subscribe`` could use that the rings do not hold: by stream, behind what position, below what number.
+
+        What is read meanwhile may be shown meanwhile: the rings join on to it.
+        """
+        return {
+            stream.name: (after[stream.name], stream.last + 1)
+            for stream in self._on(channels)
+            if stream.name in after and not self._follows(subscriber, stream) and stream.lacks(after[stream.name])
+        }
 
     def _check(self, names: Iterable[str], also: Iterable[str]) -> None:
         known = set(self.channels).union(also)
@@ -184,6 +203,7 @@ class Hub:
         fresh: Sequence[str],
         after: Mapping[str, model.Position],
         rewind: int,
+        older: Mapping[str, Sequence[model.Event]],
     ) -> tuple[list[Entry], dict[str, Subscribed]]:
         replay: dict[Entry, None] = {}
         answer: dict[str, Subscribed] = {}
@@ -192,7 +212,8 @@ class Hub:
             if self._follows(subscriber, stream):
                 answer[stream.name] = stream.followed(subscriber.since.get(stream.name), after.get(stream.name))
             elif stream.name in after:
-                found, answer[stream.name] = stream.recover(after[stream.name])
+                past = [self._encoded(event, 0) for event in older.get(stream.name, ())]
+                found, answer[stream.name] = stream.recover(after[stream.name], past)
                 replay.update(dict.fromkeys(found))
                 subscriber.since[stream.name] = model.Position(stream.epoch, stream.last - len(found))
             else:

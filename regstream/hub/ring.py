@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from regstream import model
@@ -70,12 +70,21 @@ class Stream:
         self.last = seq
         return False
 
-    def recover(self, position: model.Position) -> tuple[list[queue.Entry], Subscribed]:
-        """Everything behind ``position``, or nothing."""
-        whole = position.epoch == self.epoch and self.held <= position.seq <= self.last
-        missed = self.last - position.seq if whole else 0
-        found = list(itertools.islice(self.ring, len(self.ring) - missed, None))
-        return found, Subscribed(self.epoch, self.last, whole, missed)
+    def lacks(self, position: model.Position) -> bool:
+        """Whether the ring cannot serve ``position``, and someone with a longer memory may."""
+        return position.epoch == self.epoch and position.seq < self.held
+
+    def recover(
+        self, position: model.Position, older: Sequence[queue.Entry] = ()
+    ) -> tuple[list[queue.Entry], Subscribed]:
+        """Everything behind ``position``, or nothing; ``older`` are entries from right behind it on, without a gap."""
+        reached = position.seq + len(older)
+        whole = position.epoch == self.epoch and self.held <= reached and position.seq <= self.last
+        if not whole:
+            return [], Subscribed(self.epoch, self.last, False, 0)
+        behind = max(0, self.last - reached)
+        found = [*older, *itertools.islice(self.ring, len(self.ring) - behind, None)]
+        return found, Subscribed(self.epoch, self.last, True, len(found))
 
     def followed(self, since: model.Position | None, position: model.Position | None) -> Subscribed:
         """The answer for who follows the stream already, from ``since`` on: whole if ``position`` is not before."""

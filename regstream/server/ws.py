@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import sanic
@@ -20,12 +20,13 @@ from sanic.server.websockets.impl import WebsocketImplProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from regstream import errors, hub
+from regstream import errors, hub, model
 from regstream.server import messages, security
 
 GOING_AWAY, INTERNAL_ERROR, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4008, 4009
 MAX_MESSAGE = 64 * 1024
 MAX_MISTAKES = 20
+MAX_HELD = 100
 WRITE_FRAMES, WRITE_BYTES = 256, 64 * 1024
 BUFFER_BYTES = 256 * 1024
 SEND_BUFFER_BYTES = 256 * 1024
@@ -34,6 +35,9 @@ CLOSE_GRACE = 2.0
 POLL = 0.01
 
 log = logging.getLogger("regstream.ws")
+
+History = Callable[[str, model.Position, int], Awaitable[Sequence[model.Event] | None]]
+"""Asked for all events of a stream behind a position and below a number; None when not all of them are held."""
 
 
 def attach(
@@ -45,14 +49,15 @@ def attach(
     origins: Sequence[str] = (),
     max_connections: int = 10_000,
     subscriber_limits: Mapping[str, int] | None = None,
+    history: History | None = None,
 ) -> Sockets:
     """Serve ``source`` on ``/ws`` of ``app``; call before the server is made.
 
     ``now`` gives epoch seconds, ``welcome`` is what the first frame says besides the channels, ``origins`` are the
     patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are keywords of
-    ``hub.Subscriber``.
+    ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more.
     """
-    sockets = Sockets(source, now, welcome, origins, max_connections, subscriber_limits or {})
+    sockets = Sockets(source, now, welcome, origins, max_connections, subscriber_limits or {}, history)
     app.config.WEBSOCKET_MAX_SIZE = MAX_MESSAGE
     app.config.WEBSOCKET_PING_INTERVAL = app.config.WEBSOCKET_PING_TIMEOUT = 20
     app.add_websocket_route(sockets.serve, "/ws", name="ws")
@@ -71,15 +76,28 @@ class Sockets:
         origins: Sequence[str],
         max_connections: int,
         subscriber_limits: Mapping[str, int],
+        history: History | None,
     ) -> None:
-        self.hub, self.now = source, now
+        self.hub, self.now, self.history = source, now, history
         self.subscriber_limits = subscriber_limits
+        self._reading: set[asyncio.Task[None]] = set()
         self._welcome, self._origins, self._max = welcome, tuple(origins), max_connections
         self._connections: set[Connection] = set()
         self._ready: list[Connection] = []
         self._stalled: list[Connection] = []
         self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
         self._draining = False
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let a connection read what it has to wait for; a fault there is logged and harms no other."""
+        task = asyncio.create_task(work, name="ws-history")
+        self._reading.add(task)
+        task.add_done_callback(self._read)
+
+    def _read(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("history could not be read", exc_info=error)
 
     @property
     def connections(self) -> int:
@@ -166,7 +184,7 @@ class Sockets:
 class Connection:
     """One client: its queue in the hub, and what it says."""
 
-    __slots__ = ("_closing", "_cut", "_mistakes", "_sockets", "_subscriber", "_transport", "_ws")
+    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_sockets", "_subscriber", "_transport", "_ws")
 
     def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol) -> None:
         if ws.io_proto is None or ws.io_proto.transport is None:
@@ -174,6 +192,7 @@ class Connection:
         self._sockets, self._ws, self._transport = sockets, ws, ws.io_proto.transport
         self._subscriber = hub.Subscriber(self._wake, **sockets.subscriber_limits)
         self._closing, self._mistakes = False, 0
+        self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
         ws.assembler = _Inbox(ws, self)
         _tune(self._transport.get_extra_info("socket"))
@@ -198,12 +217,21 @@ class Connection:
         """Do what a message asks for; what is wrong with it is told, and closes the connection if it is hopeless."""
         if self._closing or self._subscriber.slow:
             return
+        if self._held is not None:
+            self._hold(text)
+            return
         try:
             self._act(messages.parse(text))
         except messages.NotAMessage as error:
             self.close(BAD_MESSAGE, str(error))
         except (errors.BadValue, errors.UnknownName) as error:
             self._refuse(error)
+
+    def _hold(self, text: bytes) -> None:
+        if self._held is not None and len(self._held) < MAX_HELD:
+            self._held.append(text)
+        else:
+            self.close(BAD_MESSAGE, "too many messages before an answer")
 
     def receive_query(self, channels: Sequence[str], rewind: str) -> None:
         """The subscription that came with the address."""
@@ -222,10 +250,37 @@ class Connection:
             self.say("pong", {"time": hub.rfc3339(self._sockets.now())})
 
     def _subscribe(self, message: messages.Subscribe) -> None:
+        missing = self._sockets.hub.missing(self._subscriber, message.channels, message.positions)
+        if missing and self._sockets.history is not None:
+            self._held = []
+            self._sockets.begin(self._look_back(message, missing, self._sockets.history))
+        else:
+            self._join(message, {})
+
+    def _join(self, message: messages.Subscribe, older: Mapping[str, Sequence[model.Event]]) -> None:
         def confirm(streams: Mapping[str, hub.Subscribed]) -> None:
             self._subscriber.offer(hub.Entry(messages.subscribed(message.channels, streams)))
 
-        self._sockets.hub.subscribe(self._subscriber, message.channels, message.positions, message.rewind, confirm)
+        positions, rewind = message.positions, message.rewind
+        self._sockets.hub.subscribe(self._subscriber, message.channels, positions, rewind, confirm, older)
+
+    async def _look_back(
+        self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: History
+    ) -> None:
+        """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
+        older = {}
+        for stream, (position, before) in missing.items():
+            if (found := await history(stream, position, before)) is not None:
+                older[stream] = found
+        held, self._held = self._held or [], None
+        if self._closing:
+            return
+        try:
+            self._join(message, older)
+        except (errors.BadValue, errors.UnknownName) as error:
+            self._refuse(error)
+        for text in held:
+            self.receive(text)
 
     def _refuse(self, error: errors.BadValue | errors.UnknownName) -> None:
         self._subscriber.offer(hub.Entry(messages.error(error)))

@@ -1,0 +1,359 @@
+"""Kafka that may come late, go away and come back, behind one face that always takes events and always shows them.
+
+Each event is first written to the spool, then sent, then acknowledged there: whatever has a number is on disk until it
+is on the topic. While the cluster answers, dashboards are fed from what is consumed back; while it does not, from the
+events themselves. What was shown is not shown again when it arrives from the topic later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from regstream import broker, errors, model
+from regstream.broker import kafka, machine, order, spool
+
+CHUNK = 2_000
+LIMIT = 20_000
+ACK_SECONDS = 2.0
+PROBE_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+REWIND = 1_000
+_log = logging.getLogger(__name__)
+
+Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
+T = TypeVar("T")
+
+
+class FailoverBroker:
+    """Meets what the engine asks of a broker, whatever the cluster does.
+
+    ``connect`` makes an unconnected ``KafkaBroker`` that begins to consume at given offsets; ``tick`` gives seconds of
+    a steady clock; ``changed`` is told of each change of state. Full: ``publish`` waits while ``LIMIT`` events wait
+    for a cluster that answers; what waits for one that does not is bounded by the spool.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        outbox: spool.Spool,
+        tick: Callable[[], float],
+        changed: Callable[[str, str, str], None],
+    ) -> None:
+        self._connect = connect
+        self._spool = outbox
+        self._tick = tick
+        self._machine = machine.Machine(lambda *change: self._tell(changed, *change))
+        self._order = order.Order()
+        self._kafka: kafka.KafkaBroker | None = None
+        self._topics: dict[str, int] = {}
+        self._primed: set[str] = set()
+        self._past: dict[str, list[model.Event]] = {}
+        self._spooled: dict[str, collections.deque[model.Event]] = {}
+        self._newest: dict[str, model.Position] = {}
+        self._topic_of: dict[str, str] = {}
+        self._offsets: dict[kafka.Place, int] = {}
+        self._pending: collections.deque[model.Event] = collections.deque()
+        self._unseen: collections.deque[model.Event] = collections.deque(maxlen=5 * LIMIT)
+        self._out: collections.deque[model.Event] = collections.deque()
+        self._wake = {name: asyncio.Event() for name in ("pending", "room", "out", "settled")}
+        self._supervisor: asyncio.Task[None] | None = None
+        self._closed = False
+        self._produced = self._consumed = self._errors = self._lag = self._foreign = 0
+
+    @property
+    def status(self) -> broker.Status:
+        """See ``broker.Broker``; ``waiting`` counts the events in the spool."""
+        current = self._machine
+        return broker.Status(
+            "kafka",
+            "closed" if self._closed else str(current.state),
+            not current.reachable,
+            self._produced,
+            self._consumed,
+            self._errors,
+            current.reason,
+            waiting=self._spool.waiting,
+            lag=self._lag,
+            foreign=self._foreign,
+            skipped=self._order.skipped,
+            dropped=dict(self._spool.dropped),
+        )
+
+    def _tell(self, changed: Callable[[str, str, str], None], before: str, after: str, reason: str) -> None:
+        level = logging.WARNING if after == machine.State.FALLBACK else logging.INFO
+        _log.log(level, "broker %s%s", after, f": {reason}" if reason else "")
+        changed(str(before), str(after), reason)
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Begin to connect; returns when that has succeeded or failed once, which takes a few seconds at most."""
+        for event in self._spool.unacknowledged():
+            held = self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND))
+            held.append(event)
+        self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake["settled"].wait(), kafka.CONNECT_SECONDS + 0.5)
+
+    async def close(self) -> None:
+        """See ``broker.Broker``: what was accepted is sent and shown, for a bounded time; the rest stays on disk."""
+        if self._closed:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._flush(), ACK_SECONDS)
+        self._closed = True
+        for event in self._wake.values():
+            event.set()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._show(itertools.chain.from_iterable(self._order.offer(one, self._tick()) for one in self._unseen))
+        self._spool.close()
+
+    async def _flush(self) -> None:
+        while self._machine.state is machine.State.LIVE and (self._pending or self._unseen):
+            self._wake["room"].clear()
+            await self._wake["room"].wait()
+
+    # What the engine asks
+
+    async def declare(self, topics: Mapping[str, int]) -> None:
+        """See ``broker.Broker``; while the cluster is away the topics are remembered and made when it is back."""
+        self._topics.update(topics)
+        try:
+            if self._kafka is not None:
+                await self._kafka.declare(topics)
+            await self._prime(self._kafka)
+        except errors.BrokerError as error:
+            if self._machine.reachable:
+                raise
+            _log.warning("topics are made when the broker is back: %s", error)
+
+    def position(self, stream: str) -> model.Position | None:
+        """See ``broker.Broker``."""
+        return self._newest.get(stream)
+
+    def past(self, stream: str) -> list[model.Event]:
+        """See ``broker.Broker``."""
+        return self._past.pop(stream, [])
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """See ``broker.Broker``."""
+        if self._kafka is None or not self._machine.reachable:
+            return None
+        topic = self._topic_of.get(stream)
+        return None if topic is None else await self._look_back(self._kafka, [topic], stream, after, before)
+
+    async def publish(self, events: Sequence[model.Event]) -> None:
+        """See ``broker.Broker``."""
+        if self._closed:
+            self._errors += len(events)
+            raise errors.BrokerError("the broker is closed", len(events), tuple(events))
+        self._spool.append(events)
+        self._produced += len(events)
+        if events:
+            self._note(events[-1])
+        if self._machine.state is not machine.State.LIVE:
+            self._show_all(events)
+            return
+        self._pending.extend(events)
+        self._unseen.extend(events)
+        self._wake["pending"].set()
+        while len(self._pending) > LIMIT and not self._closed:
+            self._wake["room"].clear()
+            await self._wake["room"].wait()
+
+    async def consume(self) -> AsyncIterator[list[broker.Record]]:
+        """See ``broker.Broker``: each stream in the order of its numbers, each event once.
+
+        Partition and offset are -1: dashboards do not care where an event came from.
+        """
+        while True:
+            while not self._out and not self._closed:
+                self._wake["out"].clear()
+                await self._wake["out"].wait()
+            if not self._out:
+                return
+            taken = [self._out.popleft() for _ in range(min(500, len(self._out)))]
+            self._consumed += len(taken)
+            self._wake["room"].set()
+            yield [broker.Record(event, event.head.topic, -1, -1) for event in taken]
+
+    # Showing
+
+    def _show(self, events: Iterable[model.Event]) -> None:
+        self._out.extend(events)
+        self._wake["out"].set()
+
+    def _show_all(self, events: Iterable[model.Event]) -> None:
+        now = self._tick()
+        self._show(one for event in events for one in self._order.offer(event, now))
+
+    def _note(self, event: model.Event) -> None:
+        """Remember the newest position of a stream."""
+        stream, position = event.head.stream, event.position
+        if position > self._newest.get(stream, ("", 0)):
+            self._newest[stream] = position
+        self._topic_of[stream] = event.head.topic
+
+    # The connection
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                await self._one_connection()
+            except errors.BrokerError as error:
+                self._fall(error.reason)
+            self._wake["settled"].set()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _one_connection(self) -> None:
+        """Connect and serve until the connection is lost, which raises BrokerError."""
+        one = self._connect(self._offsets)
+        try:
+            await one.start()
+            await one.declare(self._topics)
+            self._kafka = one
+            await self._prime(one)
+            self._machine.take(machine.Signal.CONNECTED)
+            self._wake["settled"].set()
+            await self._serve(one)
+        finally:
+            self._kafka = None
+            self._offsets.update(one.positions)
+            self._foreign += one.foreign
+            await one.abandon()
+
+    async def _serve(self, one: kafka.KafkaBroker) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(one), name="broker-reader")
+                group.create_task(self._send(one), name="broker-sender")
+                group.create_task(self._probe(one), name="broker-probe")
+        except* errors.BrokerError as lost:
+            raise lost.exceptions[0] from None
+
+    def _fall(self, reason: str) -> None:
+        """The cluster is away: show what did not come back from it; the spool keeps what was not acknowledged."""
+        self._machine.take(machine.Signal.LOST, reason)
+        self._show_all(self._unseen)
+        self._unseen.clear()
+        self._pending.clear()
+        self._wake["room"].set()
+
+    async def _read(self, one: kafka.KafkaBroker) -> None:
+        async for records in one.consume():
+            self._show_all(record.event for record in records)
+            self._seen()
+            while len(self._out) > LIMIT:
+                self._wake["room"].clear()
+                await self._wake["room"].wait()
+
+    def _seen(self) -> None:
+        while self._unseen:
+            head = self._unseen[0]
+            shown = self._order.position(head.head.stream)
+            if shown is None or shown < head.position:
+                return
+            self._unseen.popleft()
+        self._wake["room"].set()
+
+    async def _probe(self, one: kafka.KafkaBroker) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            self._show(self._order.expire(self._tick()))
+            await one.probe()
+            self._lag = await one.lag()
+
+    async def _send(self, one: kafka.KafkaBroker) -> None:
+        await self._drain(one)
+        # No await between the last look into the spool and this: what is published from now on is pending
+        self._machine.take(machine.Signal.DRAINED)
+        while True:
+            while not self._pending:
+                self._wake["pending"].clear()
+                await self._wake["pending"].wait()
+            chunk = [self._pending.popleft() for _ in range(min(CHUNK, len(self._pending)))]
+            await self._deliver(one, chunk)
+            self._spool.acknowledge(len(chunk))
+            self._wake["room"].set()
+
+    async def _deliver(self, one: kafka.KafkaBroker, events: Sequence[model.Event]) -> None:
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                await one.publish(events)
+        except TimeoutError:
+            raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
+
+    async def _drain(self, one: kafka.KafkaBroker) -> None:
+        """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
+        landed: set[tuple[str, str, int]] | None = None
+        for chunk in _chunks(self._spool.unacknowledged(), CHUNK):
+            if landed is None:
+                landed = await self._landed(one, chunk)
+            await self._deliver(one, [event for event in chunk if _name(event) not in landed])
+            self._spool.acknowledge(len(chunk))
+
+    async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
+        """Which events of the first chunk are on the topics already: only one chunk is ever under way."""
+        topics = {event.head.topic: 1 for event in chunk}
+        await one.declare(topics)
+        return {_name(record.event) for record in await one.tail(topics, 2 * CHUNK)}
+
+    # The past
+
+    async def _prime(self, one: kafka.KafkaBroker | None) -> None:
+        """Find out where streams stand, and what dashboards can begin with.
+
+        It is read from the ends of topics that were not read yet, and from what an earlier daemon left in the spool.
+        """
+        topics = [topic for topic in self._topics if topic not in self._primed]
+        by_stream: dict[str, list[model.Event]] = {}
+        for record in await one.tail(topics, REWIND) if one is not None else []:
+            by_stream.setdefault(record.event.head.stream, []).append(record.event)
+        if one is not None:
+            self._primed.update(topics)
+        for stream in {*by_stream, *self._spooled}:
+            self._begin(stream, [*by_stream.get(stream, []), *self._spooled.pop(stream, [])])
+
+    def _begin(self, stream: str, found: list[model.Event]) -> None:
+        if self._order.position(stream) is None:
+            for event in found:
+                self._note(event)
+            whole = order.whole_suffix(found)
+            self._order.begin(stream, whole[-1].position)
+            self._past[stream] = whole
+
+    async def _look_back(
+        self, one: kafka.KafkaBroker, topics: list[str], stream: str, after: model.Position, before: int
+    ) -> list[model.Event] | None:
+        count = REWIND
+        while count <= 64 * REWIND:
+            count *= 4
+            try:
+                records = await one.tail(topics, count)
+            except errors.BrokerError:
+                return None
+            wanted = {
+                record.event.seq: record.event
+                for record in records
+                if record.event.head.stream == stream and record.event.head.epoch == after.epoch
+            }
+            if all(seq in wanted for seq in range(after.seq + 1, before)):
+                return [wanted[seq] for seq in range(after.seq + 1, before)]
+        return None
+
+
+def _name(event: model.Event) -> tuple[str, str, int]:
+    return event.head.stream, event.head.epoch, event.seq
+
+
+def _chunks(events: Iterator[T], size: int) -> Iterator[list[T]]:
+    while chunk := list(itertools.islice(events, size)):
+        yield chunk
