@@ -162,6 +162,11 @@ class Lane:
             raise errors.Overloaded(f"the queue of bursts of {self.name}")
         self.jobs.append(job)
 
+    def withdraw(self, job: Job) -> None:
+        """Nobody waits for a burst any more: drop it, unless it has begun."""
+        if job in self.jobs and job is not self.serving and not job.made:
+            self.jobs.remove(job)
+
     def clear(self, reason: errors.RegstreamError) -> None:
         """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""
         self.waiting = None
