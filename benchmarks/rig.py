@@ -102,10 +102,12 @@ def free_port() -> int:
 @contextlib.contextmanager
 def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of this Python in the root of the repository, ended afterwards."""
+    # An installed program has its bytecode on disk, whatever the one who develops it prefers
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     child = subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -91,7 +91,7 @@ class Clock:
 
         A tick that is due already and not yet fired is not lost, and one that was fired does not come again.
         """
-        now = self._look()
+        now = self.look()
         line = self._lines.setdefault(name, _Line(name, _NEVER, points))
         line.points, line.since = points, now
         if line.due > now:
@@ -108,7 +108,7 @@ class Clock:
 
     def wake(self, key: Hashable, when: float, callback: Callable[[], None]) -> None:
         """Call ``callback`` once at ``when``, or soon when that is past, in place of what ``key`` stood for."""
-        self._look()
+        self.look()
         self.cancel(key)
         self._wakes[key] = _Wake(key, when, callback)
         self._push(self._wakes[key])
@@ -123,7 +123,7 @@ class Clock:
 
     def resume(self) -> None:
         """Go on: schedules in phase, without counting what they missed; wakes that came due are called at once."""
-        now = self._look()
+        now = self.look()
         self._paused = False
         for line in self._lines.values():
             line.since = now
@@ -150,7 +150,7 @@ class Clock:
 
         ``run`` does nothing but this and wait.
         """
-        self._turning, self._gap = self._look(), _NEVER
+        self._turning, self._gap = self.look(), _NEVER
         try:
             return self._turn(self._turning)
         finally:
@@ -214,7 +214,7 @@ class Clock:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """The time, after a look whether it has jumped. Small steps are taken as they come."""
         now = self._now()
         if self._steady is not None:

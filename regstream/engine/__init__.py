@@ -162,6 +162,7 @@ class Engine:
         if names is None:
             if not self.streaming:
                 self.streaming = True
+                self._floor.begin(self._origin.now())
                 self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return

@@ -52,11 +52,20 @@ class Floor:
 
     def arm(self, lane: lanes.Lane) -> None:
         """Let the clock fire for a lane as what is in force on it says."""
+        # A jump of the system's clock has to move the anchor before a schedule is made with it
+        self._clock.look()
         if lane.ticking:
             self._clock.set(lane.name, lane.schedule())
         else:
             self._clock.remove(lane.name)
             lane.waiting = None
+
+    def begin(self, now: float) -> None:
+        """Let lanes that have not ticked yet begin now: the point that they got may have passed meanwhile."""
+        for lane in self._lanes.values():
+            if not lane.counts.ticks:
+                lane.anchor = lanes.anchor(lane.name, now, lane.interval or 1_000)
+                self.arm(lane)
 
     def next(self, lane: lanes.Lane) -> float | None:
         """When a lane is due next, epoch seconds."""
