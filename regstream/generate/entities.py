@@ -7,6 +7,7 @@ from typing import Any
 
 from regstream import errors, model
 from regstream.generate import compile, draws, sandbox, vocabulary
+from regstream.generate.program import cause
 
 Row = dict[str, Any]
 
@@ -26,13 +27,9 @@ def make(
     try:
         program.function(records, 0, instant, str(instant), pools, rows)
     except Exception as error:
-        raise errors.RenderError(spec.name, program.place(error), _cause(error)) from error
+        raise errors.RenderError(spec.name, program.place(error), cause(error)) from error
     _check_keys(spec, rows)
     return rows
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
@@ -44,21 +41,10 @@ def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
         seen.add(text)
 
 
-def changed_fields(streams: Iterable[model.StreamSpec], entity: str) -> frozenset[str]:
-    """The fields of an entity that events change: the targets of ``update`` in all streams that may pick its rows."""
-    found = set()
-    for spec in streams:
-        for target in spec.update:
-            name, _, field = target.partition(".")
-            if entity in spec.with_.get(name, ""):
-                found.add(field)
-    return frozenset(found)
-
-
 def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:
     """Give rows that were made again what events had changed in the rows of the same key."""
-    by_key: Mapping[Any, Row] = {row[key]: row for row in old if key in row}
+    by_key: Mapping[str, Row] = {str(row[key]): row for row in old if key in row}
     for row in new:
-        before = by_key.get(row[key])
+        before = by_key.get(str(row[key]))
         if before is not None:
             row.update({field: before[field] for field in fields if field in before and field in row})
