@@ -108,19 +108,21 @@ class Daemon:
 
     async def _start(self) -> None:
         parts = self._parts
+        gc.freeze()
         for notice in parts.settings.notices:
             _log.warning("%s", notice)
         await parts.broker.start()
         await parts.door.reload("start")
+        # What exists now lives as long as the daemon: collections need not look at it again
+        gc.collect()
+        gc.freeze()
+        gc.enable()
         self._spawn("engine", parts.engine.serve())
         self._spawn("pump", self._pump())
         await parts.server.start()
         if parts.settings.streaming:
             parts.engine.start()
         self._spawn("watch", reload.watch(parts.paths, parts.door))
-        # What exists now lives as long as the daemon: collections need not look at it again
-        gc.collect()
-        gc.freeze()
         self._ready(parts)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

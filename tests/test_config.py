@@ -187,6 +187,43 @@ def test_a_merge_bomb_is_refused(tree: Tree) -> None:
     assert "more than 300,000 values" in problem
 
 
+def test_a_file_of_nothing_but_lines_is_refused_in_little_memory(tree: Tree) -> None:
+    tree.write("streams.yaml", "a: b: c\n" + "\n" * (files.MAX_BYTES - 100))
+    assert tree.problems() == [
+        "streams.yaml:1:5: a ':' that begins no value (put the text in quotes, or check the indentation)"
+    ]
+
+
+def test_the_problems_of_a_file_are_bounded(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "".join(f"    k{n}: 1\n" for n in range(3000)))
+    problems = tree.problems()
+    assert len(problems) == 1001
+    assert "streams.yaml:1005:5: more than 1,000 problems, the others are not shown" in problems
+
+
+def test_a_message_stays_one_short_line_whatever_it_quotes(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + '    "a\\nb\\e": 1\n    ' + "k" * 900 + ": 1\n")
+    first, second = tree.problems()
+    assert first.startswith("streams.yaml:5:5: unknown key 'a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}' (")
+    assert len(second) < 900
+
+
+def test_a_folder_of_too_many_bytes_is_refused(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_TOTAL", 1024 * 1024)
+    tree.write("streams.yaml", GOOD)
+    for name in "abcd":
+        tree.write(f"templates/{name}.j2", "x" * 400_000)
+    assert "templates:1:1: its files are larger than 1 MiB together" in tree.problems()
+
+
+def test_a_folder_of_too_many_files_is_refused(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_FILES", 2)
+    tree.write("streams.yaml", GOOD)
+    for name in "abc":
+        tree.write(f"scenarios/{name}.yaml", f"name: {name}\nsteps: [{{wait: 1s}}]\n")
+    assert tree.problems() == ["scenarios:1:1: more than 2 files"]
+
+
 # Several files
 
 
@@ -221,6 +258,13 @@ def test_a_problem_names_its_place_in_the_tree(tree: Tree) -> None:
     with pytest.raises(errors.ConfigError) as caught:
         tree.load()
     assert [one.path for one in caught.value.problems] == ["steps[1].parallel[0][0].wait", "streams.A.alert.message"]
+
+
+def test_a_template_within_a_list_has_its_index_in_the_place(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  A: {interval: 1s, fields: {a: {b: [1, '{{ sq }}']}}}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        tree.load()
+    assert [one.path for one in caught.value.problems] == ["streams.A.fields.a.b[1]"]
 
 
 def test_two_scenarios_cannot_have_one_name(tree: Tree) -> None:

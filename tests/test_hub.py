@@ -203,6 +203,13 @@ class TestAfter:
         assert one.subscribe(reader.queue, ["dashboard-updates"], rewind=4)["ONE"].replayed == 0
         assert reader.take() == [("ONE", 2), ("ONE", 3), ("ONE", 4)]
 
+    def test_a_stream_followed_over_a_gap_is_not_whole(self) -> None:
+        one, reader = make(), Reader()
+        one.subscribe(reader.queue, ["ONE"], at(0))
+        show(one, "ONE", 1, 3)
+        assert not one.subscribe(reader.queue, ["one-type"], at(1))["ONE"].recovered
+        assert one.subscribe(reader.queue, ["one-type"], at(2))["ONE"].recovered
+
     def test_a_stream_that_left_the_channel_for_a_while_is_not_whole(self) -> None:
         one, reader = make(), Reader()
         one.subscribe(reader.queue, ["one-type"], at(0))
@@ -286,6 +293,13 @@ class TestDeclarations:
         assert one.counts.dropped == 1
         assert one.subscribe(Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
         assert not one.subscribe(Reader().queue, ["ONE"], at(2))["ONE"].recovered
+
+    def test_an_epoch_that_begins_in_the_middle_is_whole_only_from_there(self) -> None:
+        one = make()
+        show(one, "ONE", 1, 2, 3, 4)
+        show(one, "ONE", 5, 6, epoch="E2")
+        assert not one.subscribe(Reader().queue, ["ONE"], at(3, epoch="E2"))["ONE"].recovered
+        assert one.subscribe(Reader().queue, ["ONE"], at(4, epoch="E2"))["ONE"] == hub.Subscribed("E2", 6, True, 2)
 
     def test_an_epoch_that_was_left_is_not_taken_up_again(self) -> None:
         one = make()

@@ -52,8 +52,8 @@ class Broker(Protocol):
     def status(self) -> Status:
         """Counts and state at this moment; cheap, never awaits."""
 
-    def declare(self, topics: Mapping[str, int]) -> None:
-        """Make topics known, with their number of partitions; one that exists is used as it is."""
+    async def declare(self, topics: Mapping[str, int]) -> None:
+        """Create topics that are missing, with their number of partitions; one that exists is used as it is."""
 
     async def start(self) -> None:
         """Connect; a broker is started once. Raises BrokerError when that cannot be done."""

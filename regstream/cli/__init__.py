@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import json
 import os
 import sys
@@ -71,6 +72,8 @@ def run(
     It reads the files, listens, and makes events. Edit the files and it reloads them; SIGHUP and
     POST /api/streaming/reload do the same. A second signal ends it at once.
     """
+    # The start makes hardly any garbage, and collections would go through all that it makes; the daemon ends this
+    gc.disable()
     from regstream import daemon
     from regstream.cli import logs, show
 

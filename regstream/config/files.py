@@ -12,6 +12,8 @@ from regstream.config import syntax
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_FILES = 2_000
+MAX_TOTAL = 32 * 1024 * 1024
+"""Bytes of all files of one folder."""
 
 
 def read(path: pathlib.Path) -> bytes:
@@ -81,3 +83,9 @@ def listed(folder: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
     if len(found) > MAX_FILES:
         raise syntax.Unreadable(0, f"more than {MAX_FILES:,} files")
     return iter(found)
+
+
+def check_total(size: int) -> None:
+    """Raises syntax.Unreadable when the files of a folder are too many bytes together."""
+    if size > MAX_TOTAL:
+        raise syntax.Unreadable(0, f"its files are larger than {MAX_TOTAL // 1024 // 1024} MiB together")

@@ -23,11 +23,16 @@ class Loading:
         self._templates = self._folder(templates_path, ".j2")
 
     def _folder(self, folder: pathlib.Path, suffix: str) -> list[sheets.Sheet]:
+        found: list[sheets.Sheet] = []
+        total = 0
         try:
-            return [sheets.Sheet(path) for path in files.listed(folder, suffix)]
+            for path in files.listed(folder, suffix):
+                found.append(sheets.Sheet(path))
+                total += len(found[-1].data)
+                files.check_total(total)
         except syntax.Unreadable as error:
             self._problems.append(errors.Problem(str(folder), 1, 1, "", error.message, error.hint))
-            return []
+        return found
 
     def catalog(self, env: str) -> model.Catalog:
         """Everything declared; raises errors.ConfigError with all problems."""

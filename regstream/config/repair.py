@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 
 from regstream import model
-from regstream.config import place
+from regstream.config import place, validate
 
 _MISSING: dict[str, Any] = {"count": 1, "key": "id", "when": "x", "message": "x"}
 
@@ -20,7 +20,7 @@ def quietly(spec: place.Spec, data: Any) -> Any:
         return None
 
 
-def mended(spec: place.Spec, data: dict[str, Any], findings: list[place.Finding], dropped: frozenset[str]) -> Any:
+def mended(spec: place.Spec, data: dict[str, Any], findings: list[validate.Finding], dropped: frozenset[str]) -> Any:
     """``data`` as a ``spec`` with each finding replaced by something harmless, or None when that cannot be done."""
     data = {key: value for key, value in data.items() if key not in dropped}
     for finding in findings:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from regstream import errors, model
-from regstream.config import checks, place, yaml
+from regstream.config import checks, validate, yaml
 from regstream.config import sheet as sheets
 from regstream.config import streams as streams_file
 
@@ -25,10 +25,10 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
         return None
     data = sheet.root.data
     if not isinstance(data, dict):
-        place.report_no_mapping(sheet, data)
+        validate.report_no_mapping(sheet, data)
         return None
     value: model.ScenarioSpec | None
-    value, _ = place.validate(sheet, (), model.ScenarioSpec, data)
+    value, _ = validate.check(sheet, (), model.ScenarioSpec, data)
     for step in _steps(data.get("steps"), ("steps",)):
         _check_stream_name(sheet, step, declared.names)
         _check_effect(sheet, step)

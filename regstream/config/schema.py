@@ -31,7 +31,10 @@ def _exact(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     part = {key: _exact(value) for key, value in part.items()}
-    part.pop("title", None) if isinstance(part.get("title"), str) else None
+    if isinstance(part.get("title"), str):
+        del part["title"]
+    if "$ref" in part and isinstance(part.get("default"), dict):
+        del part["default"]
     return _with_both_spellings(_with_names(_without_null(part)))
 
 

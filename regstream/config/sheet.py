@@ -8,6 +8,10 @@ from typing import Any
 from regstream import errors
 from regstream.config import files, syntax, yaml
 
+MAX_PROBLEMS = 1_000
+LONGEST = 400
+"""Characters of a message: what it quotes from a file may be any text."""
+
 
 class Sheet:
     """A file that is read, parsed and complained about.
@@ -54,7 +58,11 @@ class Sheet:
         self._add(line, column, message, hint, path)
 
     def _add(self, line: int, column: int, message: str, hint: str, path: str) -> None:
-        problem = errors.Problem(self.file, line, column, path, message, hint)
+        if len(self._problems) > MAX_PROBLEMS:
+            return
+        if len(self._problems) == MAX_PROBLEMS:
+            message, hint, path = f"more than {MAX_PROBLEMS:,} problems, the others are not shown", "", ""
+        problem = errors.Problem(self.file, line, column, _printable(path), _printable(message), _printable(hint))
         self._problems.setdefault((line, column, message), problem)
 
     def report(self, where: yaml.Where, message: str, hint: str = "", *, key: bool = False) -> None:
@@ -90,7 +98,14 @@ class Sheet:
         row = min(begin + node.block + line - 1, self._lines.place(max(node.at, node.end - 1))[0])
         if row > begin:
             column = self._lines.first(row)
-        self._add(row, column, message, hint, dotted(where))
+        self._add(row, column, message, hint, dotted(self._indexed(where)))
+
+    def _indexed(self, where: yaml.Where) -> yaml.Where:
+        """``where`` with the indexes of lists as numbers."""
+        parents = (self.value(where[:depth]) for depth in range(len(where)))
+        return tuple(
+            int(part) if isinstance(parent, list) else part for parent, part in zip(parents, where, strict=True)
+        )
 
     def report_line(self, line: int, message: str, hint: str = "") -> None:
         """A problem of a whole line, for files that are not YAML."""
@@ -116,6 +131,15 @@ class Sheet:
 
 def _whole(node: yaml.Node) -> bool:
     return not node.broken and all(_whole(child) for child in node.children.values())
+
+
+def _printable(text: str) -> str:
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return (
+        short
+        if short.isprintable()
+        else "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in short)
+    )
 
 
 def dotted(where: yaml.Where) -> str:

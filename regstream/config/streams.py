@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regstream import errors, model
-from regstream.config import checks, cron, place, repair, yaml
+from regstream.config import checks, cron, place, repair, sentences, validate, yaml
 from regstream.config import sheet as sheets
 
 CONTROL_FRAMES = ("welcome", "subscribed", "unsubscribed", "error", "pong", "lagging", "streaming-update")
@@ -36,7 +36,7 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     if sheet.root is None:
         return _nothing(templates)
     if not isinstance(sheet.root.data, dict):
-        place.report_no_mapping(sheet, sheet.root.data)
+        validate.report_no_mapping(sheet, sheet.root.data)
         return _nothing(templates)
     head = _head(sheet, sheet.root.data)
     entities = _entities(sheet, templates)
@@ -49,7 +49,7 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
 
 def _head(sheet: sheets.Sheet, data: Mapping[str, Any]) -> model.StreamsFile:
     head = {key: value for key, value in data.items() if key not in ("entities", "streams")} | _STAND_IN
-    value, findings = place.validate(sheet, (), model.StreamsFile, head)
+    value, findings = validate.check(sheet, (), model.StreamsFile, head)
     if value is None:
         bad = {finding.where[0] for finding in findings}
         value = repair.quietly(model.StreamsFile, {key: one for key, one in head.items() if key not in bad})
@@ -65,7 +65,7 @@ def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
             sheet.report((key,), "key 'streams' is missing")
         return None
     if not isinstance(node.data, dict):
-        sheet.report((key,), f"{key}: {place.wanted('a mapping', node.data)}")
+        sheet.report((key,), f"{key}: {sentences.wanted('a mapping', node.data)}")
         return None
     if not node.data and key == "streams":
         sheet.report((key,), f"{key}: must not be empty")
@@ -81,6 +81,7 @@ def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entiti
         if value is None:
             found = found._replace(complete=False)
         else:
+            value = value.model_copy(update={"files": templates.files(value)})
             checks.entity(sheet, ("entities", name), value, found, templates)
             found.known[name] = value
     return found
@@ -90,13 +91,13 @@ def _member(sheet: sheets.Sheet, where: yaml.Where, spec: place.Spec) -> Any:
     """The spec declared at ``where``, mended where it is wrong; None when it cannot be."""
     raw = sheet.value(where)
     if not isinstance(raw, dict):
-        sheet.report(where, f"{where[-1]}: {place.wanted('a mapping', raw)}")
+        sheet.report(where, f"{where[-1]}: {sentences.wanted('a mapping', raw)}")
         return None
     for key in place.INTERNAL & raw.keys():
-        sheet.report((*where, key), *place.unknown_key(spec, key), key=True)
+        sheet.report((*where, key), *sentences.unknown_key(spec, key), key=True)
     data = {key: value for key, value in raw.items() if key not in place.INTERNAL} | {"name": where[-1]}
     derived = frozenset({"topic", "event"} - raw.keys())
-    value, findings = place.validate(sheet, where, spec, data, derived)
+    value, findings = validate.check(sheet, where, spec, data, derived)
     if value is None:
         return repair.mended(spec, data, findings, derived)
     return value

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import bisect
+import functools
+import itertools
 import re
 
 CHUNK = 65_536
@@ -78,7 +81,11 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._starts = [0, *(found.end() for found in _BREAK.finditer(text))]
+
+    @functools.cached_property
+    def _starts(self) -> array.array[int]:
+        """Where each line begins: looked for when it is first asked, which for a good file is never."""
+        return array.array("L", itertools.chain((0,), (found.end() for found in _BREAK.finditer(self._text))))
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from regstream import errors, model
@@ -43,7 +43,8 @@ def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
 
 def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:
     """Give rows that were made again what events had changed in the rows of the same key."""
-    by_key: Mapping[str, Row] = {str(row[key]): row for row in old if key in row}
+    # As text, as they are checked for doubles: a key may be a list, which no mapping takes
+    by_key = {str(row[key]): row for row in old if key in row}
     for row in new:
         before = by_key.get(str(row[key]))
         if before is not None:

@@ -12,11 +12,12 @@ import functools
 import hashlib
 import itertools
 import math
-import random
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from regstream.generate import fakes
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -200,46 +201,6 @@ def _seconds(offset: str) -> int:
     return int(match[1]) * _SECONDS[match[2]]
 
 
-def fake(raw: bytes, kind: str, locale: str = "es_MX") -> Any:
-    """What Faker's provider of that name gives, seeded by the event."""
-    generator = _faker(locale)
-    generator.random = random.Random(int.from_bytes(raw, "little"))  # noqa: S311 - not for secrets, and reproducible
-    made = getattr(generator, _provider(kind, locale))()
-    return made if isinstance(made, str | int | float | bool | list | dict) else str(made)
-
-
-@functools.lru_cache(16)
-def _faker(locale: str) -> Any:
-    # Faker takes 0.1 s and 10 MB: only a template that names it pays
-    import faker.factory
-
-    try:
-        return faker.factory.Factory.create(locale)
-    except (AttributeError, ImportError) as error:
-        raise ValueError(f"fake has no locale {locale!r}") from error
-
-
-@functools.lru_cache(512)
-def _provider(kind: str, locale: str) -> str:
-    generator = _faker(locale)
-    if kind.startswith("_") or kind not in providers(locale) or not callable(getattr(generator, kind)):
-        raise ValueError(f"fake has no provider {kind!r}")
-    return kind
-
-
-@functools.lru_cache(16)
-def providers(locale: str = "es_MX") -> frozenset[str]:
-    """The names that ``fake`` knows in a locale."""
-    own = {"random", "seed", "seed_instance", "parse", "format", "add_provider", "del_arguments"}
-    methods = (
-        name
-        for provider in _faker(locale).get_providers()
-        for name in dir(provider)
-        if not name.startswith("_") and callable(getattr(provider, name, None))
-    )
-    return frozenset(methods) - own
-
-
 def _check_whole(name: str, *values: Any) -> None:
     for one in values:
         if not isinstance(one, int):
@@ -275,7 +236,7 @@ FUNCTIONS: dict[str, Function] = {
     "pattern": Function(pattern, ("raw",), "str"),
     "sequence": Function(sequence, ("seq",), "int"),
     "date": Function(date, ("u", "now"), "str"),
-    "fake": Function(fake, ("raw",), "any"),
+    "fake": Function(fakes.fake, ("raw",), "any"),
     "pick": Function(choice, ("u",), "any"),
 }
 NAMES = ("now", "seq", "index", "stream")

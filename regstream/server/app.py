@@ -7,20 +7,23 @@ the wrong code; ``Server`` puts the steps into the right order.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import itertools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import sanic
 from sanic.application.state import ApplicationServerInfo
+from sanic.http import Http
 from sanic.http.constants import HTTP
 
 from regstream import errors
 from regstream.server import cors, pages, problems, routes, routing
+from regstream.server.services import Services
+
+__all__ = ["Server", "Services", "build"]
 
 BODY_LIMIT = 2**20
 _CLOSE_STEP = 0.02
@@ -30,20 +33,6 @@ _CURES = {
     errno.EADDRNOTAVAIL: "the address is not one of this machine; choose another with --host",
     errno.EACCES: "ports below 1024 need a privilege; choose another with --port",
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Services:
-    """What the routes translate to; ``now`` gives seconds since 1970."""
-
-    settings: Any
-    engine: Any
-    hub: Any
-    broker: Any
-    door: Any
-    now: Callable[[], float]
-    version: str
-    identity: Any
 
 
 def build(services: Services) -> sanic.Sanic[Any, Any]:
@@ -77,12 +66,28 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
 def _quiet() -> None:
     for name in ("sanic.root", "sanic.server", "sanic.access", "sanic.error", "sanic.websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("sanic.error").addFilter(_is_fault)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """False for what Sanic trips over when a connection is cut within the head of a request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, AttributeError) and isinstance(error.__context__, asyncio.CancelledError))
 
 
 class Server:
-    """One listening socket of one application; used once: ``start``, then ``drain`` and ``stop``."""
+    """One listening socket of one application; used once: ``start``, then ``refuse``, ``drain`` and ``stop``.
 
-    def __init__(self, app: sanic.Sanic[Any, Any], host: str, port: int, closing: Any = None) -> None:
+    ``closing`` says goodbye to the WebSockets, in a bounded time.
+    """
+
+    def __init__(
+        self,
+        app: sanic.Sanic[Any, Any],
+        host: str,
+        port: int,
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._app = app
         self._host = host
         self._asked = port
@@ -94,6 +99,16 @@ class Server:
     def port(self) -> int:
         """The port it listens on, the real one where 0 was asked for."""
         return int(self._socket.getsockname()[1]) if self._socket else self._asked
+
+    @property
+    def ready(self) -> bool:
+        """What ``/health/ready`` says."""
+        return bool(self._app.ctx.ready)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, by whatever protocol."""
+        return len(self._server.connections) if self._server else 0
 
     async def start(self) -> None:
         """Listen, and take requests; returns when ``/health/ready`` answers 200. Raises ``StartError``."""
@@ -107,6 +122,8 @@ class Server:
         self._app.ctx.ready = True
 
     async def _serve(self) -> None:
+        # Sanic rewrites its own classes at the first start in a process, and would fail to do so again.
+        self._app.config.TOUCHUP = not getattr(Http, "__touched__", False)
         self._app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1, "port": self.port}))
         self._server = await self._app.create_server(
             sock=self._socket,
@@ -121,39 +138,46 @@ class Server:
         self._app.set_serving(True)
 
     def refuse(self) -> None:
-        """Answer ``/health/ready`` with 503 from now on, so that nobody sends more work here."""
+        """Be no longer ready, and take no new connection; those that there are go on."""
         self._app.ctx.ready = False
+        if self._server is not None and self._server.server is not None:
+            self._server.server.close()
 
     async def drain(self, grace: float = 5.0) -> None:
-        """Take no new connection, say 1001 to WebSockets, let requests under way finish.
+        """Refuse, say 1001 to WebSockets, and let requests under way finish, for about ``grace`` seconds in all.
 
-        Whatever is connected after ``grace`` seconds is cut off.
+        Whatever is still connected then is cut off.
         """
         self.refuse()
-        if self._server is None or self._server.server is None:
+        if self._server is None or not self._app.state.is_started:
             return
         deadline = asyncio.get_running_loop().time() + grace
-        self._server.server.close()
         if self._closing is not None:
+            # First, because Sanic ends WebSockets in its own stop, with another code.
             await self._closing()
         await self._server.before_stop()
         await self._finish(deadline)
 
     async def _finish(self, deadline: float) -> None:
-        connections = self._server.connections
         loop = asyncio.get_running_loop()
+        connections: set[Any] = self._server.connections
+        for one in tuple(connections):
+            one.close_if_idle()
         while connections and loop.time() < deadline:
-            for one in tuple(connections):
-                one.close_if_idle()
             await asyncio.sleep(_CLOSE_STEP)
+            # A WebSocket would begin to close once more each time.
+            for one in [one for one in connections if one.websocket is None]:
+                one.close_if_idle()
         for one in tuple(connections):
             one.abort()
 
     async def stop(self) -> None:
         """End what ``drain`` left, and forget the application; also after a ``start`` that failed."""
-        if self._server is not None and self._app.state.is_started:
-            await self._finish(0)
-            await self._server.after_stop()
+        server, self._server = self._server, None
+        if server is not None and self._app.state.is_started:
+            for one in tuple(server.connections):
+                one.abort()
+            await server.after_stop()
             self._app.set_serving(False)
         if self._socket is not None:
             self._socket.close()
@@ -161,6 +185,8 @@ class Server:
 
 
 async def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise OverflowError
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = min(found, key=lambda one: one[0])

@@ -9,7 +9,7 @@ SCHEMA = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}]
 }
 
-_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.999
 _INSTANT = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}):(\d{2})(\.\d{1,30})?(?:[Zz]|([ +-])(\d{2}):(\d{2}))", re.ASCII
 )
@@ -19,7 +19,7 @@ def parse(value: object) -> float:
     """Seconds since 1970 for RFC 3339 text or for the digits of whole milliseconds.
 
     A ``+`` that a query string turned into a space is understood; what lies outside the years 1 to 9999 counts as their
-    first or last second. Raises ValueError for anything else.
+    first or last moment. Raises ValueError for anything else.
     """
     return min(max(_parse(value), _FIRST), _LAST)
 

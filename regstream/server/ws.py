@@ -176,8 +176,7 @@ class Connection:
         self._closing, self._mistakes = False, 0
         self._cut: asyncio.TimerHandle | None = None
         ws.assembler = _Inbox(ws, self)
-        # Unset, the kernel lets it grow to some 4 MB for a client that never reads.
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        _tune(self._transport.get_extra_info("socket"))
 
     @property
     def pending(self) -> bool:
@@ -197,7 +196,7 @@ class Connection:
 
     def receive(self, text: bytes) -> None:
         """Do what a message asks for; what is wrong with it is told, and closes the connection if it is hopeless."""
-        if self._closing:
+        if self._closing or self._subscriber.slow:
             return
         try:
             self._act(messages.parse(text))
@@ -289,6 +288,8 @@ class _Inbox(WebsocketFrameAssembler):
         """A part of a message; the library has seen to their order and to the size of the whole."""
         if frame.opcode is Opcode.BINARY:
             self._connection.close(BAD_MESSAGE, str(messages.NotAMessage()))
+        if frame.opcode not in (Opcode.TEXT, Opcode.CONT):
+            # Pings come here too; the library has answered them
             return
         self._parts.append(bytes(frame.data))
         if frame.fin:
@@ -302,6 +303,14 @@ class _Inbox(WebsocketFrameAssembler):
             # Nobody awaits the task that runs this, and the client must not wait for an answer that never comes.
             log.exception("a message of a client could not be handled")
             self._connection.close(INTERNAL_ERROR, "internal error")
+
+
+def _tune(sock: socket.socket) -> None:
+    # Unset, the kernel lets it grow to some 4 MB for a client that never reads.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    # asyncio sets it, but not on what a listening socket accepts that was made without naming the protocol; each frame
+    # then waits up to 40 ms for the acknowledgement of the last one.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _framed(entry: hub.Entry) -> bytes:

@@ -1,0 +1,94 @@
+"""Data → specs through pydantic, with everything that it finds reported in place and in our words."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import pydantic
+import pydantic_core
+
+from regstream import errors, model
+from regstream.config import place, sentences, yaml
+from regstream.config import sheet as sheets
+
+
+class Finding(typing.NamedTuple):
+    """One fault of a value: where (from the value on), what kind pydantic calls it."""
+
+    where: yaml.Where
+    type: str
+
+
+def check(
+    sheet: sheets.Sheet, base: yaml.Where, spec: place.Spec, data: Any, ignore: frozenset[str] = frozenset()
+) -> tuple[Any, list[Finding]]:
+    """``data`` as a ``spec``, or None and what is wrong with it; all of that is reported, relative to ``base``.
+
+    ``ignore`` names keys about which nothing is said.
+    """
+    try:
+        for where in place.empty(spec, data):
+            sheet.report(
+                (*base, *where), f"{sentences.label(where)}: {sentences.NOTHING}", "give a value or leave the key out"
+            )
+        return spec.model_validate(data, by_alias=True, by_name=False), []
+    except pydantic.ValidationError as error:
+        return None, _report(sheet, base, spec, error, ignore)
+
+
+def _report(
+    sheet: sheets.Sheet, base: yaml.Where, spec: place.Spec, error: pydantic.ValidationError, ignore: frozenset[str]
+) -> list[Finding]:
+    findings = []
+    for detail in error.errors(include_url=False):
+        where, _ = place.follow(spec, sentences.located(detail)[0])
+        if (where and where[0] in ignore) or _is_echo(spec, detail):
+            continue
+        findings.append(Finding(where, detail["type"]))
+        if detail["type"] == "step" or _beside_step(spec, detail):
+            where = where if detail["type"] == "step" else where[:-1]
+            _report_step(sheet, (*base, *where))
+        else:
+            message, hint, key = sentences.sentence(spec, detail)
+            sheet.report((*base, *where), message, hint, key=key)
+    return findings
+
+
+def _is_echo(spec: place.Spec, detail: pydantic_core.ErrorDetails) -> bool:
+    """A container that is too short because its members are wrong, a key that is missing because it is misspelt."""
+    if detail["type"] == "too_short":
+        return bool(len(detail["input"]) >= detail["ctx"]["min_length"])
+    if detail["type"] == "missing" and isinstance(detail["input"], dict):
+        parent = place.follow(spec, detail["loc"][:-1])[1]
+        return place.misspelt(parent, str(detail["loc"][-1]), detail["input"])
+    return False
+
+
+def _beside_step(spec: place.Spec, detail: pydantic_core.ErrorDetails) -> bool:
+    parent = place.follow(spec, detail["loc"][:-1])[1]
+    return detail["type"] == "extra_forbidden" and parent in model.STEP_KINDS.values()
+
+
+def _report_step(sheet: sheets.Sheet, where: yaml.Where) -> None:
+    data = sheet.value(where)
+    label = sentences.label(where)
+    kinds = " ".join(model.STEP_KINDS)
+    if not isinstance(data, dict):
+        sheet.report(where, f"{label}: {sentences.wanted('a mapping', data)}", f"a step has one key of {kinds}")
+        return
+    for key in [one for one in data if one not in model.STEP_KINDS]:
+        hint = errors.did_you_mean(key, model.STEP_KINDS) or f"a step has one key of {kinds}"
+        sheet.report((*where, key), f"unknown step '{key}'", hint, key=True)
+    known = [one for one in data if one in model.STEP_KINDS]
+    if len(known) > 1:
+        sheet.report(
+            where, f"{label}: a step has one key, not {len(known)}: {' '.join(known)}", "make it several steps"
+        )
+    if not data:
+        sheet.report(where, f"{label}: a step without a key", f"a step has one key of {kinds}")
+
+
+def report_no_mapping(sheet: sheets.Sheet, data: Any) -> None:
+    """A whole file that is something else."""
+    sheet.report((), yaml.EMPTY if data is None else f"the file must be a mapping, not {sentences.shown(data)}")

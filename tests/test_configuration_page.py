@@ -1,0 +1,54 @@
+"""docs/configuration.md is what the declarations make of it, and its examples load."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+import types
+
+import pytest
+
+from regstream import config, model, settings
+from tests.support import ROOT
+
+PAGE = ROOT / "docs" / "configuration.md"
+EXAMPLES = re.findall(r"^```yaml streams\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def script() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("configuration_page", ROOT / "scripts" / "configuration_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == script().page(), "run: make docs"
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.partition(":")[0])
+def test_an_example_loads(text: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(text, encoding="utf-8")
+    assert config.load(tmp_path / "streams.yaml", tmp_path / "none", tmp_path / "none", "production").streams
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        model.StreamsFile, model.StreamSpec, model.EntitySpec, model.AlertRule, model.Defaults, model.Profile,
+        model.KafkaProfile, model.ScenarioSpec, model.Burst, model.Overlay, model.Alert, model.Repeat,
+    ],
+)  # fmt: skip
+def test_every_key_has_a_row(spec: type[model.Spec]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in set(spec.model_fields) - ({"name", "files"} if spec is not model.ScenarioSpec else set()):
+        assert f"\n| `{name.rstrip('_')}`" in page
+
+
+def test_every_variable_and_every_step_has_a_row() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in (*(one.name for one in settings.VARIABLES), *model.STEP_KINDS):
+        assert f"\n| `{name}` |" in page
