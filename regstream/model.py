@@ -170,6 +170,7 @@ class EntitySpec(Spec):
     """Shared rows that streams refer to and change."""
 
     name: pydantic.json_schema.SkipJsonSchema[Identifier]
+    files: pydantic.json_schema.SkipJsonSchema[tuple[tuple[str, str], ...]] = ()
     count: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
     """How many rows there are."""
     key: Identifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -44,15 +45,31 @@ def plan(old: model.Catalog, new: model.Catalog) -> Plan:
     """What has to be added, changed and removed to come from ``old`` to ``new``.
 
     A stream is changed when its events or its ticks would be others: its declaration, a template file that it uses, the
-    seed or, when it has an interval, the profile's speed. An entity is changed with its declaration or the seed.
+    seed or, when it has an interval, the profile's speed. An entity is changed when its rows would be: with its
+    declaration, a template file that it uses, an entity that it refers to, or the seed.
     """
     reseeded = old.seed != new.seed
     respeeded = old.profile.speed != new.profile.speed
     return Plan(
         streams=_diff(old.streams, new.streams, lambda spec: reseeded or (respeeded and spec.interval is not None)),
-        entities=_diff(old.entities, new.entities, lambda _: reseeded),
+        entities=_entities(old, new, reseeded),
         scenarios=_diff(old.scenarios, new.scenarios, lambda _: False),
     )
+
+
+def _entities(old: model.Catalog, new: model.Catalog, reseeded: bool) -> Diff:
+    # Rows are picked from entities that stand before, so that a difference goes on to those behind
+    moved: set[str] = set()
+    for name, spec in new.entities.items():
+        same = name in old.entities and _same(old.entities[name], spec)
+        if reseeded or not same or _mentions(spec, moved, new.templates):
+            moved.add(name)
+    return _diff(old.entities, new.entities, lambda spec: spec.name in moved)
+
+
+def _mentions(spec: model.EntitySpec, names: set[str], templates: Mapping[str, str]) -> bool:
+    texts = (spec.model_dump_json(include={"fields"}), *(templates.get(file, "") for file, _ in spec.files))
+    return any(re.search(rf"\b{name}\b", text) for name in names for text in texts)
 
 
 def _diff(old: Mapping[str, _Spec], new: Mapping[str, _Spec], forced: Callable[[_Spec], bool]) -> Diff:

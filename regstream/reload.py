@@ -7,9 +7,10 @@ that is refused changes nothing but what is told about it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,17 @@ class Door:
         """Take no more reloads: the daemon is stopping."""
         self._closed = True
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.Conflict("the daemon is stopping")
+
     async def reload(self, reason: str, dry_run: bool = False) -> Receipt:
         """Bring the files into force, or with ``dry_run`` only say what would change.
 
         Raises ConfigError with all problems; then everything is as it was, and a dry run leaves no trace at all.
         """
         async with self._lock:
-            if self._closed:
-                raise errors.Conflict("the daemon is stopping")
+            self._check_open()
             try:
                 return await self._reload(reason, dry_run)
             except errors.ConfigError as error:
@@ -122,6 +126,8 @@ class Door:
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, dry_run=True)
+        await self._engine.equip(catalog)
+        self._check_open()
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)
@@ -162,17 +168,35 @@ async def watch(paths: Paths, door: Door) -> None:
     """Reload when files change, are added, removed or replaced, until cancelled."""
     while True:
         watching = paths.watched()
-        changes = watchfiles.awatch(
-            *watching,
-            watch_filter=lambda _, path: paths.concerns(Path(path)),
-            debounce=DEBOUNCE_MS,
-            step=20,
-            recursive=False,
-            raise_interrupt=False,
-        )
-        # A folder that came or went needs another watch; what changed meanwhile is found by this reload
-        await door.changed()
-        async for _ in changes:
-            await door.changed()
-            if paths.watched() != watching:
-                break
+        async with contextlib.aclosing(_changes(paths, watching)) as changes:
+            # Beginning with one that asks whether anything changed before the watch
+            async for _ in changes:
+                await door.changed()
+                if paths.watched() != watching:
+                    # A folder that came or went needs another watch
+                    break
+
+
+async def _changes(paths: Paths, watching: list[Path]) -> AsyncGenerator[None, None]:
+    """Yields once when the watch has begun, and again after each change."""
+    changes = watchfiles.awatch(
+        *watching,
+        watch_filter=lambda _, path: paths.concerns(Path(path)),
+        debounce=DEBOUNCE_MS,
+        step=20,
+        recursive=False,
+    )
+    while True:
+        step = asyncio.create_task(_step(changes), name="watch-files")
+        try:
+            # The watch is set up in the first step of its task, and what changes before that is never told
+            await asyncio.sleep(0)
+            yield
+            await step
+        finally:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+
+
+async def _step(changes: AsyncIterator[Any]) -> None:
+    await anext(changes)

@@ -135,24 +135,38 @@ class Run:
             held.text for held in self._held.values()
         )
 
-    def advance(self, now: float) -> list[Action]:
+    def advance(self, now: float, limit: int = MAX_ACTIONS) -> list[Action]:
         """All actions that are due up to ``now``, in the order of their times; none once the run has ended.
 
-        One call gives about ``MAX_ACTIONS`` at most; what is left keeps its time and ``due`` stays in the past, so
-        call again. What ends together is given back together, beyond that bound if need be.
+        One call gives about ``limit`` at most; what is left keeps its time and ``due`` stays in the past, so call
+        again. What ends together is given back together, beyond that bound if need be.
         """
         actions: list[Action] = []
-        while self.ended is None and len(actions) < MAX_ACTIONS and self._time(self._next()) <= now:
+        while self.ended is None and len(actions) < limit and self._time(self._next()) <= now:
             self._turn(actions)
         return actions
+
+    def shift(self, delta: float) -> None:
+        """The clock was set, by ``delta`` seconds: what is to come keeps its distance, as if begun that much later."""
+        if self.ended is None:
+            self.started += delta
 
     def cancel(self, now: float) -> list[Action]:
         """End the run: what is still applied is given back, newest first. A run that has ended stays as it is."""
         return self._stop(now, "cancelled", None)
 
     def fail(self, now: float, reason: str) -> list[Action]:
-        """End the run as ``cancel`` does, because of ``reason``."""
+        """End the run as ``cancel`` does, because of ``reason``.
+
+        One that has completed fails too: it cannot know that what it gave out last could not be carried out.
+        """
+        if self.state == "completed":
+            self.state, self.error = "failed", reason
         return self._stop(now, "failed", reason)
+
+    def move(self, delta: float) -> None:
+        """The clock that ``advance`` is told was set on by ``delta`` seconds: move the run's time along."""
+        self.started += delta
 
     def _stop(self, now: float, state: str, reason: str | None) -> list[Action]:
         if self.ended is not None:

@@ -13,6 +13,7 @@ import pytest
 import sanic
 import websockets
 from sanic.application.state import ApplicationServerInfo
+from sanic.http import Http
 from sanic.http.constants import HTTP
 from websockets.asyncio.client import ClientConnection
 
@@ -51,6 +52,8 @@ class Server:
             sock=listener, return_asyncio_server=True, asyncio_server_kwargs={"start_serving": False}
         )
         assert server is not None
+        # Sanic rewrites its own classes once a process, whoever starts first.
+        self.app.config.TOUCHUP = not getattr(Http, "__touched__", False)
         self.app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
         self.server = server
         await server.startup()
@@ -122,13 +125,6 @@ class Client:
                 while True:
                     await self.ws.recv()
         return self.ws.close_code
-
-
-@pytest.fixture(autouse=True)
-def test_mode() -> Iterator[None]:
-    sanic.Sanic.test_mode = True
-    yield
-    sanic.Sanic.test_mode = False
 
 
 @pytest.fixture(autouse=True)

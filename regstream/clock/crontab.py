@@ -19,7 +19,7 @@ _ITEM = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\d{1,4
 class Crontab(NamedTuple):
     """What an expression stands for. Weekdays count from 0, Sunday, to 6.
 
-    ``either``: a day matches by its date or its weekday, else by both. ``wild``: the hour began with ``*``.
+    ``either``: a day matches by its date or its weekday, else by both.
     """
 
     minutes: frozenset[int]
@@ -28,7 +28,11 @@ class Crontab(NamedTuple):
     months: frozenset[int]
     weekdays: frozenset[int]
     either: bool
-    wild: bool
+
+    @property
+    def hourly(self) -> bool:
+        """True when every hour counts."""
+        return len(self.hours) == 24
 
     @property
     def possible(self) -> bool:
@@ -86,7 +90,7 @@ def parse(expression: str) -> Crontab:
     # Cron's own rule, ``*/2`` included.
     either = not texts[2].startswith("*") and not texts[4].startswith("*")
     weekdays = frozenset(day % 7 for day in weekdays)
-    return Crontab(minutes, hours, days, months, weekdays, either, texts[1].startswith("*"))
+    return Crontab(minutes, hours, days, months, weekdays, either)
 
 
 def _values(part: _Part, text: str) -> frozenset[int]:
@@ -104,8 +108,8 @@ def _item(part: _Part, text: str) -> range:
         return range(part.low, part.high + 1, step)
     first = _number(part, match["first"])
     last = _number(part, match["last"] or match["first"])
-    if part.names is _WEEKDAYS and last == 0:
-        last = 7 if first else 0
+    if first and part.names is _WEEKDAYS and (match["last"] or "").upper() == "SUN":
+        last = 7
     if first > last:
         raise errors.BadValue(part.name, f"the range {text!r} ends before it begins")
     return range(first, last + 1, step)

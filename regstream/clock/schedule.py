@@ -42,9 +42,10 @@ class Schedule(abc.ABC):
     def cron(expression: str, timezone: str, jitter: float = 0.0, seed: int = 0, name: str = "") -> Schedule:
         """Whenever the wall clock of ``timezone`` matches ``minute hour day month weekday``, as Unix cron reads it.
 
-        A day matches by its date or its weekday, or by both when one of the two begins with ``*``. A time that the
-        clock skips in spring counts an hour later; one that it repeats in autumn counts once, unless the hour begins
-        with ``*``. Raises errors.BadValue when the expression or the zone is bad, not when it never fires.
+        A day matches by its date or its weekday, or by both when one of the two begins with ``*``. When the hours are
+        restricted, an hour that the clock skips in spring counts as the next and one that it repeats in autumn counts
+        once; else the clock is followed as it goes. Raises errors.BadValue when the expression or the zone is bad, not
+        when it never fires.
         """
         return _Cron(expression, timezone, jitter, seed, name)
 
@@ -111,10 +112,9 @@ class _Interval(Schedule):
 class _Cron(Schedule):
     def __init__(self, expression: str, timezone: str, jitter: float, seed: int, name: str):
         super().__init__(jitter, seed, name)
-        table = crontab.parse(expression)
+        self._table = crontab.parse(expression)
         self._zone = crontab.zone(timezone)
-        self._wild = table.wild
-        self._triggers = _triggers(table, self._zone)
+        self._triggers = _triggers(self._table)
         self._known = (0.0, 0.0)
 
     def first(self, now: float) -> float | None:
@@ -162,27 +162,43 @@ class _Cron(Schedule):
         since, place = self._known
         if since <= time < place:
             return place
-        fires = [self._fire(trigger, time) for trigger in self._triggers]
-        # Compared as numbers: datetimes of one zone compare by their wall clock, which is wrong around a change.
-        found = min((fire for fire in fires if fire is not None), default=None)
+        found = min((fire for trigger in self._triggers for fire in self._fires(trigger, time)), default=None)
         if found is not None:
             self._known = (time, found)
         return found
 
-    def _fire(self, trigger: Any, time: float) -> float | None:
-        moment = math.floor(time) + 1
-        while (fire := trigger.get_next_fire_time(None, self._local(moment))) is not None:
-            found: float = fire.timestamp()
-            if self._wild or not self._local(found).fold:
-                return found
-            moment = int(found) + 1
-        return None
+    def _fires(self, trigger: Any, time: float) -> list[float]:
+        """Some times after ``time``, the first one among them.
 
-    def _local(self, time: float) -> datetime.datetime:
-        return datetime.datetime.fromtimestamp(time, self._zone)
+        The trigger lives in UTC and takes what the clock on the wall shows for that. In a zone of its own it adds
+        elapsed time to wall time, and loses midnight after a change to summer time (apscheduler#606).
+        """
+        start = math.floor(time) + 1
+        # An hour to both sides, for what a change skips or repeats.
+        reading = start + min(self._ahead(start + shift) for shift in (-3600, 0, 3600))
+        found: list[float] = []
+        while not (found and found[-1] > time):
+            fire = trigger.get_next_fire_time(None, datetime.datetime.fromtimestamp(reading, datetime.UTC))
+            if fire is None:
+                break
+            reading = int(fire.timestamp()) + 1
+            found += reversed(self._moments(fire))
+        return [moment for moment in found if moment > time]
+
+    def _moments(self, wall: datetime.datetime) -> list[float]:
+        """When the clock shows ``wall``, with one that it skips or repeats put right."""
+        once, again = (wall.replace(tzinfo=self._zone, fold=fold).timestamp() for fold in (0, 1))
+        if self._table.hourly:
+            return [] if again < once else sorted({once, again})
+        return [once]
+
+    def _ahead(self, time: float) -> float:
+        """How far the zone is ahead of UTC, in seconds."""
+        offset = datetime.datetime.fromtimestamp(time, self._zone).utcoffset()
+        return offset.total_seconds() if offset else 0.0
 
 
-def _triggers(table: crontab.Crontab, zone: datetime.tzinfo) -> list[Any]:
+def _triggers(table: crontab.Crontab) -> list[Any]:
     # APScheduler finds out by itself that there is no 31 February, after 8,000 years and 100 ms.
     if not table.possible:
         return []
@@ -190,7 +206,7 @@ def _triggers(table: crontab.Crontab, zone: datetime.tzinfo) -> list[Any]:
     date = {"day": _text(table.days)}
     weekday = {"day_of_week": _text(frozenset((day - 1) % 7 for day in table.weekdays))}
     ways = [date, weekday] if table.either else [date | weekday]
-    return [CronTrigger(**times, **way, timezone=zone) for way in ways]
+    return [CronTrigger(**times, **way, timezone=datetime.UTC) for way in ways]
 
 
 def _text(values: frozenset[int]) -> str:

@@ -31,11 +31,12 @@ class Templates:
         if sheet is not None and (sheet.text or not sheet.count):
             sheet.report_line(fault.line, *_worded(fault))
 
-    def files(self, spec: model.StreamSpec) -> tuple[tuple[str, str], ...]:
-        """Name and hash of every file that a stream is made with, by name."""
+    def files(self, spec: model.StreamSpec | model.EntitySpec) -> tuple[tuple[str, str], ...]:
+        """Name and hash of every file that a stream or an entity is made with, by name."""
         if not self.texts:
             return ()
-        own = [] if spec.template is None else [spec.template]
+        template = spec.template if isinstance(spec, model.StreamSpec) else None
+        own = [] if template is None else [template]
         texts = [text for text in _texts(spec.model_dump()) if "{%" in text]
         texts += [self.texts[name] for name in own if name in self.texts]
         names = compile.references(texts, self.texts).union(own)

@@ -81,6 +81,7 @@ def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entiti
         if value is None:
             found = found._replace(complete=False)
         else:
+            value = value.model_copy(update={"files": templates.files(value)})
             checks.entity(sheet, ("entities", name), value, found, templates)
             found.known[name] = value
     return found

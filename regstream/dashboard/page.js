@@ -107,7 +107,7 @@ function draw(status) {
   const mode = status.kafka.simulationMode ? "simulated broker" : "Kafka";
   const going = status.dataStreamer.isStreaming ? "streaming" : "stopped";
   $("summary").textContent =
-    `${going}, ${mode}, ${status.dataStreamer.totalMessagesSent} events, ${status.subscribers} subscribers`;
+    `${going}, ${mode}, ${status.dataStreamer.totalMessagesSent} events, subscribers: ${status.subscribers}`;
   const { generation, loadedAt, error } = status.config;
   $("generation").textContent = `Generation ${generation}, loaded ${clock(loadedAt)}${error ? `. Refused: ${error}` : ""}`;
 }
@@ -181,17 +181,23 @@ function link(state, text) {
   $("link").textContent = text;
 }
 
+function subscribe(socket) {
+  const resumed = Object.keys(positions).length ? { after: positions } : { rewind: 20 };
+  socket.send(JSON.stringify({ action: "subscribe", channels: ["dashboard-updates", "system"], ...resumed }));
+}
+
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
-  socket.addEventListener("open", () => {
-    const resumed = Object.keys(positions).length ? { after: positions } : { rewind: 20 };
-    socket.send(JSON.stringify({ action: "subscribe", channels: ["dashboard-updates", "system"], ...resumed }));
-  });
+  socket.addEventListener("open", () => subscribe(socket));
   socket.addEventListener("message", (message) => {
     const { event, data } = JSON.parse(message.data);
     if (event === "subscribed") {
       delay = 500;
       link("live", "live");
+    } else if (event === "error" && Object.keys(positions).length) {
+      // A stream that was removed meanwhile cannot be resumed: begin anew.
+      for (const name of Object.keys(positions)) delete positions[name];
+      subscribe(socket);
     } else if (event === "system") {
       refresh().catch(() => {});
     } else if (data && data.specversion) {

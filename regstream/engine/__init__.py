@@ -1,7 +1,7 @@
 """The engine: due ticks become events at the broker, the most urgent stream first.
 
-The clock says which stream is due, ``work`` serves those that are, ``runs`` drives scenarios over them. This module
-makes catalogs live and holds what operators may do.
+The clock says which stream is due, ``floor`` knows what is in force on each, ``work`` serves those that are due,
+``runs`` drives scenarios over them. This module makes catalogs live and holds what operators may do.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from regstream import broker, clock, errors, hub, model, plan, scenario
+from regstream import broker, clock, errors, hub, model, plan
+from regstream.engine import floor, runs, status, work
 from regstream.engine import lane as lanes
-from regstream.engine import runs, status, work
 from regstream.generate import stream as streams
 
 WORKERS = 4
@@ -63,14 +63,13 @@ class Engine:
         self._origin = origin
         self._broker = carrier
         self._hub = fanout
-        self._clock = clock.Clock(origin.now, self._fire)
+        self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
-        self._lanes: dict[str, lanes.Lane] = {}
-        self._layers: dict[tuple[str, int], lanes.Lane] = {}
-        self._runs = runs.Runs(self, fanout.announce)
+        self._floor = floor.Floor(self._clock)
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
         self._works = work.Works(origin.now, carrier, alerts, observe)
+        self._runs = runs.Runs(self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce)
         self.totals = self._works.totals
         fanout.declare(model.ALERTS, model.ALERT_TYPE, alerts.position)
 
@@ -88,56 +87,41 @@ class Engine:
             return {name: streams.Stream(catalog.streams[name], workshop, self._origin.epoch()) for name in wanted}
 
         # In a thread, because a thousand streams take a second to compile
-        made = await asyncio.to_thread(build)
+        return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
+
+    async def equip(self, catalog: model.Catalog) -> None:
+        """Create the topics that a catalog needs. Raises BrokerError."""
         partitions = catalog.profile.kafka.partitions
         topics = {spec.topic: partitions for spec in catalog.streams.values()}
         await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
-        return Prepared(catalog, difference, workshop, made)
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
-        now, difference = self._origin.now(), prepared.plan
-        prepared.workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
+        difference, workshop = prepared.plan, prepared.workshop
+        workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
         for name in difference.streams.removed:
-            self._retire(name)
+            self._floor.remove(name)
+            self._hub.forget(name)
         for name in difference.streams.added:
-            self._admit(prepared.streams[name], prepared.catalog, now)
+            self._admit(prepared.streams[name], prepared.catalog.profile.speed)
         for name in difference.streams.changed:
-            lane = self._lanes[name]
-            lane.replace(prepared.streams[name], prepared.catalog.profile.speed)
-            self._hub.declare(name, lane.spec.event, lane.source.position)
-            self._arm(lane)
+            self._replace(prepared.streams[name], prepared.catalog.profile.speed)
         for name in difference.streams.unchanged:
-            # Entity rows that were made again replace the old ones for everybody
-            self._lanes[name].source.workshop.pools = prepared.workshop.pools
-        self.catalog, self._workshop = prepared.catalog, prepared.workshop
-        self._lanes = {name: self._lanes[name] for name in prepared.catalog.streams}
+            self._floor.find(name).source.adopt(workshop)
+        self._floor.order(prepared.catalog.streams)
+        self.catalog, self._workshop, self._runs.workshop = prepared.catalog, workshop, workshop
 
-    def _admit(self, source: streams.Stream, catalog: model.Catalog, now: float) -> None:
-        speed = catalog.profile.speed
-        interval = (source.spec.interval or 1_000) / speed
-        lane = lanes.Lane(source, speed, lanes.anchor(source.spec.name, now, interval))
-        self._lanes[source.spec.name] = lane
-        self._hub.declare(source.spec.name, source.spec.event, source.position)
-        self._arm(lane)
+    def _admit(self, source: streams.Stream, speed: float) -> None:
+        spec = source.spec
+        first = lanes.anchor(spec.name, self._origin.now(), (spec.interval or 1_000) / speed)
+        self._floor.add(lanes.Lane(source, speed, first))
+        self._hub.declare(spec.name, spec.event, source.position)
 
-    def _retire(self, name: str) -> None:
-        lane = self._lanes.pop(name)
-        lane.gone = True
-        self._clock.remove(name)
-        self._hub.forget(name)
-        for job in lane.jobs:
-            work.settle(job, errors.Conflict(f"stream {name} was removed"))
-        lane.jobs.clear()
-        for key in lane.layers:
-            self._layers.pop(key, None)
-
-    def _arm(self, lane: lanes.Lane) -> None:
-        if lane.ticking:
-            self._clock.set(lane.name, lane.schedule())
-        else:
-            self._clock.remove(lane.name)
-            lane.waiting = None
+    def _replace(self, source: streams.Stream, speed: float) -> None:
+        lane = self._floor.find(source.spec.name)
+        lane.replace(source, speed)
+        self._floor.arm(lane)
+        self._hub.declare(lane.name, lane.spec.event, source.position)
 
     # Running
 
@@ -149,19 +133,25 @@ class Engine:
                 group.create_task(self._works.work(), name=f"engine-worker-{number}")
 
     async def drain(self) -> None:
-        """Stop ticking, end all runs and wait until what was due is published. The caller bounds the time."""
+        """Stop ticking, end all runs and wait until what has a number is published. The caller bounds the time."""
         self._halt()
         await self._works.join()
 
     def _halt(self) -> None:
         self.streaming = False
         self._clock.pause()
-        self._runs.cancel_all(self._origin.now())
+        self._runs.cancel_all()
+        for lane in self._floor.all():
+            lane.clear(errors.Conflict("streaming was stopped"))
 
     def _fire(self, name: str, due: float, skipped: int) -> None:
-        lane = self._lanes.get(name)
+        lane = self._floor.get(name)
         if lane is not None:
             self._works.tick(lane, due, skipped)
+
+    def _jumped(self, delta: float) -> None:
+        self._floor.move(delta)
+        self._runs.move(delta)
 
     # Control
 
@@ -175,26 +165,26 @@ class Engine:
                 self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return
-        for lane in self._find_all(names):
+        for lane in [self._floor.find(name) for name in names]:
             self._change(lane, enabled=True)
 
     def stop(self, names: Iterable[str] | None = None) -> None:
-        """Stop the streaming and end all runs, or stop the named streams. Raises UnknownName."""
+        """Stop the streaming, its runs and bursts, or stop the named streams. Raises UnknownName."""
         if names is None:
             if self.streaming:
                 self._halt()
                 self._hub.announce("streaming-stopped", {})
             return
-        for lane in self._find_all(names):
+        for lane in [self._floor.find(name) for name in names]:
             self._change(lane, enabled=False)
 
     def pause(self, name: str) -> status.StreamStatus:
         """Let a stream rest; numbering, entities and phase are kept. Raises UnknownName."""
-        return self._change(self._find(name), paused=True)
+        return self._change(self._floor.find(name), paused=True)
 
     def resume(self, name: str) -> status.StreamStatus:
         """Let a paused stream go on with its next number. Raises UnknownName."""
-        return self._change(self._find(name), paused=False)
+        return self._change(self._floor.find(name), paused=False)
 
     def patch(
         self,
@@ -209,7 +199,7 @@ class Engine:
 
         Raises UnknownName.
         """
-        lane = self._find(name)
+        lane = self._floor.find(name)
         given = {"interval": interval, "batch_size": batch_size, "priority": priority}
         for attribute, value in given.items():
             if value is not None:
@@ -225,7 +215,7 @@ class Engine:
         if paused is not None:
             lane.paused = paused
             lane.take_over("paused")
-        self._arm(lane)
+        self._floor.arm(lane)
         told = self._describe(lane)
         self._hub.announce("stream-changed", {"stream": lane.name, "state": told.state})
         return told
@@ -235,7 +225,7 @@ class Engine:
 
         Raises UnknownName, Conflict when nothing is streaming, Overloaded, RenderError when no event could be made.
         """
-        lane = self._find(name)
+        lane = self._floor.find(name)
         self._check_streaming()
         done = asyncio.get_running_loop().create_future()
         lane.add(lanes.Job(count, fields, done=done))
@@ -253,7 +243,7 @@ class Engine:
         if spec is None:
             raise errors.UnknownName("scenario", name, errors.near(name, self.catalog.scenarios))
         self._check_streaming()
-        return self._runs.start(self._origin.run_id(), spec, self._origin.now())
+        return self._runs.start(self._origin.run_id(), spec)
 
     def runs(self) -> list[status.RunStatus]:
         """Every run that is remembered, the newest first."""
@@ -265,59 +255,17 @@ class Engine:
 
     def cancel(self, run_id: str) -> status.RunStatus:
         """End a run and give back what it had changed; one that has ended stays as it is. Raises UnknownName."""
-        return self._runs.cancel(run_id, self._origin.now())
-
-    # What runs may do
-
-    def lay(self, stream: str, key: tuple[str, int], layer: lanes.Layer) -> None:
-        """Lay a layer over a stream. Raises UnknownName."""
-        lane = self._layers[key] = self._find(stream)
-        lane.layers[key] = layer
-        self._arm(lane)
-
-    def lift(self, key: tuple[str, int]) -> None:
-        """Take a layer away again."""
-        lane = self._layers.pop(key, None)
-        if lane is not None:
-            del lane.layers[key]
-            self._arm(lane)
-
-    def emit(self, action: scenario.Emit, run: scenario.Run) -> None:
-        """Queue events for a run. Raises UnknownName, Overloaded."""
-        lane = self._find(action.stream)
-        lane.add(lanes.Job(action.count, action.fields, scenario=run.spec.name, run_id=run.run_id))
-        self._works.enqueue(lane)
-
-    def alert(self, action: scenario.Raise, run: scenario.Run) -> None:
-        """Raise an alert for a run; its text is a template. Raises RenderError."""
-        text = streams.text(self._workshop, action.message, action.at, f"{run.run_id} {action.at}")
-        self._works.alert(action.severity, text, None, None, run.spec.name, run.run_id)
-
-    def wake(self, run_id: str, when: float | None) -> None:
-        """Go on with a run at a time; None: no more."""
-        if when is None:
-            self._clock.cancel(run_id)
-        else:
-            self._clock.wake(run_id, when, lambda: self._runs.advance(run_id, self._origin.now()))
+        return self._runs.cancel(run_id)
 
     # Status
 
     def streams(self) -> list[status.StreamStatus]:
         """All streams, in the order of the files."""
-        return [self._describe(lane) for lane in self._lanes.values()]
+        return [self._describe(lane) for lane in self._floor.all()]
 
     def stream(self, name: str) -> status.StreamStatus:
         """One stream. Raises UnknownName."""
-        return self._describe(self._find(name))
-
-    def _find(self, name: str) -> lanes.Lane:
-        lane = self._lanes.get(name)
-        if lane is None:
-            raise errors.UnknownName("stream", name, errors.near(name, self._lanes))
-        return lane
-
-    def _find_all(self, names: Iterable[str]) -> list[lanes.Lane]:
-        return [self._find(name) for name in names]
+        return self._describe(self._floor.find(name))
 
     def _describe(self, lane: lanes.Lane) -> status.StreamStatus:
         spec, counts, now = lane.spec, lane.counts, self._origin.now()
@@ -345,8 +293,8 @@ class Engine:
             missed=counts.missed,
             late_ms=None if late is None else round(late * 1000, 3),
             errors=counts.errors,
-            error=None if lane.fault is None else str(lane.fault),
-            next=self._clock.next(lane.name) if self.streaming else None,
+            error=None if lane.health.fault is None else str(lane.health.fault),
+            next=self._floor.next(lane) if self.streaming else None,
             last=counts.last,
             target_rate=None if interval is None else round(lane.batch_size / interval * 1000, 6),
             actual_rate=round(lane.rate.value(now), 3),

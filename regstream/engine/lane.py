@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regstream import clock, errors, model
-from regstream.engine import status
+from regstream.engine import health, status
 from regstream.generate import stream as streams
 
 MAX_JOBS = 64
@@ -30,6 +30,15 @@ class Job:
     last: int = 0
     made: int = 0
     done: asyncio.Future[tuple[int, int]] | None = None
+
+    def settle(self, fault: errors.RegstreamError | None) -> None:
+        """Tell the one who waits how it ended: the first and last number, or ``fault`` when no event was made."""
+        if self.done is None or self.done.done():
+            return
+        if self.made:
+            self.done.set_result((self.first, self.last))
+        else:
+            self.done.set_exception(fault or errors.Conflict("no event was made"))
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,12 +70,11 @@ class Lane:
         self.layers: dict[tuple[str, int], Layer] = {}
         self.waiting: float | None = None
         self.jobs: collections.deque[Job] = collections.deque()
+        self.serving: Job | None = None
         self.queued = False
-        self.gone = False
         self.counts = status.Counts()
         self.rate = status.Rate(anchor)
-        self.fault: errors.RenderError | None = None
-        self.causes: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.health = health.Health()
 
     @property
     def spec(self) -> model.StreamSpec:
@@ -119,7 +127,7 @@ class Lane:
     @property
     def ticking(self) -> bool:
         """Whether the clock has to fire for it."""
-        return self.enabled and not self.halted and not self.gone
+        return self.enabled and not self.halted
 
     @property
     def state(self) -> str:
@@ -128,7 +136,7 @@ class Lane:
             return "stopped"
         if self.halted:
             return "paused"
-        return "failing" if self.fault else "running"
+        return "failing" if self.health.fault else "running"
 
     def schedule(self) -> clock.Schedule:
         """When its ticks are due, by what is in force now. The same anchor keeps the phase of every interval."""
@@ -150,14 +158,21 @@ class Lane:
             self.enabled = source.spec.enabled
         self.source, self.speed = source, speed
         self.set.clear()
-        self.fault = None
-        self.causes.clear()
+        self.health.forget()
 
     def add(self, job: Job) -> None:
         """Queue a burst. Raises Overloaded when too many wait."""
         if len(self.jobs) >= MAX_JOBS:
             raise errors.Overloaded(f"the queue of bursts of {self.name}")
         self.jobs.append(job)
+
+    def clear(self, reason: errors.RegstreamError) -> None:
+        """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""
+        self.waiting = None
+        for job in self.jobs:
+            if job is not self.serving:
+                job.settle(reason)
+        self.jobs.clear()
 
 
 def anchor(name: str, now: float, interval: float) -> float:

@@ -4,81 +4,84 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from regstream import errors, model, scenario
+from regstream import clock, errors, model, scenario
+from regstream.engine import floor, status, work
 from regstream.engine import lane as lanes
-from regstream.engine import status
+from regstream.generate import stream as streams
 
 MAX_RUNNING = 50
 MAX_KEPT = 200
 
 
-class Hands(Protocol):
-    """What a run may do to the engine; each call raises UnknownName when the stream is gone."""
-
-    def lay(self, stream: str, key: tuple[str, int], layer: lanes.Layer) -> None:
-        """Lay a layer over a stream."""
-
-    def lift(self, key: tuple[str, int]) -> None:
-        """Take a layer away again; a stream that is gone has none left."""
-
-    def emit(self, action: scenario.Emit, run: scenario.Run) -> None:
-        """Queue events. Raises Overloaded."""
-
-    def alert(self, action: scenario.Raise, run: scenario.Run) -> None:
-        """Raise an alert."""
-
-    def wake(self, run_id: str, when: float | None) -> None:
-        """Call ``Runs.advance`` for this run at a time; None: no more."""
-
-
 class Runs:
-    """All runs, driven by whoever calls ``advance`` when one is due."""
+    """All runs. Each is driven by a wake of the clock, and does what its actions say on the floor.
 
-    def __init__(self, hands: Hands, announce: Callable[[str, Mapping[str, Any]], None]) -> None:
-        self._hands = hands
+    ``workshop`` is what the texts of alerts are compiled with: the one of the catalog in force.
+    """
+
+    def __init__(
+        self,
+        place: floor.Floor,
+        works: work.Works,
+        timer: clock.Clock,
+        workshop: streams.Workshop,
+        now: Callable[[], float],
+        announce: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
+        self.workshop = workshop
+        self._floor = place
+        self._works = works
+        self._clock = timer
+        self._now = now
         self._announce = announce
         self._running: dict[str, scenario.Run] = {}
         self._ended: collections.OrderedDict[str, scenario.Run] = collections.OrderedDict()
 
-    def start(self, run_id: str, spec: model.ScenarioSpec, now: float) -> status.RunStatus:
+    def start(self, run_id: str, spec: model.ScenarioSpec) -> status.RunStatus:
         """Begin a run and carry out what is due at once. Raises Overloaded."""
         if len(self._running) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running scenarios", 5.0)
-        run = self._running[run_id] = scenario.Run(run_id, spec, now)
+        run = self._running[run_id] = scenario.Run(run_id, spec, self._now())
         self._tell("scenario-started", run)
-        self.advance(run_id, now)
+        self._advance(run)
         return describe(run)
 
-    def advance(self, run_id: str, now: float) -> None:
+    def _advance(self, run: scenario.Run) -> None:
         """Carry out what is due; what cannot be done fails the run, which gives back what it had changed."""
-        run = self._running.get(run_id)
-        if run is None:
-            return
+        now = self._now()
         try:
             for action in run.advance(now):
                 self._do(run, action)
         except errors.RegstreamError as error:
-            self._undo(run, run.fail(now, str(error)))
+            run.fail(now, str(error))
+            # Not by its own actions: what it gave back behind the one that failed was never carried out
+            self._floor.lift_all(run.run_id)
         self._settle(run)
 
-    def cancel(self, run_id: str, now: float) -> status.RunStatus:
+    def cancel(self, run_id: str) -> status.RunStatus:
         """End a run; one that has ended stays as it is. Raises UnknownName."""
         run = self._find(run_id)
         if run_id in self._running:
-            self._undo(run, run.cancel(now))
+            for action in run.cancel(self._now()):
+                self._do(run, action)
             self._settle(run)
         return describe(run)
 
-    def cancel_all(self, now: float) -> None:
+    def cancel_all(self) -> None:
         """End every run, the newest first."""
         for run_id in reversed(list(self._running)):
-            self.cancel(run_id, now)
+            self.cancel(run_id)
+
+    def move(self, delta: float) -> None:
+        """The system's clock was set on by ``delta`` seconds, and the wakes with it."""
+        for run in self._running.values():
+            run.move(delta)
 
     def all(self) -> list[status.RunStatus]:
         """Every run that is remembered, the newest first."""
-        runs = [*self._ended.values(), *self._running.values()]
+        runs = [*self._ended.values(), *self._running.values()][::-1]
         return [describe(run) for run in sorted(runs, key=lambda run: run.started, reverse=True)]
 
     def get(self, run_id: str) -> status.RunStatus:
@@ -96,26 +99,33 @@ class Runs:
             case scenario.Entered(path=path, kind=kind, text=text):
                 self._tell("scenario-step", run, {"path": path, "step": kind, "text": text})
             case scenario.Raise():
-                self._hands.alert(action, run)
+                self._raise(run, action)
             case scenario.Emit():
-                self._hands.emit(action, run)
+                self._emit(run, action)
             case scenario.Apply(token=token, overlay=overlay):
                 layer = lanes.layer_of(overlay, run.run_id, run.spec.name)
-                self._hands.lay(overlay.stream, (run.run_id, token), layer)
+                self._floor.lay(overlay.stream, (run.run_id, token), layer)
             case scenario.SetPaused(token=token, stream=stream, paused=paused):
                 layer = lanes.Layer(run.run_id, run.spec.name, paused=paused)
-                self._hands.lay(stream, (run.run_id, token), layer)
+                self._floor.lay(stream, (run.run_id, token), layer)
             case scenario.Revert(token=token):
-                self._hands.lift((run.run_id, token))
+                self._floor.lift((run.run_id, token))
 
-    def _undo(self, run: scenario.Run, actions: list[scenario.Action]) -> None:
-        for action in actions:
-            self._do(run, action)
+    def _raise(self, run: scenario.Run, action: scenario.Raise) -> None:
+        text = streams.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
+        self._works.alert(action.severity, text, None, None, run.spec.name, run.run_id)
+
+    def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
+        lane = self._floor.find(action.stream)
+        lane.add(lanes.Job(action.count, action.fields, scenario=run.spec.name, run_id=run.run_id))
+        self._works.enqueue(lane)
 
     def _settle(self, run: scenario.Run) -> None:
-        self._hands.wake(run.run_id, run.due)
-        if run.ended is None or run.run_id not in self._running:
+        """Wait for what is next in a run, or put it away."""
+        if run.due is not None:
+            self._clock.wake(run.run_id, run.due, lambda: self._advance(run))
             return
+        self._clock.cancel(run.run_id)
         self._ended[run.run_id] = self._running.pop(run.run_id)
         while len(self._ended) > MAX_KEPT:
             self._ended.popitem(last=False)

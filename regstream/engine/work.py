@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from regstream import broker, errors, model
+from regstream.engine import health, status
 from regstream.engine import lane as lanes
-from regstream.engine import status
 from regstream.generate import stream as streams
 
 SLICE = 200
@@ -46,6 +46,7 @@ class Works:
         self._alerts = alerts
         self._alerts_waiting: collections.deque[dict[str, Any]] = collections.deque()
         self._alerts_queued = False
+        self._losses = 0
 
     async def join(self) -> None:
         """Wait until nothing is due and nothing is being made."""
@@ -75,17 +76,32 @@ class Works:
                 await (self._publish_alerts() if lane is None else self._serve(lane))
             finally:
                 self._queue.task_done()
+            # Neither the queue nor a broker with room lets others run
+            await asyncio.sleep(0)
 
     async def _serve(self, lane: lanes.Lane) -> None:
         try:
             if lane.waiting is not None and not (lane.jobs and lane.jobs[0].made):
                 self._begin_tick(lane)
-            if lane.jobs and await self._slice(lane, lane.jobs[0]):
-                settle(lane.jobs.popleft(), lane.fault)
+            if lane.jobs:
+                await self._go_on(lane, lane.jobs[0])
         finally:
             lane.queued = False
-            if (lane.jobs or lane.waiting is not None) and not lane.gone:
+            if lane.jobs or lane.waiting is not None:
                 self.enqueue(lane)
+
+    async def _go_on(self, lane: lanes.Lane, job: lanes.Job) -> None:
+        lane.serving = job
+        try:
+            ended = await self._slice(lane, job)
+        finally:
+            lane.serving = None
+        # The lane may have been cleared while the slice was published: then the job ends with what it has
+        if job in lane.jobs:
+            if not ended:
+                return
+            lane.jobs.remove(job)
+        job.settle(lane.health.fault)
 
     def _begin_tick(self, lane: lanes.Lane) -> None:
         due, lane.waiting = lane.waiting, None
@@ -111,11 +127,12 @@ class Works:
             job.last = batch.events[-1].seq
             job.made += len(batch.events)
             self._count(lane, batch, now)
-        self._judge(lane, batch.error)
+        short = len(batch.events) < wanted
+        self._judge(lane, batch.error, short)
         for signal in batch.signals:
             self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
         await self._publish(batch.events)
-        return job.made >= job.count or len(batch.events) < wanted or lane.gone
+        return short or job.made >= job.count
 
     def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
         size = sum(len(event.value) for event in batch.events)
@@ -134,23 +151,17 @@ class Works:
             await self._broker.publish(events)
         except errors.BrokerError as error:
             self.totals.lost += error.count
-            _log.error("%d events of %s were lost: %s", error.count, events[0].head.stream, error)
+            self._losses += 1
+            if health.is_news(self._losses):
+                _log.error("%d events of %s were lost: %s", error.count, events[0].head.stream, error)
 
-    def _judge(self, lane: lanes.Lane, error: errors.RenderError | None) -> None:
-        """Keep the state of a stream true to its last batch, and log each cause once, then at 10, 100, 1000 …"""
+    def _judge(self, lane: lanes.Lane, error: errors.RenderError | None, short: bool) -> None:
         if error is None:
-            if lane.fault is not None:
-                _log.info("%s makes events again", lane.name)
-            lane.fault = None
+            lane.health.well(lane.name)
             return
-        lane.fault = error
         lane.counts.errors += 1
         self.totals.errors += 1
-        cause = (error.field, error.cause)
-        lane.causes[cause] += 1
-        count = lane.causes[cause]
-        if str(count).strip("0") == "1":
-            _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "")
+        lane.health.note(error, short)
 
     def alert(
         self, severity: str, message: str, stream: str | None, cause: int | None, name: str | None, run_id: str | None
@@ -158,6 +169,8 @@ class Works:
         """Raise an alert; it gets its number when it is published."""
         if len(self._alerts_waiting) >= MAX_ALERTS:
             self.totals.alerts_dropped += 1
+            if health.is_news(self.totals.alerts_dropped):
+                _log.error("too many alerts wait, %d were dropped so far", self.totals.alerts_dropped)
             return
         self._alerts_waiting.append(
             {"severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
@@ -177,13 +190,3 @@ class Works:
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
         else:
             self._alerts_queued = False
-
-
-def settle(job: lanes.Job, fault: errors.RegstreamError | None) -> None:
-    """Tell the one who waits for a job how it ended: the numbers it made, or the fault that kept it from making any."""
-    if job.done is None or job.done.done():
-        return
-    if job.made:
-        job.done.set_result((job.first, job.last))
-    else:
-        job.done.set_exception(fault or errors.Conflict("no event was made"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from regstream import errors, model
@@ -50,15 +51,16 @@ def changed_fields(streams: Iterable[model.StreamSpec], entity: str) -> frozense
     for spec in streams:
         for target in spec.update:
             name, _, field = target.partition(".")
-            if entity in spec.with_.get(name, ""):
+            if re.search(rf"\b{entity}\b", spec.with_.get(name, "")):
                 found.add(field)
     return frozenset(found)
 
 
 def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:
     """Give rows that were made again what events had changed in the rows of the same key."""
-    by_key: Mapping[Any, Row] = {row[key]: row for row in old if key in row}
+    # As text, as they are checked for doubles: a key may be a list, which no mapping takes
+    by_key = {str(row[key]): row for row in old if key in row}
     for row in new:
-        before = by_key.get(row[key])
+        before = by_key.get(str(row[key]))
         if before is not None:
             row.update({field: before[field] for field in fields if field in before and field in row})

@@ -86,6 +86,11 @@ class Stream:
         """Where a reader stands who has all events so far."""
         return model.Position(self.epoch, self.seq)
 
+    def adopt(self, workshop: Workshop) -> None:
+        """Go on with the rows and templates of another workshop, in which this stream's own program is the same."""
+        self.workshop = workshop
+        self._variants = {b"": self._variants[b""]}
+
     def next_batch(
         self,
         now: float,
@@ -97,9 +102,13 @@ class Stream:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
 
         ``base`` is the number of the first event when a batch is made in several calls. An event whose templates fail
-        is tried again with other draws, and ends the batch when it fails each time; its number stays free.
+        is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
+        that cannot be compiled are such a fault too: a run may have them from before a reload.
         """
-        variant = self._variant(fields)
+        try:
+            variant = self._variant(fields)
+        except ValueError as error:
+            return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
         maker = _Maker(self, variant, vocabulary.Instant.at(now), priority or self.spec.priority, base)
         return maker.make(self.spec.batch_size if count is None else count)
 
@@ -245,10 +254,10 @@ def alert_batch(stream: Stream, now: float, data: list[dict[str, Any]]) -> list[
 def text(workshop: Workshop, source: str, now: float, name: str) -> str:
     """One template as text, drawn from (seed, name). Raises RenderError."""
     key = draws.key(workshop.seed, name)
-    program = compile.message(workshop.box, source, key)
     rows: list[entities.Row] = []
     instant = vocabulary.Instant.at(now)
     try:
+        program = compile.message(workshop.box, source, key)
         program.function(draws.Draws(key, program.layout).span(1, 1), 0, instant, str(instant), workshop.pools, rows)
     except Exception as error:
         raise errors.RenderError(model.ALERTS, "message", f"{type(error).__name__}: {error}") from error

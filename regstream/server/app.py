@@ -7,7 +7,6 @@ the wrong code; ``Server`` puts the steps into the right order.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import itertools
 import logging
@@ -22,6 +21,9 @@ from sanic.http.constants import HTTP
 
 from regstream import errors
 from regstream.server import cors, pages, problems, routes, routing
+from regstream.server.services import Services
+
+__all__ = ["Server", "Services", "build"]
 
 BODY_LIMIT = 2**20
 _CLOSE_STEP = 0.02
@@ -31,20 +33,6 @@ _CURES = {
     errno.EADDRNOTAVAIL: "the address is not one of this machine; choose another with --host",
     errno.EACCES: "ports below 1024 need a privilege; choose another with --port",
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Services:
-    """What the routes translate to; ``now`` gives seconds since 1970."""
-
-    settings: Any
-    engine: Any
-    hub: Any
-    broker: Any
-    door: Any
-    now: Callable[[], float]
-    version: str
-    identity: Any
 
 
 def build(services: Services) -> sanic.Sanic[Any, Any]:
@@ -78,6 +66,13 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
 def _quiet() -> None:
     for name in ("sanic.root", "sanic.server", "sanic.access", "sanic.error", "sanic.websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("sanic.error").addFilter(_is_fault)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """False for what Sanic trips over when a connection is cut within the head of a request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, AttributeError) and isinstance(error.__context__, asyncio.CancelledError))
 
 
 class Server:

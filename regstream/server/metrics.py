@@ -6,11 +6,15 @@ The state is copied on the loop, which is quick; the text is made from the copy 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import core
 from prometheus_client.registry import Collector
+
+from regstream import broker
+from regstream.engine import status
+from regstream.server.services import Services
 
 MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 STATES = ("running", "paused", "stopped", "failing")
@@ -19,8 +23,8 @@ STATES = ("running", "paused", "stopped", "failing")
 class Snapshot(NamedTuple):
     """A copy of all that is shown."""
 
-    streams: tuple[Any, ...]
-    broker: Any
+    streams: tuple[status.StreamStatus, ...]
+    broker: broker.Status
     runs: tuple[str, ...]
     subscribers: int
     generation: int
@@ -31,7 +35,7 @@ class Snapshot(NamedTuple):
     version: str
 
 
-def snapshot(services: Any) -> Snapshot:
+def snapshot(services: Services) -> Snapshot:
     """The present state; to be called on the loop."""
     engine, door = services.engine, services.door
     return Snapshot(

@@ -156,6 +156,9 @@ def answer(request: Request, error: Exception) -> HTTPResponse:
             made = response(request, kind, str(error), **kind.members(error))
             made.headers.update(kind.headers(error))
             return made
+    if isinstance(error, sanic.exceptions.RequestCancelled):
+        # The client has left in the middle: nobody reads this, and nothing is wrong here
+        return response(request, Kind("", 408, "Request Timeout"), "the connection was closed before the request's end")
     status = getattr(error, "status_code", 500)
     if isinstance(error, sanic.exceptions.SanicException) and status != 500:
         return _protocol_answer(request, error, status)

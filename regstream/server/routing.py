@@ -20,6 +20,7 @@ from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.response import HTTPResponse
 
 from regstream.server import problems, shapes
+from regstream.server.services import Services
 
 JSON = "application/json"
 WITH_BODY = frozenset({"POST", "PATCH", "PUT"})
@@ -37,7 +38,7 @@ class Reply(NamedTuple):
 class Call:
     """One request, decoded: ``names`` holds the parts of the path that vary."""
 
-    services: Any
+    services: Services
     names: Mapping[str, str]
     query: Any
     body: Any
@@ -106,7 +107,7 @@ class Router(sanic.router.Router):
             raise
 
 
-def mount(app: sanic.Sanic[Any, Any], services: Any, routes: Iterable[Route]) -> None:
+def mount(app: sanic.Sanic[Any, Any], services: Services, routes: Iterable[Route]) -> None:
     """Add the routes to ``app``, with ``HEAD`` wherever there is ``GET`` and ``OPTIONS`` everywhere."""
     by_path: dict[str, list[Route]] = {}
     for route in routes:
@@ -148,7 +149,7 @@ def _options(allow: str) -> Handler:
     return options
 
 
-def _handler(route: Route, services: Any) -> Handler:
+def _handler(route: Route, services: Services) -> Handler:
     async def handle(request: Request, **names: str) -> HTTPResponse:
         plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
         query = decode_query(route.query, request.query_string)

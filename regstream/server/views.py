@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regstream import model
+from regstream import broker as brokers
+from regstream import engine as engines
+from regstream import model, plan, reload
+from regstream.engine import status as statuses
 from regstream.server import answers, instants, process, shapes
+from regstream.server.services import Services
 
 
-def stream(status: Any) -> answers.StreamState:
+def stream(status: statuses.StreamStatus) -> answers.StreamState:
     """One stream, from ``engine.StreamStatus``."""
     fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
     fields["interval"] = _plain(status.interval)
@@ -25,20 +30,16 @@ def _plain(number: float | None) -> float | None:
     return int(number) if number is not None and number == int(number) else number
 
 
-def run(status: Any) -> answers.RunState:
+def run(status: statuses.RunStatus) -> answers.RunState:
     """One run, from ``engine.RunStatus``."""
-    return answers.RunState(
-        run_id=status.run_id,
-        scenario=status.scenario,
-        state=status.state,
-        started=instants.text(status.started),
-        ended=instants.text_or_none(status.ended),
-        error=status.error,
-        current=list(status.current),
-    )
+    fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
+    fields["started"] = instants.text(status.started)
+    fields["ended"] = instants.text_or_none(status.ended)
+    fields["current"] = list(status.current)
+    return answers.RunState.model_validate(fields)
 
 
-def scenarios(engine: Any) -> list[answers.ScenarioInfo]:
+def scenarios(engine: engines.Engine) -> list[answers.ScenarioInfo]:
     """What can be simulated, by name, with the runs that are under way."""
     running: dict[str, list[str]] = {}
     for one in engine.runs():
@@ -67,16 +68,16 @@ def _touched(step: Any) -> str | None:
     return None
 
 
-def changes(diff: Any) -> answers.Changes:
+def changes(diff: plan.Diff) -> answers.Changes:
     """One difference, from ``plan.Diff``."""
     return answers.Changes(**_names(diff))
 
 
-def _names(diff: Any) -> dict[str, list[str]]:
+def _names(diff: plan.Diff | reload.Receipt) -> dict[str, list[str]]:
     return {key: list(getattr(diff, key)) for key in ("added", "changed", "removed", "unchanged")}
 
 
-def receipt(value: Any) -> answers.ReloadResult:
+def receipt(value: reload.Receipt) -> answers.ReloadResult:
     """What a reload did or would do, from ``reload.Receipt``."""
     return answers.ReloadResult(
         generation=value.generation,
@@ -88,7 +89,7 @@ def receipt(value: Any) -> answers.ReloadResult:
     )
 
 
-def config_state(door: Any) -> answers.ConfigState:
+def config_state(door: reload.Door) -> answers.ConfigState:
     """Which configuration is in force, and the problems of the one that was refused."""
     error = door.error
     places = [shapes.Place.model_validate(dataclasses.asdict(one)) for one in error.problems] if error else []
@@ -100,7 +101,7 @@ def config_state(door: Any) -> answers.ConfigState:
     )
 
 
-def in_force(engine: Any, door: Any) -> answers.InForce:
+def in_force(engine: engines.Engine, door: reload.Door) -> answers.InForce:
     """The whole configuration in force."""
     catalog: model.Catalog = engine.catalog
     return answers.InForce(
@@ -116,14 +117,14 @@ def in_force(engine: Any, door: Any) -> answers.InForce:
     )
 
 
-def _specs(specs: Any) -> dict[str, dict[str, Any]]:
+def _specs(specs: Mapping[str, model.Spec]) -> dict[str, dict[str, Any]]:
     return {
         name: spec.model_dump(mode="json", by_alias=True, exclude={"name", "files"}, exclude_none=True)
         for name, spec in specs.items()
     }
 
 
-def status(services: Any) -> answers.Status:
+def status(services: Services) -> answers.Status:
     """Everything at a glance."""
     engine, broker = services.engine, services.broker.status
     streams = [stream(one) for one in engine.streams()]
@@ -148,7 +149,7 @@ def status(services: Any) -> answers.Status:
     )
 
 
-def health(services: Any) -> answers.Health:
+def health(services: Services) -> answers.Health:
     """How the daemon is: degraded while a stream fails, the broker is not live, or the last reload was refused."""
     broker = services.broker.status
     streams = services.engine.streams()
@@ -172,19 +173,19 @@ def health(services: Any) -> answers.Health:
     )
 
 
-def _connected(broker: Any) -> bool:
+def _connected(broker: brokers.Status) -> bool:
     return bool(broker.kind == "kafka" and broker.state == "live")
 
 
-def _active(streams: Any) -> int:
+def _active(streams: Sequence[answers.StreamState | statuses.StreamStatus]) -> int:
     return sum(one.state in ("running", "failing") for one in streams)
 
 
-def _uptime(services: Any) -> float:
+def _uptime(services: Services) -> float:
     return float(round(max(0.0, services.now() - services.engine.started_at), 3))
 
 
-def _system(services: Any) -> answers.SystemHealth:
+def _system(services: Services) -> answers.SystemHealth:
     uptime, spent = _uptime(services), process.cpu_seconds()
     return answers.SystemHealth(
         memory=process.memory(),

@@ -288,6 +288,8 @@ class _Inbox(WebsocketFrameAssembler):
         """A part of a message; the library has seen to their order and to the size of the whole."""
         if frame.opcode is Opcode.BINARY:
             self._connection.close(BAD_MESSAGE, str(messages.NotAMessage()))
+        if frame.opcode not in (Opcode.TEXT, Opcode.CONT):
+            # Pings come here too; the library has answered them
             return
         self._parts.append(bytes(frame.data))
         if frame.fin:

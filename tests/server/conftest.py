@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from regstream import broker, config, engine, hub, model, reload
 from regstream.broker import simulated
@@ -151,4 +152,13 @@ async def serving(folder: pathlib.Path) -> AsyncIterator[Live]:
 async def live(tmp_path: pathlib.Path) -> AsyncIterator[Live]:
     write(tmp_path)
     async with serving(tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """One daemon for the tests of a module that leave it as it was; they run on the module's loop."""
+    folder = tmp_path_factory.mktemp("shared")
+    write(folder)
+    async with serving(folder) as running:
         yield running

@@ -23,19 +23,21 @@ async def test_an_allowed_origin_may_read_and_change(live: Any, origin: str) -> 
         assert response.status_code in (200, 404)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost:1@evil"]
 )
-async def test_another_origin_may_not_change_anything(live: Any, origin: str) -> None:
-    problem = is_problem(await live.client.post(STOP, headers={"origin": origin}), 403)
+async def test_another_origin_may_not_change_anything(shared: Any, origin: str) -> None:
+    problem = is_problem(await shared.client.post(STOP, headers={"origin": origin}), 403)
     assert problem["type"] == "/docs#problem-foreign-origin"
-    assert live.services.engine.streaming
+    assert shared.services.engine.streaming
     for method, path in (("PATCH", "/api/streaming/streams/SYSTEM_METRICS"), ("DELETE", "/api/streaming/simulate/x")):
-        is_problem(await live.client.request(method, path, headers={"origin": origin}), 403)
+        is_problem(await shared.client.request(method, path, headers={"origin": origin}), 403)
 
 
-async def test_another_origin_gets_no_cors_headers(live: Any) -> None:
-    response = await live.client.get("/health", headers={"origin": "https://evil.example"})
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_origin_gets_no_cors_headers(shared: Any) -> None:
+    response = await shared.client.get("/health", headers={"origin": "https://evil.example"})
     assert response.status_code == 200
     assert "access-control-allow-origin" not in response.headers
     assert response.headers["vary"] == "Origin"
@@ -46,17 +48,18 @@ async def test_the_page_itself_may_change_whatever_its_name(live: Any) -> None:
     assert (await live.client.post(STOP, headers=headers)).status_code == 200
 
 
-async def test_preflight(live: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_preflight(shared: Any) -> None:
     ask = {"access-control-request-method": "PATCH", "access-control-request-headers": "content-type"}
     path = "/api/streaming/streams/SYSTEM_METRICS"
-    good = await live.client.options(path, headers={"origin": "http://localhost:1", **ask})
+    good = await shared.client.options(path, headers={"origin": "http://localhost:1", **ask})
     assert good.status_code == 204
     assert "PATCH" in good.headers["access-control-allow-methods"]
     assert "content-type" in good.headers["access-control-allow-headers"]
     assert good.headers["access-control-allow-origin"] == "http://localhost:1"
-    bad = await live.client.options(path, headers={"origin": "https://evil.example", **ask})
+    bad = await shared.client.options(path, headers={"origin": "https://evil.example", **ask})
     assert not [name for name in bad.headers if name.startswith("access-control")]
-    unknown = await live.client.options("/nope", headers={"origin": "http://localhost:1", **ask})
+    unknown = await shared.client.options("/nope", headers={"origin": "http://localhost:1", **ask})
     assert unknown.headers["access-control-allow-origin"] == "http://localhost:1"
 
 

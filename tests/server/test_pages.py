@@ -15,6 +15,7 @@ FOLDER = importlib.resources.files("regstream") / "dashboard"
 FILES = ("index.html", "docs.html", *pages.ASSETS)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("path", "media"),
     [
@@ -25,29 +26,31 @@ FILES = ("index.html", "docs.html", *pages.ASSETS)
         ("/assets/page.css", "text/css; charset=utf-8"),
     ],
 )
-async def test_a_page_is_served_as_it_is_and_once(live: Any, path: str, media: str) -> None:
-    response = await live.client.get(path)
+async def test_a_page_is_served_as_it_is_and_once(shared: Any, path: str, media: str) -> None:
+    response = await shared.client.get(path)
     assert (response.status_code, response.headers["content-type"]) == (200, media)
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff"
     for tag in (response.headers["etag"], f'"x", W/{response.headers["etag"]}'):
-        again = await live.client.get(path, headers={"if-none-match": tag})
+        again = await shared.client.get(path, headers={"if-none-match": tag})
         assert (again.status_code, again.content) == (304, b"")
-    assert (await live.client.get(path, headers={"if-none-match": '"x"'})).status_code == 200
+    assert (await shared.client.get(path, headers={"if-none-match": '"x"'})).status_code == 200
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", ["/assets/", "/assets/../app.py", "/assets/%2e%2e/app.py", "/assets/index.html"])
-async def test_nothing_else_is_served(live: Any, path: str) -> None:
-    assert (await live.client.get(path)).status_code == 404
+async def test_nothing_else_is_served(shared: Any, path: str) -> None:
+    assert (await shared.client.get(path)).status_code == 404
 
 
-async def test_all_that_a_page_names_is_there(live: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_all_that_a_page_names_is_there(shared: Any) -> None:
     for page in ("/", "/docs"):
-        text = (await live.client.get(page)).text
+        text = (await shared.client.get(page)).text
         for link in re.findall(r'(?:href|src)="(/[^"]*)"', text):
-            assert (await live.client.get(link)).status_code == 200, link
+            assert (await shared.client.get(link)).status_code == 200, link
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -33,12 +33,13 @@ async def _fail(live: Any, monkeypatch: pytest.MonkeyPatch, error: Exception) ->
     return response
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("error", "status", "members"), CASES)
 async def test_each_error_has_its_status(
-    live: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int,
+    shared: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int,
     members: dict[str, Any],
 ) -> None:  # fmt: skip
-    response = await _fail(live, monkeypatch, error)
+    response = await _fail(shared, monkeypatch, error)
     problem = is_problem(response, status)
     assert problem["detail"] == str(error)
     assert problem == {**problem, **members}
@@ -47,13 +48,15 @@ async def test_each_error_has_its_status(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_time_to_wait_is_rounded_up(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    response = await _fail(live, monkeypatch, errors.Overloaded("the queue", 2.5))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_time_to_wait_is_rounded_up(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    response = await _fail(shared, monkeypatch, errors.Overloaded("the queue", 2.5))
     assert response.headers["retry-after"] == "3"
 
 
-async def test_every_problem_of_a_configuration_is_told(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = is_problem(await _fail(live, monkeypatch, errors.ConfigError((PROBLEM, PROBLEM))), 422)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_problem_of_a_configuration_is_told(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = is_problem(await _fail(shared, monkeypatch, errors.ConfigError((PROBLEM, PROBLEM))), 422)
     assert problem["problems"] == 2 * [
         {"file": "streams.yaml", "line": 3, "column": 5, "path": "streams.A", "message": "not a duration",
          "hint": "write 5s"}

@@ -130,15 +130,16 @@ BAD: list[tuple[str, str, Any, int, str]] = [
 ]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("method", "path", "body", "status", "detail"), BAD)
-async def test_bad(live: Any, method: str, path: str, body: Any, status: int, detail: str) -> None:
-    before = await _state(live)
+async def test_bad(shared: Any, method: str, path: str, body: Any, status: int, detail: str) -> None:
+    before = await _state(shared)
     options = {} if body is None else {"json": body}
-    response = await live.client.request(method, path, **options)
+    response = await shared.client.request(method, path, **options)
     problem = is_problem(response, status)
     assert detail in problem["detail"]
     assert problem["instance"] == path.partition("?")[0]
-    assert await _state(live) == before
+    assert await _state(shared) == before
 
 
 def is_problem(response: httpx.Response, status: int) -> dict[str, Any]:
@@ -185,15 +186,17 @@ BODIES: list[tuple[bytes, dict[str, str], int, str]] = [
 ]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("content", "headers", "status", "detail"), BODIES)
-async def test_body(live: Any, content: bytes, headers: dict[str, str], status: int, detail: str) -> None:
-    response = await live.client.post(BURST, content=content, headers={"content-type": "application/json", **headers})
+async def test_body(shared: Any, content: bytes, headers: dict[str, str], status: int, detail: str) -> None:
+    response = await shared.client.post(BURST, content=content, headers={"content-type": "application/json", **headers})
     assert detail in is_problem(response, status)["detail"]
 
 
-async def test_utf8_parameter_of_the_media_type_is_fine(live: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_utf8_parameter_of_the_media_type_is_fine(shared: Any) -> None:
     content = json.dumps({"streamType": "SYSTEM_METRICS", "count": 1}).encode()
-    response = await live.client.post(
+    response = await shared.client.post(
         BURST, content=content, headers={"content-type": "Application/JSON; charset=UTF-8"}
     )
     assert response.status_code == 200

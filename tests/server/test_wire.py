@@ -34,14 +34,15 @@ MALFORMED: list[tuple[bytes, int]] = [
 ]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("request_bytes", "status"), MALFORMED)
-async def test_malformed(live: Any, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int) -> None:
-    head, body = await _send(live, request_bytes)
+async def test_malformed(shared: Any, caplog: pytest.LogCaptureFixture, request_bytes: bytes, status: int) -> None:
+    head, body = await _send(shared, request_bytes)
     assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"content-type: application/problem+json" in head
     assert b'"status":%d' % status in body
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert (await live.client.get("/health")).status_code == 200
+    assert (await shared.client.get("/health")).status_code == 200
 
 
 async def _send(live: Any, data: bytes) -> tuple[bytes, bytes]:
@@ -56,16 +57,17 @@ async def _send(live: Any, data: bytes) -> tuple[bytes, bytes]:
         writer.close()
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("POST", "burst", 413), ("POST", "nope", 404), ("GET", "burst", 405)]
 )
-async def test_a_body_of_10_megabytes_is_answered_and_not_reset(live: Any, method: str, path: str, status: int) -> None:
+async def test_a_body_of_10_megabytes_is_answered(shared: Any, method: str, path: str, status: int) -> None:
     headers = {"content-type": "application/json"}
     content = b'{"streamType":"' + b"a" * 10_000_000 + b'"}'
-    response = await live.client.request(method, f"/api/streaming/{path}", content=content, headers=headers)
+    response = await shared.client.request(method, f"/api/streaming/{path}", content=content, headers=headers)
     is_problem(response, status)
     assert response.headers["connection"] == "close"
-    assert (await live.client.get("/health")).status_code == 200
+    assert (await shared.client.get("/health")).status_code == 200
 
 
 async def test_a_chunked_body_without_end_is_cut_off(live: Any) -> None:
@@ -85,28 +87,31 @@ async def test_a_chunked_body_without_end_is_cut_off(live: Any) -> None:
     writer.close()
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", sorted({route.path for route in routes.TABLE}))
-async def test_options_and_a_wrong_method_name_the_right_ones(live: Any, path: str) -> None:
+async def test_options_and_a_wrong_method_name_the_right_ones(shared: Any, path: str) -> None:
     allow = routing.allowed(route for route in routes.TABLE if route.path == path)
     concrete = path.replace("{name}", "SYSTEM_METRICS").replace("{runId}", "x")
-    options = await live.client.options(concrete)
+    options = await shared.client.options(concrete)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")
-    refused = await live.client.request("PUT", concrete)
+    refused = await shared.client.request("PUT", concrete)
     assert is_problem(refused, 405)
     assert refused.headers["allow"] == allow
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "path", [route.path for route in routes.TABLE if route.method == "GET" and "{" not in route.path]
 )
-async def test_head_is_get_without_content(live: Any, path: str) -> None:
-    got, head = await live.client.get(path), await live.client.head(path)
+async def test_head_is_get_without_content(shared: Any, path: str) -> None:
+    got, head = await shared.client.get(path), await shared.client.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == got.headers["content-type"]
 
 
-async def test_a_connection_is_kept_after_an_error(live: Any) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", live.server.port)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_connection_is_kept_after_an_error(shared: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", shared.server.port)
     async with asyncio.timeout(15):
         for path, status in ((b"/nope", b"404"), (b"/health/live", b"200")):
             writer.write(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")

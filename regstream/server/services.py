@@ -1,0 +1,23 @@
+"""The rooms that the routes translate to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from regstream import broker, engine, hub, reload, settings
+from regstream.generate import stream as streams
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Services:
+    """What a server serves; ``now`` gives seconds since 1970, ``version`` is this program's."""
+
+    settings: settings.Settings
+    engine: engine.Engine
+    hub: hub.Hub
+    broker: broker.Broker
+    door: reload.Door
+    now: Callable[[], float]
+    version: str
+    identity: streams.Identity

@@ -1,0 +1,1 @@
+"""``regstream run`` as a process, on the shipped files, driven only through its contract."""
