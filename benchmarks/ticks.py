@@ -8,6 +8,8 @@ import tempfile
 import time
 
 from benchmarks import rig, table
+from regstream import model
+from regstream.generate import stream as streams
 
 STREAMS = 1000
 
@@ -40,17 +42,18 @@ async def _engine(path: pathlib.Path, seconds: float) -> tuple[list[float], floa
         cpu = await _share(seconds)
         bench.engine.stop()
         taken = tuple(late)
-        making = _making(bench) * len(taken) / seconds * 100
+        making = _making(bench.engine.catalog) * len(taken) / seconds * 100
     return list(taken), cpu, making
 
 
-def _making(bench: rig.Bench) -> float:
+def _making(declared: model.Catalog) -> float:
     """CPU seconds that one event's batch takes when nothing else is done."""
-    sources = [lane.source for lane in bench.engine._lanes.values()]
+    workshop = streams.Workshop(declared, 7, streams.Identity("/bench", "LATAM"))
+    sources = [streams.Stream(spec, workshop, "0") for spec in declared.streams.values()]
     began = time.process_time()
     for number in range(3):
         for source in sources:
-            source.next_batch(time.time() + number, 1)
+            source.next_batch(began + number, 1)
     return (time.process_time() - began) / (3 * len(sources))
 
 
