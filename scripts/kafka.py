@@ -114,7 +114,7 @@ def _certify(folder: pathlib.Path, name: str, subject: str, more: list[str]) -> 
     files = ["-keyout", f"{folder / name}.key", "-out", f"{folder / name}.crt"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command = ["openssl", "req", "-x509", *key, "-days", "7", "-subj", subject, *files, *more]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise KafkaError(f"openssl could not make {name}.crt: {done.stderr.strip()}")
 
@@ -161,7 +161,8 @@ class Cluster:
         self.security = security
         self._more = more
         self._ports = {n: dict(zip(LISTENERS, three, strict=True)) for n, three in _ports(brokers, port).items()}
-        self._id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # No dash: the first letter of an argument must not make it an option.
+        self._id = base64.b64encode(uuid.uuid4().bytes, altchars=b"__").decode().rstrip("=")
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         if (self.folder / "cluster.json").exists():
             self._recall()
@@ -274,7 +275,7 @@ class Cluster:
                 raise KafkaError(
                     f"storage of broker {n} could not be formatted: {said.decode(errors='replace')[-2000:]}"
                 )
-        kept = {"id": self._id, "ports": self._ports, "security": None}
+        kept: dict[str, Any] = {"id": self._id, "ports": self._ports, "security": None}
         if self.security is not None:
             kept["security"] = {**dataclasses.asdict(self.security), "users": dict(self.security.users)}
         (self.folder / "cluster.json").write_text(json.dumps(kept, indent=1))

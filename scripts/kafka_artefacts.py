@@ -58,7 +58,7 @@ def java() -> str:
     if path is None:
         raise Unavailable(f"no java: install Java {JAVA} or newer")
     try:
-        said = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=SILENCE).stderr
+        said = subprocess.run([path, "-version"], check=False, capture_output=True, text=True, timeout=SILENCE).stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"java does not answer: {error}") from error
     match = re.search(r'version "(\d+)', said)

@@ -25,7 +25,7 @@ ORDER = [
     "engine", "reload", "server", "daemon", "cli", "__main__",
 ]
 # fmt: on
-# The room or the one module in which a third-party library may be imported; what is not here may not be imported at all.
+# The rooms, or the modules, in which a third-party library may be imported; what is not here may not be at all.
 LIBRARIES = {
     "pydantic": {"model", "settings", "config", "server"},
     "jinja2": {"generate"},

@@ -1,0 +1,1 @@
+"""What needs Apache Kafka itself."""
