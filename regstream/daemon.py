@@ -54,8 +54,8 @@ def build(chosen: settings.Settings) -> Parts:
     """All rooms, joined and at rest."""
     now = time.time
     paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
-    carrier = simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
     fanout = hub.Hub(now)
+    carrier = _carrier(chosen, fanout)
     identity = streams.Identity(chosen.source, chosen.region)
     origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
     worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming)
@@ -70,9 +70,36 @@ def build(chosen: settings.Settings) -> Parts:
     services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
-    sockets = ws.attach(site, fanout, now=now, welcome=welcome, origins=chosen.cors_origins)
+    sockets = ws.attach(site, fanout, now=now, welcome=welcome, origins=chosen.cors_origins, history=carrier.history)
     server = app.Server(site, chosen.host, chosen.port, closing=lambda: sockets.close_all(STEP_SECONDS / 2))
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)
+
+
+def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
+    """Kafka with its fallback when there are servers, else the simulation."""
+    if not chosen.kafka_servers:
+        return simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
+    # Late, because a simulation need not pay for the client library
+    from regstream.broker import failover, kafka, spool
+
+    connection = kafka.Connection(
+        ",".join(chosen.kafka_servers),
+        chosen.kafka_protocol,
+        chosen.kafka_mechanism,
+        chosen.kafka_username,
+        chosen.kafka_password.get_secret_value(),
+        chosen.kafka_ca,
+        chosen.kafka_cert,
+        chosen.kafka_key,
+    )
+
+    def changed(before: str, after: str, reason: str) -> None:
+        fanout.announce("broker-changed", {"from": before, "to": after, "reason": reason})
+
+    outbox = spool.Spool(chosen.state / "spool")
+    return failover.FailoverBroker(
+        lambda starts: kafka.KafkaBroker(connection, starts), outbox, time.monotonic, changed
+    )
 
 
 class Daemon:

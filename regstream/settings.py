@@ -1,7 +1,7 @@
 """What is fixed from start to stop: the environment, typed, with the flags of the command line over it.
 
 Each variable is declared once, in ``VARIABLES``: its default, its check and its description, from which the messages
-and ``docs/configuration.md`` come too. A secret is neither kept nor shown.
+and ``docs/configuration.md`` come too. A secret is never shown.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
 _ENV = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _ORIGIN = re.compile(r"https?://([a-z0-9*][a-z0-9.*-]{0,252}|\[[0-9a-f:.]+\])(:(\d{1,5}|\*))?", re.IGNORECASE)
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)")
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]{1,5}")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _LONGEST = 80
 
@@ -98,6 +99,23 @@ def _origin(text: str) -> str:
     return text
 
 
+def _servers(text: str) -> tuple[str, ...]:
+    servers = tuple(one.strip() for one in text.split(",") if one.strip())
+    for one in servers:
+        if not _SERVER.fullmatch(one):
+            raise ValueError(f"{one!r} is not a server, write host:port, several with commas between them")
+    return servers
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.upper() not in names:
+            raise ValueError(f"write one of {' '.join(names)}")
+        return text.upper()
+
+    return parse
+
+
 def _rate(text: str) -> Rate:
     match = _RATE.fullmatch(text.lower())
     if match is None or int(match[1]) == 0:
@@ -126,7 +144,8 @@ class Variable:
     refused: str = ""
 
 
-_NO_KAFKA = "for the Kafka client, which this version does not have"
+PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _NO_TOKENS = "this version has no authentication and would serve unguarded: unset it"
 
 VARIABLES: tuple[Variable, ...] = (
@@ -142,16 +161,38 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "KAFKA_BROKER",
         "",
-        "bootstrap servers, comma separated; this version has no Kafka client and always runs in simulation",
-        notice="KAFKA_BROKER is set, but this version has no Kafka client: it runs in simulation",
+        "bootstrap servers of Kafka, comma separated, `host:port`; unset: simulation",
+        "kafka_servers",
+        _servers,
     ),
-    Variable("KAFKA_SECURITY_PROTOCOL", "", _NO_KAFKA),
-    Variable("KAFKA_SASL_MECHANISM", "", _NO_KAFKA),
-    Variable("KAFKA_SASL_USERNAME", "", _NO_KAFKA),
-    Variable("KAFKA_SASL_PASSWORD", "", _NO_KAFKA, secret=True),
-    Variable("KAFKA_SSL_CA", "", _NO_KAFKA),
-    Variable("KAFKA_SSL_CERT", "", _NO_KAFKA),
-    Variable("KAFKA_SSL_KEY", "", _NO_KAFKA, secret=True),
+    Variable(
+        "KAFKA_SECURITY_PROTOCOL",
+        "PLAINTEXT",
+        "how to talk to Kafka: " + ", ".join(f"`{one}`" for one in PROTOCOLS),
+        "kafka_protocol",
+        _one_of(PROTOCOLS),
+    ),
+    Variable(
+        "KAFKA_SASL_MECHANISM",
+        "PLAIN",
+        "how to log in to Kafka: " + ", ".join(f"`{one}`" for one in MECHANISMS),
+        "kafka_mechanism",
+        _one_of(MECHANISMS),
+    ),
+    Variable("KAFKA_SASL_USERNAME", "", "user at Kafka", "kafka_username"),
+    Variable("KAFKA_SASL_PASSWORD", "", "password at Kafka", "kafka_password", pydantic.SecretStr, secret=True),
+    Variable("KAFKA_SSL_CA", "", "file with the certificates of those who sign for Kafka, PEM", "kafka_ca"),
+    Variable("KAFKA_SSL_CERT", "", "file with the client's certificate, PEM", "kafka_cert"),
+    Variable("KAFKA_SSL_KEY", "", "file with the client's key, PEM", "kafka_key"),
+    Variable(
+        "REGSTREAM_STATE",
+        ".regstream",
+        "folder for what has to outlive the process: events that wait for Kafka; when it is unset, systemd's "
+        "`STATE_DIRECTORY` is read in its place",
+        "state",
+        pathlib.Path,
+        alias="STATE_DIRECTORY",
+    ),
     Variable(
         "DATABASE_URL",
         "",
@@ -212,7 +253,7 @@ VARIABLES: tuple[Variable, ...] = (
 
 
 class Settings(pydantic.BaseModel):
-    """What is fixed from start to stop; made by ``load``. It holds no secret."""
+    """What is fixed from start to stop; made by ``load``. Its secrets do not show themselves."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -234,6 +275,24 @@ class Settings(pydantic.BaseModel):
     """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
     rate_limit: Rate
     """How often a client may use the control routes."""
+    kafka_servers: tuple[str, ...] = ()
+    """Bootstrap servers; none: simulation."""
+    kafka_protocol: str = "PLAINTEXT"
+    """One of ``PROTOCOLS``."""
+    kafka_mechanism: str = "PLAIN"
+    """One of ``MECHANISMS``."""
+    kafka_username: str = ""
+    """User at Kafka."""
+    kafka_password: pydantic.SecretStr = pydantic.SecretStr("")
+    """Password at Kafka; it does not show itself."""
+    kafka_ca: str = ""
+    """File of trusted certificates; empty: the system's."""
+    kafka_cert: str = ""
+    """File of the client's certificate; empty: none."""
+    kafka_key: str = ""
+    """File of the client's key."""
+    state: pathlib.Path = pathlib.Path(".regstream")
+    """Folder for what has to outlive the process."""
     streams: pathlib.Path
     """The streams file."""
     scenarios: pathlib.Path

@@ -59,8 +59,11 @@ class Broker(Protocol):
     def status(self) -> Status:
         """Counts and state at this moment; cheap, never awaits."""
 
-    async def declare(self, topics: Mapping[str, int]) -> None:
-        """Create topics that are missing, with their number of partitions; one that exists is used as it is."""
+    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+        """Create topics that are missing, with their number of partitions; one that exists is used as it is.
+
+        Raises BrokerError when one cannot be made.
+        """
 
     def position(self, stream: str) -> model.Position | None:
         """Where a stream of a declared topic stands, so that its numbering can go on; None when nothing is known."""

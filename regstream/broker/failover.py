@@ -52,6 +52,7 @@ class FailoverBroker:
         self._order = order.Order()
         self._kafka: kafka.KafkaBroker | None = None
         self._topics: dict[str, int] = {}
+        self._replication = 1
         self._primed: set[str] = set()
         self._past: dict[str, list[model.Event]] = {}
         self._spooled: dict[str, collections.deque[model.Event]] = {}
@@ -123,12 +124,13 @@ class FailoverBroker:
 
     # What the engine asks
 
-    async def declare(self, topics: Mapping[str, int]) -> None:
+    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
         """See ``broker.Broker``; while the cluster is away the topics are remembered and made when it is back."""
         self._topics.update(topics)
+        self._replication = replication
         try:
             if self._kafka is not None:
-                await self._kafka.declare(topics)
+                await self._kafka.declare(topics, replication)
             await self._prime(self._kafka)
         except errors.BrokerError as error:
             if self._machine.reachable:
@@ -218,7 +220,7 @@ class FailoverBroker:
         one = self._connect(self._offsets)
         try:
             await one.start()
-            await one.declare(self._topics)
+            await one.declare(self._topics, self._replication)
             self._kafka = one
             await self._prime(one)
             self._machine.take(machine.Signal.CONNECTED)

@@ -75,13 +75,11 @@ class Connection(NamedTuple):
 class KafkaBroker:
     """Meets ``broker.Broker`` on a cluster. ``consume`` begins where the topics ended when they were declared.
 
-    ``replication`` is for topics that are created here. ``starts`` are offsets to begin at instead, by topic and
-    partition, for whoever goes on after another instance.
+    ``starts`` are offsets to begin at instead, by topic and partition, for whoever goes on after another instance.
     """
 
-    def __init__(self, connection: Connection, replication: int = 1, starts: Mapping[Place, int] | None = None) -> None:
+    def __init__(self, connection: Connection, starts: Mapping[Place, int] | None = None) -> None:
         self._connection = connection
-        self._replication = replication
         self._starts = dict(starts or {})
         self._state = "new"
         self._reason = ""
@@ -147,7 +145,7 @@ class KafkaBroker:
 
     # Topics
 
-    async def declare(self, topics: Mapping[str, int]) -> None:
+    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
         """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
         async with self._declaring:
             new = {name: count for name, count in topics.items() if name not in self._partitions}
@@ -155,12 +153,12 @@ class KafkaBroker:
                 return
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._create(new)
+                    await self._create(new, replication)
                     await self._follow(new)
             except (OSError, TimeoutError, aiokafka.errors.KafkaError) as error:
                 raise errors.BrokerError(_why(error, self._connection.servers)) from error
 
-    async def _create(self, topics: Mapping[str, int]) -> None:
+    async def _create(self, topics: Mapping[str, int], replication: int) -> None:
         found = {one["topic"]: one for one in await self._admin.describe_topics(list(topics))}
         missing = [name for name in topics if found.get(name, {"error_code": 3})["error_code"]]
         for name in topics:
@@ -169,7 +167,7 @@ class KafkaBroker:
                 _log.warning("topic %s has %d partitions, the profile asks for %d", name, have, topics[name])
         if not missing:
             return
-        wanted = [aiokafka.admin.NewTopic(name, topics[name], self._replication) for name in missing]
+        wanted = [aiokafka.admin.NewTopic(name, topics[name], replication) for name in missing]
         answer = await self._admin.create_topics(wanted)
         for name, code, *rest in answer.topic_errors:
             if code not in (0, _TOPIC_EXISTS):

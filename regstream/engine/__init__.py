@@ -67,11 +67,10 @@ class Engine:
         self._clock.pause()
         self._floor = floor.Floor(self._clock)
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
-        alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
-        self._works = work.Works(origin.now, carrier, alerts, observe)
+        self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
+        self._works = work.Works(origin.now, carrier, self._alerts, observe)
         self._runs = runs.Runs(self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce)
         self.totals = self._works.totals
-        fanout.declare(model.ALERTS, model.ALERT_TYPE, alerts.position)
 
     # Making a catalog live
 
@@ -93,7 +92,7 @@ class Engine:
         """Create the topics that a catalog needs. Raises BrokerError."""
         partitions = catalog.profile.kafka.partitions
         topics = {spec.topic: partitions for spec in catalog.streams.values()}
-        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
+        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions}, catalog.profile.kafka.replication)
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
@@ -102,6 +101,8 @@ class Engine:
         for name in difference.streams.removed:
             self._floor.remove(name)
             self._hub.forget(name)
+        if self.catalog is model.EMPTY:
+            self._continue(self._alerts)
         for name in difference.streams.added:
             self._admit(prepared.streams[name], prepared.catalog.profile.speed)
         for name in difference.streams.changed:
