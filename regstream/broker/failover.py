@@ -12,8 +12,7 @@ import collections
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from regstream import broker, errors, model
 from regstream.broker import kafka, machine, order, spool
@@ -27,7 +26,6 @@ REWIND = 1_000
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
-T = TypeVar("T")
 
 
 class FailoverBroker:
@@ -59,7 +57,9 @@ class FailoverBroker:
         self._newest: dict[str, model.Position] = {}
         self._topic_of: dict[str, str] = {}
         self._offsets: dict[kafka.Place, int] = {}
-        self._pending: collections.deque[model.Event] = collections.deque()
+        self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
+        self._waiting = 0
+        self._dropped: collections.Counter[str] = collections.Counter()
         self._unseen: collections.deque[model.Event] = collections.deque(maxlen=5 * LIMIT)
         self._out: collections.deque[model.Event] = collections.deque()
         self._wake = {name: asyncio.Event() for name in ("pending", "room", "out", "settled")}
@@ -79,11 +79,11 @@ class FailoverBroker:
             self._consumed,
             self._errors,
             current.reason,
-            waiting=self._spool.waiting,
+            waiting=0 if self._closed else self._spool.waiting,
             lag=self._lag,
             foreign=self._foreign,
             skipped=self._order.skipped,
-            dropped=dict(self._spool.dropped),
+            dropped=dict(self._dropped),
         )
 
     def _tell(self, changed: Callable[[str, str, str], None], before: str, after: str, reason: str) -> None:
@@ -94,10 +94,14 @@ class FailoverBroker:
     # Start and stop
 
     async def start(self) -> None:
-        """Begin to connect; returns when that has succeeded or failed once, which takes a few seconds at most."""
-        for event in self._spool.unacknowledged():
-            held = self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND))
-            held.append(event)
+        """Begin to connect; returns when that has succeeded or failed once, which takes a few seconds at most.
+
+        Raises StartError when the spool cannot be used.
+        """
+        self._spool.open()
+        for chunk in self._spool.unacknowledged(CHUNK):
+            for event in chunk.events:
+                self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
         self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake["settled"].wait(), kafka.CONNECT_SECONDS + 0.5)
@@ -157,19 +161,28 @@ class FailoverBroker:
         if self._closed:
             self._errors += len(events)
             raise errors.BrokerError("the broker is closed", len(events), tuple(events))
-        self._spool.append(events)
+        if not events:
+            return
+        kept = self._spool.append(events)
         self._produced += len(events)
-        if events:
-            self._note(events[-1])
+        self._note(events[-1])
         if self._machine.state is not machine.State.LIVE:
+            self._count(kept.lost)
             self._show_all(events)
             return
-        self._pending.extend(events)
+        self._pending.append((kept.last, events))
+        self._waiting += len(events)
         self._unseen.extend(events)
         self._wake["pending"].set()
-        while len(self._pending) > LIMIT and not self._closed:
+        while self._waiting > LIMIT and not self._closed:
             self._wake["room"].clear()
             await self._wake["room"].wait()
+
+    def _count(self, lost: Iterable[spool.Loss]) -> None:
+        for one in lost:
+            if one.stream not in self._dropped:
+                _log.error("the spool is full or cannot be written: events of %s are lost", one.stream)
+            self._dropped[one.stream] += one.events
 
     async def consume(self) -> AsyncIterator[list[broker.Record]]:
         """See ``broker.Broker``: each stream in the order of its numbers, each event once.
@@ -247,6 +260,7 @@ class FailoverBroker:
         self._show_all(self._unseen)
         self._unseen.clear()
         self._pending.clear()
+        self._waiting = 0
         self._wake["room"].set()
 
     async def _read(self, one: kafka.KafkaBroker) -> None:
@@ -281,10 +295,21 @@ class FailoverBroker:
             while not self._pending:
                 self._wake["pending"].clear()
                 await self._wake["pending"].wait()
-            chunk = [self._pending.popleft() for _ in range(min(CHUNK, len(self._pending)))]
+            upto, chunk = self._take()
+            self._spool.hold(upto)
             await self._deliver(one, chunk)
-            self._spool.acknowledge(len(chunk))
+            self._spool.acknowledge(upto)
             self._wake["room"].set()
+
+    def _take(self) -> tuple[int, list[model.Event]]:
+        """The next events to send, with the mark of the last."""
+        chunk: list[model.Event] = []
+        upto = 0
+        while self._pending and len(chunk) < CHUNK:
+            upto, events = self._pending.popleft()
+            chunk += events
+        self._waiting -= len(chunk)
+        return upto, chunk
 
     async def _deliver(self, one: kafka.KafkaBroker, events: Sequence[model.Event]) -> None:
         try:
@@ -296,11 +321,12 @@ class FailoverBroker:
     async def _drain(self, one: kafka.KafkaBroker) -> None:
         """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
         landed: set[tuple[str, str, int]] | None = None
-        for chunk in _chunks(self._spool.unacknowledged(), CHUNK):
+        for upto, events in self._spool.unacknowledged(CHUNK):
             if landed is None:
-                landed = await self._landed(one, chunk)
-            await self._deliver(one, [event for event in chunk if _name(event) not in landed])
-            self._spool.acknowledge(len(chunk))
+                landed = await self._landed(one, events)
+            self._spool.hold(upto)
+            await self._deliver(one, [event for event in events if _name(event) not in landed])
+            self._spool.acknowledge(upto)
 
     async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
         """Which events of the first chunk are on the topics already: only one chunk is ever under way."""
@@ -354,8 +380,3 @@ class FailoverBroker:
 
 def _name(event: model.Event) -> tuple[str, str, int]:
     return event.head.stream, event.head.epoch, event.seq
-
-
-def _chunks(events: Iterator[T], size: int) -> Iterator[list[T]]:
-    while chunk := list(itertools.islice(events, size)):
-        yield chunk

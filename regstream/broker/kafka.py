@@ -153,36 +153,56 @@ class KafkaBroker:
                 return
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._create(new, replication)
-                    await self._follow(new)
+                    await self._follow(await self._create(new, replication), new)
             except (OSError, TimeoutError, aiokafka.errors.KafkaError) as error:
                 raise errors.BrokerError(_why(error, self._connection.servers)) from error
 
-    async def _create(self, topics: Mapping[str, int], replication: int) -> None:
-        found = {one["topic"]: one for one in await self._admin.describe_topics(list(topics))}
-        missing = [name for name in topics if found.get(name, {"error_code": 3})["error_code"]]
-        for name in topics:
-            if name not in missing and len(found[name]["partitions"]) != topics[name]:
-                have = len(found[name]["partitions"])
+    async def _create(self, topics: Mapping[str, int], replication: int) -> dict[str, int]:
+        """Create topics that are missing; gives those that were there, with their number of partitions."""
+        described = await self._admin.describe_topics(list(topics))
+        found = {one["topic"]: len(one["partitions"]) for one in described if not one["error_code"]}
+        for name, have in found.items():
+            if have != topics[name]:
                 _log.warning("topic %s has %d partitions, the profile asks for %d", name, have, topics[name])
-        if not missing:
-            return
-        wanted = [aiokafka.admin.NewTopic(name, topics[name], replication) for name in missing]
-        answer = await self._admin.create_topics(wanted)
-        for name, code, *rest in answer.topic_errors:
-            if code not in (0, _TOPIC_EXISTS):
-                why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
-                raise errors.BrokerError(f"topic {name} cannot be created: {why}")
+        missing = [name for name in topics if name not in found]
+        if missing:
+            wanted = [aiokafka.admin.NewTopic(name, topics[name], replication) for name in missing]
+            answer = await self._admin.create_topics(wanted)
+            for name, code, *rest in answer.topic_errors:
+                if code not in (0, _TOPIC_EXISTS):
+                    why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
+                    raise errors.BrokerError(f"topic {name} cannot be created: {why}")
+        return found
 
-    async def _follow(self, topics: Iterable[str]) -> None:
-        for name in topics:
-            found = await self._producer.partitions_for(name)
-            places = [(name, partition) for partition in sorted(found)]
-            ends = await self._consumer.end_offsets([aiokafka.TopicPartition(*place) for place in places])
-            for tp, end in ends.items():
-                self.positions[tp.topic, tp.partition] = self._starts.get((tp.topic, tp.partition), end)
-            # Known only now: a publisher that sees the topic finds its partitions followed
-            self._partitions[name] = len(found)
+    async def _follow(self, found: Mapping[str, int], topics: Mapping[str, int]) -> None:
+        counts = {name: found.get(name, count) for name, count in topics.items()}
+        ends = await self._ends(found)
+        for name, count in counts.items():
+            for place in ((name, number) for number in range(count)):
+                self.positions[place] = self._starts.get(place, ends.get(place, 0))
+        # Known only now: a publisher that sees a topic finds its partitions followed
+        self._partitions.update(counts)
+
+    async def _ends(self, topics: Mapping[str, int]) -> dict[Place, int]:
+        """Where each partition of existing topics ends."""
+        tps = [aiokafka.TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+        if not tps:
+            return {}
+        async with self._reading(tps) as reader:
+            ends = await reader.end_offsets(tps)
+        return {(tp.topic, tp.partition): end for tp, end in ends.items()}
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, tps: Sequence[Any]) -> AsyncIterator[Any]:
+        """A consumer of its own for a look aside; the one that feeds dashboards must not lose its place."""
+        reader = self._reader()
+        await reader.start()
+        try:
+            # All at once: asked one by one, the client would look each topic up with a wait of its own
+            reader.assign(tps)
+            yield reader
+        finally:
+            await _stop(reader)
 
     # Publishing
 
@@ -315,14 +335,12 @@ class KafkaBroker:
             raise errors.BrokerError(_why(error, self._connection.servers)) from error
 
     async def _read_back(self, topics: list[str], count: int) -> list[broker.Record]:
-        places = [(topic, number) for topic in topics for number in range(self._partitions.get(topic, 0))]
-        if not places:
+        counts = {topic: range(self._partitions.get(topic, 0)) for topic in topics}
+        tps = [aiokafka.TopicPartition(topic, number) for topic, numbers in counts.items() for number in numbers]
+        if not tps:
             return []
-        reader, found = self._reader(), []
-        await reader.start()
-        try:
-            tps = [aiokafka.TopicPartition(*place) for place in places]
-            reader.assign(tps)
+        found: list[broker.Record] = []
+        async with self._reading(tps) as reader:
             ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
             for tp in tps:
                 reader.seek(tp, max(begins[tp], ends[tp] - count))
@@ -330,11 +348,7 @@ class KafkaBroker:
             while open_:
                 for messages in (await reader.getmany(*open_, timeout_ms=FETCH_MS)).values():
                     found += [one for message in messages if (one := self._record(message)) is not None]
-                for tp in list(open_):
-                    if await reader.position(tp) >= ends[tp]:
-                        open_.discard(tp)
-        finally:
-            await reader.stop()
+                open_ = {tp for tp in open_ if await reader.position(tp) < ends[tp]}
         return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
 
     async def probe(self) -> None:
