@@ -99,11 +99,11 @@ def _default(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
-def _loaded(value: str) -> dict[str, Any]:
-    data = orjson.loads(value)
+def _loaded(value: Any) -> dict[str, Any]:
+    data = orjson.loads(value) if isinstance(value, str) else value
     if not isinstance(data, dict):
         raise ValueError("the template must render a JSON object")
-    return data
+    return dict(data)
 
 
 def _too_large(value: bytes) -> None:
