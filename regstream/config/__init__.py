@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pathlib
 
-from regstream import model
+from regstream import errors, model
 from regstream.config import loading
+from regstream.config import sheet as sheets
 from regstream.config.schema import schema
 
-__all__ = ["load", "schema"]
+__all__ = ["load", "locate", "schema"]
 
 
 def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
@@ -21,3 +22,10 @@ def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path
     with every problem of every file. May run in any thread; waits for nothing but the disk.
     """
     return loading.Loading(streams, scenarios, templates).catalog(env)
+
+
+def locate(streams: pathlib.Path, where: tuple[str, ...], message: str) -> errors.Problem:
+    """A fault that shows only when declarations are put to use, at its place in the streams file as it is now."""
+    sheet = sheets.Sheet(streams).parse()
+    sheet.report(where, f"{where[-1]}: {message}")
+    return sheet.problems[-1]

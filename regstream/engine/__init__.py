@@ -162,6 +162,7 @@ class Engine:
         if names is None:
             if not self.streaming:
                 self.streaming = True
+                self._floor.begin(self._origin.now())
                 self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return
@@ -223,15 +224,19 @@ class Engine:
     async def burst(self, name: str, count: int, fields: Mapping[str, Any] | None = None) -> tuple[int, int]:
         """Make ``count`` events at once; gives the first and last number when all are published.
 
-        Raises UnknownName, Conflict when nothing is streaming, Overloaded, RenderError when no event could be made.
+        A call that is cancelled before the first event was made makes none. Raises UnknownName, Conflict when nothing
+        is streaming, Overloaded, RenderError when no event could be made.
         """
         lane = self._floor.find(name)
         self._check_streaming()
-        done = asyncio.get_running_loop().create_future()
-        lane.add(lanes.Job(count, fields, done=done))
+        done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        job = lanes.Job(count, fields, done=done)
+        lane.add(job)
         self._works.enqueue(lane)
-        first, last = await done
-        return first, last
+        try:
+            return await done
+        finally:
+            lane.withdraw(job)
 
     def _check_streaming(self) -> None:
         if not self.streaming:
