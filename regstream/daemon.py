@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -24,6 +25,7 @@ from regstream.generate import stream as streams
 from regstream.server import app, ws
 
 STEP_SECONDS = 2.0
+SWITCH_SECONDS = 0.0005
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _log = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ class Daemon:
     async def _start(self) -> None:
         parts = self._parts
         gc.freeze()
+        # While a reload reads files in its thread, the loop waits so long for its turn, several times for one tick
+        sys.setswitchinterval(SWITCH_SECONDS)
         for notice in parts.settings.notices:
             _log.warning("%s", notice)
         await parts.broker.start()
