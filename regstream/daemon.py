@@ -61,7 +61,10 @@ def build(chosen: settings.Settings) -> Parts:
     def load() -> Any:
         return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
 
-    door = reload.Door(load, worker, now, fanout.announce)
+    def digest() -> str:
+        return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
+
+    door = reload.Door(load, worker, now, fanout.announce, digest)
     services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
@@ -118,9 +121,9 @@ class Daemon:
         if parts.settings.streaming:
             parts.engine.start()
         self._spawn("watch", reload.watch(parts.paths, parts.door))
-        # What exists now lives as long as the daemon: collections need not look at it again
-        gc.collect()
+        # What exists now lives as long as the daemon: collections, off until here, need not look at it
         gc.freeze()
+        gc.enable()
         self._ready(parts)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

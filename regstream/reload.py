@@ -68,7 +68,10 @@ class Receipt:
 
 
 class Door:
-    """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused."""
+    """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused.
+
+    ``load`` makes a catalog of the files, ``digest`` tells the ``Catalog.digest`` that they would have.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Door:
         worker: engine.Engine,
         now: Callable[[], float],
         announce: Callable[[str, Mapping[str, Any]], None],
+        digest: Callable[[], str] | None = None,
     ) -> None:
         self.error: errors.ConfigError | None = None
         self.receipt = Receipt(0, now(), (), (), (), (), plan.Diff(), plan.Diff())
@@ -84,6 +88,7 @@ class Door:
         self._engine = worker
         self._now = now
         self._announce = announce
+        self._digest = digest
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -110,15 +115,19 @@ class Door:
         """Reload because files changed, unless they hold what is in force already; a refusal is only told."""
         try:
             async with self._lock:
-                if not self._closed:
-                    await self._reload("changed files", False, only_new=True)
+                if not self._closed and await self._differ():
+                    await self._reload("changed files", False)
         except errors.ConfigError as error:
             self._refuse("changed files", error)
 
-    async def _reload(self, reason: str, dry_run: bool, only_new: bool = False) -> Receipt:
+    async def _differ(self) -> bool:
+        """Whether the files are others than those in force; after a refusal they are always."""
+        if self.error is not None or self._digest is None:
+            return True
+        return await asyncio.to_thread(self._digest) != self._engine.catalog.digest
+
+    async def _reload(self, reason: str, dry_run: bool) -> Receipt:
         catalog = await asyncio.to_thread(self._load)
-        if only_new and catalog.digest == self._engine.catalog.digest and self.error is None:
-            return self.receipt
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)
         if dry_run:

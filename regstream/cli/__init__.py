@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import gc
 import json
 import os
 import sys
@@ -71,10 +72,12 @@ def run(
     It reads the files, listens, and makes events. Edit the files and it reloads them; SIGHUP and
     POST /api/streaming/reload do the same. A second signal ends it at once.
     """
+    chosen = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
+    # All that is made until the daemon runs stays: to look for garbage in it takes a sixth of the start
+    gc.disable()
     from regstream import daemon
     from regstream.cli import logs, show
 
-    chosen = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
     logs.begin(chosen.debug)
     parts = daemon.build(chosen)
     asyncio.run(daemon.Daemon(parts, lambda ready: typer.echo(show.summary(ready))).run())

@@ -11,7 +11,7 @@ from regstream import model
 from regstream.config import loading
 from regstream.config.schema import schema
 
-__all__ = ["load", "schema"]
+__all__ = ["digest", "load", "schema"]
 
 
 def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
@@ -21,3 +21,8 @@ def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path
     with every problem of every file. May run in any thread; waits for nothing but the disk.
     """
     return loading.Loading(streams, scenarios, templates).catalog(env)
+
+
+def digest(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path) -> str:
+    """``Catalog.digest`` of what the files hold now; they are read but not understood. May run in any thread."""
+    return loading.Loading(streams, scenarios, templates).digest()
