@@ -6,10 +6,12 @@ import asyncio
 import gc
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
 from benchmarks import rig, table
+from regstream import daemon
 
 
 def measure(tiny: bool = False) -> list[table.Row]:
@@ -28,9 +30,10 @@ async def _reloads(path: pathlib.Path, count: int, rounds: int) -> tuple[float, 
     stalls, took = [], []
     async with bench.running():
         bench.engine.start()
-        # As the daemon does when it has started
+        # As the daemon does when it starts
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(daemon.SWITCH_SECONDS)
         idle = []
         for number in range(1, rounds + 1):
             async with _Stall() as stall:

@@ -14,16 +14,18 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from regstream import __version__, broker, config, engine, errors, hub, reload, settings
+from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
 from regstream.server import app, ws
 
 STEP_SECONDS = 2.0
+SWITCH_SECONDS = 0.0005
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _log = logging.getLogger(__name__)
 
@@ -58,13 +60,16 @@ def build(chosen: settings.Settings) -> Parts:
     origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
     worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming)
 
-    def load() -> Any:
+    def load() -> model.Catalog:
         return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
+
+    def locate(where: tuple[str, ...], message: str) -> errors.Problem:
+        return config.locate(chosen.streams, where, message)
 
     def digest() -> str:
         return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
 
-    door = reload.Door(load, worker, now, fanout.announce, digest)
+    door = reload.Door(load, worker, now, fanout.announce, locate, digest)
     services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
@@ -80,6 +85,7 @@ class Daemon:
         self._parts = parts
         self._ready = ready
         self._stopping = asyncio.Event()
+        self._asked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -88,12 +94,13 @@ class Daemon:
         Raises ConfigError or StartError when it cannot start, and the error of a task that died while it ran.
         """
         loop = asyncio.get_running_loop()
-        with _signals(loop, self._signalled, self._hangup):
+        with _signals(loop, self._signalled, self._asked.set):
             try:
                 await self._start()
                 await self._watch()
             finally:
                 await self._stop()
+        _log.info("stopped")
 
     def _signalled(self) -> None:
         if self._stopping.is_set():
@@ -101,41 +108,41 @@ class Daemon:
             os._exit(1)
         self._stopping.set()
 
-    def _hangup(self) -> None:
-        self._spawn("reload", self._reload())
-
-    async def _reload(self) -> None:
-        with contextlib.suppress(errors.ConfigError):
-            # The door has told everybody why
-            await self._parts.door.reload("SIGHUP")
+    async def _reloads(self) -> None:
+        """Reload after each SIGHUP; those that come while one is under way are one."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            with contextlib.suppress(errors.ConfigError):
+                # The door has told everybody why
+                await self._parts.door.reload("SIGHUP")
 
     async def _start(self) -> None:
         parts = self._parts
+        gc.freeze()
+        # While a reload reads files in its thread, the loop waits so long for its turn, several times for one tick
+        sys.setswitchinterval(SWITCH_SECONDS)
         for notice in parts.settings.notices:
             _log.warning("%s", notice)
         await parts.broker.start()
         await parts.door.reload("start")
+        # What exists now lives as long as the daemon: collections need not look at it again
+        gc.collect()
+        gc.freeze()
+        gc.enable()
         self._spawn("engine", parts.engine.serve())
         self._spawn("pump", self._pump())
         await parts.server.start()
         if parts.settings.streaming:
             parts.engine.start()
         self._spawn("watch", reload.watch(parts.paths, parts.door))
-        # What exists now lives as long as the daemon: collections, off until here, need not look at it
-        gc.freeze()
-        gc.enable()
+        self._spawn("reloads", self._reloads())
         self._ready(parts)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.append(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self._tasks.remove(task)
-        else:
-            self._stopping.set()
+        task.add_done_callback(lambda _: self._stopping.set())
 
     async def _pump(self) -> None:
         """Show what the broker gives out."""
@@ -143,37 +150,45 @@ class Daemon:
         async for records in self._parts.broker.consume():
             for record in records:
                 broadcast(record.event)
+            # While the broker has more, it waits for nothing, and those who write to clients would have to
+            await asyncio.sleep(0)
 
     async def _watch(self) -> None:
         await self._stopping.wait()
         for task in self._tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                _log.critical("%s died: %s", task.get_name(), error)
+            if task.done():
+                error = _cause(task)
+                _log.critical("%s died: %s: %s", task.get_name(), type(error).__name__, error)
                 raise error
 
     async def _stop(self) -> None:
         parts = self._parts
         parts.server.refuse()
         parts.door.close()
-        await self._end("watch")
+        await _step("end the reloads", self._end("watch", "reloads"))
         await _step("finish ticks", parts.engine.drain())
         await _step("close the broker", parts.broker.close())
         await _step("show the last events", self._join("pump"))
         await _step("drain the server", parts.server.drain(STEP_SECONDS))
         await _step("stop the server", parts.server.stop())
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        _log.info("stopped")
+        await self._end(*(task.get_name() for task in self._tasks))
 
-    async def _join(self, name: str) -> None:
-        await asyncio.gather(*(task for task in self._tasks if task.get_name() == name), return_exceptions=True)
+    async def _join(self, *names: str) -> None:
+        await asyncio.gather(*(task for task in self._tasks if task.get_name() in names), return_exceptions=True)
 
-    async def _end(self, name: str) -> None:
+    async def _end(self, *names: str) -> None:
         for task in self._tasks:
-            if task.get_name() == name:
+            if task.get_name() in names:
                 task.cancel()
-        await self._join(name)
+        await self._join(*names)
+
+
+def _cause(task: asyncio.Task[None]) -> BaseException:
+    """Why a task ended that should not have; of several errors at once the first."""
+    error = None if task.cancelled() else task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error or RuntimeError("it ended, for no reason")
 
 
 async def _step(what: str, work: Awaitable[None]) -> None:

@@ -7,10 +7,9 @@ that is refused changes nothing but what is told about it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import watchfiles
 from regstream import engine, errors, model, plan
 
 DEBOUNCE_MS = 200
+MAX_LOGGED = 10
 _log = logging.getLogger(__name__)
 
 
@@ -32,12 +32,12 @@ class Paths:
 
     def concerns(self, changed: Path) -> bool:
         """Whether a changed file can be one of ours."""
-        # ..data is the link that a mounted volume swaps to bring new files in at once
-        beside = changed.parent == self.streams.absolute().parent
-        if beside and changed.name in (self.streams.name, "..data"):
+        if changed.name == "..data" or changed in self.folders():
+            # The link that a mounted volume swaps to bring new files in at once
             return True
-        yaml = changed.suffix in (".yaml", ".yml") and changed.parent == self.scenarios.absolute()
-        return yaml or self.templates.absolute() in changed.parents or changed in self.folders()
+        streams, scenarios, templates = (one.absolute() for one in (self.streams, self.scenarios, self.templates))
+        yaml = changed.suffix == ".yaml" and changed.parent == scenarios
+        return yaml or changed == streams or templates in changed.parents
 
     def folders(self) -> set[Path]:
         """The two folders, which may come and go."""
@@ -70,7 +70,8 @@ class Receipt:
 class Door:
     """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused.
 
-    ``load`` makes a catalog of the files, ``digest`` tells the ``Catalog.digest`` that they would have.
+    ``locate`` gives the problem at a place of the streams file, for what shows only when a catalog is prepared.
+    ``digest`` tells the ``Catalog.digest`` that the files would have now.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Door:
         worker: engine.Engine,
         now: Callable[[], float],
         announce: Callable[[str, Mapping[str, Any]], None],
+        locate: Callable[[tuple[str, ...], str], errors.Problem] | None = None,
         digest: Callable[[], str] | None = None,
     ) -> None:
         self.error: errors.ConfigError | None = None
@@ -88,22 +90,22 @@ class Door:
         self._engine = worker
         self._now = now
         self._announce = announce
+        self._locate = locate or _at_the_beginning
         self._digest = digest
         self._lock = asyncio.Lock()
         self._closed = False
 
     def close(self) -> None:
-        """Take no more reloads: the daemon is stopping."""
+        """Take no more reloads, and let the one under way change nothing: the daemon is stopping."""
         self._closed = True
 
     async def reload(self, reason: str, dry_run: bool = False) -> Receipt:
         """Bring the files into force, or with ``dry_run`` only say what would change.
 
         Raises ConfigError with all problems; then everything is as it was, and a dry run leaves no trace at all.
+        Raises Conflict when the daemon is stopping.
         """
         async with self._lock:
-            if self._closed:
-                raise errors.Conflict("the daemon is stopping")
             try:
                 return await self._reload(reason, dry_run)
             except errors.ConfigError as error:
@@ -113,39 +115,46 @@ class Door:
 
     async def changed(self) -> None:
         """Reload because files changed, unless they hold what is in force already; a refusal is only told."""
-        try:
-            async with self._lock:
-                if not self._closed and await self._differ():
-                    await self._reload("changed files", False)
-        except errors.ConfigError as error:
-            self._refuse("changed files", error)
+        async with self._lock:
+            try:
+                if await self._differ():
+                    await self._reload("changed files")
+            except errors.ConfigError as error:
+                self._refuse("changed files", error)
+            except errors.Conflict:
+                return
 
     async def _differ(self) -> bool:
-        """Whether the files are others than those in force; after a refusal they are always."""
+        """Whether the files are others than those in force; after a refusal they always are."""
         if self.error is not None or self._digest is None:
             return True
         return await asyncio.to_thread(self._digest) != self._engine.catalog.digest
 
-    async def _reload(self, reason: str, dry_run: bool) -> Receipt:
+    async def _reload(self, reason: str, dry_run: bool = False) -> Receipt:
+        self._check_open()
         catalog = await asyncio.to_thread(self._load)
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, dry_run=True)
-        await self._engine.provide(prepared)
+        await self._engine.equip(catalog)
+        self._check_open()
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)
         self._tell(reason)
         return self.receipt
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.Conflict("the daemon is stopping")
+
     async def _prepare(self, catalog: model.Catalog, difference: plan.Plan) -> engine.Prepared:
         try:
             return await self._engine.prepare(catalog, difference)
         except errors.RenderError as error:
-            where = f"entities.{error.stream}.{error.field}"
-            problem = errors.Problem("streams.yaml", 1, 1, where, f"{where}: {error.cause}")
-            raise errors.ConfigError((problem,)) from error
+            where = ("entities", error.stream, *filter(None, error.field.split(".")))
+            raise errors.ConfigError((self._locate(where, error.cause),)) from error
 
     def _receipt(self, generation: int, difference: plan.Plan, dry_run: bool = False) -> Receipt:
         return Receipt(generation, self._now(), *difference.streams, difference.scenarios, difference.entities, dry_run)
@@ -161,47 +170,57 @@ class Door:
         repeated = self.error is not None and self.error.problems == error.problems
         self.error = error
         self.refused += 1
-        if not repeated:
-            for problem in error.problems[:10]:
-                _log.error("%s", problem)
-            _log.error("reload refused (%s): %d problems, nothing was changed", reason, len(error.problems))
+        # At the start, whoever started the daemon gets the error itself
+        if self.receipt.generation and not repeated:
+            self._log_refusal(reason, error)
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         self._announce("reload-refused", {"reason": reason, "problems": problems})
+
+    @staticmethod
+    def _log_refusal(reason: str, error: errors.ConfigError) -> None:
+        for problem in error.problems[:MAX_LOGGED]:
+            _log.error("%s", problem)
+        count = len(error.problems)
+        _log.error("reload refused (%s): %d problem%s, nothing was changed", reason, count, "s" if count > 1 else "")
+
+
+def _at_the_beginning(where: tuple[str, ...], message: str) -> errors.Problem:
+    path = ".".join(where)
+    return errors.Problem("streams.yaml", 1, 1, path, f"{path}: {message}")
 
 
 async def watch(paths: Paths, door: Door) -> None:
     """Reload when files change, are added, removed or replaced, until cancelled."""
     while True:
-        watching = paths.watched()
-        async with contextlib.aclosing(_changes(paths, watching)) as changes:
-            # Beginning with one that asks whether anything changed before the watch
-            async for _ in changes:
-                await door.changed()
-                if paths.watched() != watching:
-                    # A folder that came or went needs another watch
-                    break
-
-
-async def _changes(paths: Paths, watching: list[Path]) -> AsyncGenerator[None, None]:
-    """Yields once when the watch has begun, and again after each change."""
-    changes = watchfiles.awatch(
-        *watching,
-        watch_filter=lambda _, path: paths.concerns(Path(path)),
-        debounce=DEBOUNCE_MS,
-        step=20,
-        recursive=False,
-    )
-    while True:
-        step = asyncio.create_task(_step(changes), name="watch-files")
+        changes = watchfiles.awatch(
+            *paths.watched(),
+            watch_filter=lambda _, path: paths.concerns(Path(path)),
+            debounce=DEBOUNCE_MS,
+            step=20,
+            recursive=False,
+        )
+        first = asyncio.ensure_future(anext(changes))
         try:
-            # The watch is set up in the first step of its task, and what changes before that is never told
+            # The watch begins with its first step; what changed before that is found by this reload
             await asyncio.sleep(0)
-            yield
-            await step
+            await door.changed()
+            await _follow(first, changes, paths, door)
         finally:
-            step.cancel()
-            await asyncio.gather(step, return_exceptions=True)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            await changes.aclose()
 
 
-async def _step(changes: AsyncIterator[Any]) -> None:
-    await anext(changes)
+_Changes = set[tuple[watchfiles.Change, str]]
+
+
+async def _follow(
+    first: asyncio.Future[_Changes], changes: AsyncGenerator[_Changes, None], paths: Paths, door: Door
+) -> None:
+    """Reload for each set of changes, until a folder came, went or was replaced: it needs another watch."""
+    found = await first
+    while True:
+        await door.changed()
+        if any(Path(path) in paths.folders() for _, path in found):
+            return
+        found = await anext(changes)

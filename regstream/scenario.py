@@ -164,10 +164,6 @@ class Run:
             self.state, self.error = "failed", reason
         return self._stop(now, "failed", reason)
 
-    def move(self, delta: float) -> None:
-        """The clock that ``advance`` is told was set on by ``delta`` seconds: move the run's time along."""
-        self.started += delta
-
     def _stop(self, now: float, state: str, reason: str | None) -> list[Action]:
         if self.ended is not None:
             return []

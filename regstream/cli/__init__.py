@@ -73,7 +73,7 @@ def run(
     POST /api/streaming/reload do the same. A second signal ends it at once.
     """
     chosen = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
-    # All that is made until the daemon runs stays: to look for garbage in it takes a sixth of the start
+    # The start makes hardly any garbage, and collections would go through all that it makes; the daemon ends this
     gc.disable()
     from regstream import daemon
     from regstream.cli import logs, show

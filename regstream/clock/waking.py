@@ -79,7 +79,9 @@ class Clock:
         self._wakes: dict[Hashable, _Wake] = {}
         self._heap: list[tuple[float, int, _Entry]] = []
         self._serials = itertools.count(1)
-        self._waiter: asyncio.Future[None] | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._step_at: asyncio.Handle | None = None
+        self._rung = False
 
     @property
     def paused(self) -> bool:
@@ -91,7 +93,7 @@ class Clock:
 
         A tick that is due already and not yet fired is not lost, and one that was fired does not come again.
         """
-        now = self._look()
+        now = self.look()
         line = self._lines.setdefault(name, _Line(name, _NEVER, points))
         line.points, line.since = points, now
         if line.due > now:
@@ -108,7 +110,7 @@ class Clock:
 
     def wake(self, key: Hashable, when: float, callback: Callable[[], None]) -> None:
         """Call ``callback`` once at ``when``, or soon when that is past, in place of what ``key`` stood for."""
-        self._look()
+        self.look()
         self.cancel(key)
         self._wakes[key] = _Wake(key, when, callback)
         self._push(self._wakes[key])
@@ -123,7 +125,7 @@ class Clock:
 
     def resume(self) -> None:
         """Go on: schedules in phase, without counting what they missed; wakes that came due are called at once."""
-        now = self._look()
+        now = self.look()
         self._paused = False
         for line in self._lines.values():
             line.since = now
@@ -135,22 +137,35 @@ class Clock:
         """Fire what is due when it is due, until cancelled."""
         loop = asyncio.get_running_loop()
         self._steady = self._steady or loop.time
-        while True:
+        self._end = loop.create_future()
+        self._rung = True
+        self._step_at = loop.call_soon(self._step)
+        try:
+            await self._end
+        finally:
+            self._end = None
+            self._step_at.cancel()
+
+    def _step(self) -> None:
+        # Called by the loop itself, since a task that a timer wakes costs one more round of the loop each time
+        end = self._end
+        if end is None or end.done():
+            return
+        try:
             delay = self.turn()
-            # Made after the turn: a waiter that the turn itself had rung would not let any other task run.
-            self._waiter = loop.create_future()
-            timer = loop.call_later(delay, self._ring)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
+        except Exception as error:
+            end.set_exception(error)
+            return
+        # Cleared after the turn: what the turn itself rings for is in its answer
+        self._rung = False
+        self._step_at = end.get_loop().call_later(delay, self._step)
 
     def turn(self) -> float:
         """Fire what is due now, ``MAX_FIRES`` at most; seconds to wait for the next turn, 0 when there is more.
 
         ``run`` does nothing but this and wait.
         """
-        self._turning, self._gap = self._look(), _NEVER
+        self._turning, self._gap = self.look(), _NEVER
         try:
             return self._turn(self._turning)
         finally:
@@ -210,11 +225,13 @@ class Clock:
             entry.serial = 0
 
     def _ring(self) -> None:
-        """End the wait of ``run``."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Take the next turn as soon as the loop comes to it."""
+        if self._end is not None and self._step_at is not None and not self._rung:
+            self._rung = True
+            self._step_at.cancel()
+            self._step_at = self._end.get_loop().call_soon(self._step)
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """The time, after a look whether it has jumped. Small steps are taken as they come."""
         now = self._now()
         if self._steady is not None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pathlib
 
-from regstream import model
+from regstream import errors, model
 from regstream.config import loading
+from regstream.config import sheet as sheets
 from regstream.config.schema import schema
 
-__all__ = ["digest", "load", "schema"]
+__all__ = ["digest", "load", "locate", "schema"]
 
 
 def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
@@ -26,3 +27,10 @@ def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path
 def digest(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path) -> str:
     """``Catalog.digest`` of what the files hold now; they are read but not understood. May run in any thread."""
     return loading.Loading(streams, scenarios, templates).digest()
+
+
+def locate(streams: pathlib.Path, where: tuple[str, ...], message: str) -> errors.Problem:
+    """A fault that shows only when declarations are put to use, at its place in the streams file as it is now."""
+    sheet = sheets.Sheet(streams).parse()
+    sheet.report(where, f"{where[-1]}: {message}")
+    return sheet.problems[-1]

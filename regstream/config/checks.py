@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from regstream import model
 from regstream.config import sheet as sheets
 from regstream.config import yaml
-from regstream.generate import compile
+from regstream.generate import check
 
 
 class Templates:
@@ -19,13 +19,13 @@ class Templates:
         self.sheets = {sheet.name: sheet for sheet in found}
         self.texts = {name: sheet.text for name, sheet in self.sheets.items()}
         self.hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
-        self._report(compile.check_templates(self.texts))
+        self._report(check.check_templates(self.texts))
 
-    def _report(self, faults: Iterable[compile.Fault]) -> None:
+    def _report(self, faults: Iterable[check.Fault]) -> None:
         for fault in faults:
             self.report(fault.path[-1], fault)
 
-    def report(self, name: str, fault: compile.Fault) -> None:
+    def report(self, name: str, fault: check.Fault) -> None:
         """A fault of the file of that name, unless the file could not be read at all."""
         sheet = self.sheets.get(name)
         if sheet is not None and (sheet.text or not sheet.count):
@@ -39,7 +39,7 @@ class Templates:
         own = [] if template is None else [template]
         texts = [text for text in _texts(spec.model_dump()) if "{%" in text]
         texts += [self.texts[name] for name in own if name in self.texts]
-        names = compile.references(texts, self.texts).union(own)
+        names = check.references(texts, self.texts).union(own)
         return tuple((name, self.hashes[name]) for name in sorted(names) if name in self.hashes)
 
 
@@ -95,7 +95,7 @@ def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope
     """Reports every fault in the templates of a stream; nothing when an entity is unknown that it may refer to."""
     if not scope.entities.complete:
         return
-    for fault in compile.check_stream(spec, scope.entities.known, scope.templates.texts):
+    for fault in check.check_stream(spec, scope.entities.known, scope.templates.texts):
         if fault.path[0] == "templates":
             scope.templates.report(fault.path[-1], fault)
         else:
@@ -108,7 +108,7 @@ def overlay(
     """Reports every fault in templates that stand in for some of a stream's."""
     changed = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
     if scope.entities.complete:
-        for fault in compile.check_stream(changed, scope.entities.known, scope.templates.texts):
+        for fault in check.check_stream(changed, scope.entities.known, scope.templates.texts):
             if fault.path[0] == "fields" and fault.path[1:2] and fault.path[1] in fields:
                 _report(sheet, where, fault)
 
@@ -116,21 +116,21 @@ def overlay(
 def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, before: Entities, files: Templates) -> None:
     """Reports every fault in the templates of an entity, which may refer to those declared before it."""
     if before.complete:
-        for fault in compile.check_entity(spec, files.texts, before.known):
+        for fault in check.check_entity(spec, files.texts, before.known):
             _report(sheet, where, fault)
 
 
 def text(sheet: sheets.Sheet, where: yaml.Where, value: str, files: Templates) -> None:
     """Reports every fault in the text of a scenario's alert."""
-    for fault in compile.check_text(value, files.texts):
+    for fault in check.check_text(value, files.texts):
         sheet.report_text(where, fault.line, *_worded(fault))
 
 
-def _report(sheet: sheets.Sheet, where: yaml.Where, fault: compile.Fault) -> None:
+def _report(sheet: sheets.Sheet, where: yaml.Where, fault: check.Fault) -> None:
     sheet.report_text((*where, *fault.path), fault.line, *_worded(fault))
 
 
-def _worded(fault: compile.Fault) -> tuple[str, str]:
+def _worded(fault: check.Fault) -> tuple[str, str]:
     """Message and hint in our style: what Jinja adds in further sentences becomes the hint."""
     message, _, rest = fault.message.partition(". ")
     if message[:1].isupper() and not message[1:2].isupper():

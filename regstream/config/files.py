@@ -45,7 +45,8 @@ def _refusal(path: pathlib.Path, error: OSError | ValueError) -> syntax.Unreadab
     if isinstance(error, FileNotFoundError):
         if path.is_symlink():
             return syntax.Unreadable(0, "a link to a file that does not exist")
-        return syntax.Unreadable(0, "there is no such file", errors.did_you_mean(path.name, _siblings(path)))
+        hint = errors.did_you_mean(path.name, _siblings(path)) or "write it, or name another with --streams"
+        return syntax.Unreadable(0, "there is no such file", hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return syntax.Unreadable(0, f"cannot be read: {reason[:1].lower()}{reason[1:]}")
 

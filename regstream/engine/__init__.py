@@ -89,10 +89,10 @@ class Engine:
         # In a thread, because a thousand streams take a second to compile
         return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
 
-    async def provide(self, prepared: Prepared) -> None:
-        """Have the broker create the topics that a prepared catalog needs and that are missing."""
-        partitions = prepared.catalog.profile.kafka.partitions
-        topics = {spec.topic: partitions for spec in prepared.catalog.streams.values()}
+    async def equip(self, catalog: model.Catalog) -> None:
+        """Create the topics that a catalog needs. Raises BrokerError."""
+        partitions = catalog.profile.kafka.partitions
+        topics = {spec.topic: partitions for spec in catalog.streams.values()}
         await self._broker.declare({**topics, model.ALERT_TOPIC: partitions})
 
     def commit(self, prepared: Prepared) -> None:
@@ -224,15 +224,19 @@ class Engine:
     async def burst(self, name: str, count: int, fields: Mapping[str, Any] | None = None) -> tuple[int, int]:
         """Make ``count`` events at once; gives the first and last number when all are published.
 
-        Raises UnknownName, Conflict when nothing is streaming, Overloaded, RenderError when no event could be made.
+        A call that is cancelled before the first event was made makes none. Raises UnknownName, Conflict when nothing
+        is streaming, Overloaded, RenderError when no event could be made.
         """
         lane = self._floor.find(name)
         self._check_streaming()
-        done = asyncio.get_running_loop().create_future()
-        lane.add(lanes.Job(count, fields, done=done))
+        done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        job = lanes.Job(count, fields, done=done)
+        lane.add(job)
         self._works.enqueue(lane)
-        first, last = await done
-        return first, last
+        try:
+            return await done
+        finally:
+            lane.withdraw(job)
 
     def _check_streaming(self) -> None:
         if not self.streaming:

@@ -52,6 +52,8 @@ class Floor:
 
     def arm(self, lane: lanes.Lane) -> None:
         """Let the clock fire for a lane as what is in force on it says."""
+        # A jump of the system's clock has to move the anchor before a schedule is made with it
+        self._clock.look()
         if lane.ticking:
             self._clock.set(lane.name, lane.schedule())
         else:

@@ -87,6 +87,8 @@ class Lane:
         return self.source.spec.name
 
     def _layered(self, attribute: str) -> Any:
+        if not self.layers:
+            return None
         found = (getattr(layer, attribute) for layer in reversed(self.layers.values()))
         return next((value for value in found if value is not None), None)
 
@@ -111,6 +113,8 @@ class Lane:
     @property
     def fields(self) -> dict[str, Any] | None:
         """The templates that layers put in place of declared ones, the newest last."""
+        if not self.layers:
+            return None
         layers = [layer.fields for layer in self.layers.values() if layer.fields]
         return {key: value for fields in layers for key, value in fields.items()} or None
 
@@ -161,6 +165,11 @@ class Lane:
         if len(self.jobs) >= MAX_JOBS:
             raise errors.Overloaded(f"the queue of bursts of {self.name}")
         self.jobs.append(job)
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody waits for a burst any more: drop it, unless it has begun."""
+        if job in self.jobs and job is not self.serving and not job.made:
+            self.jobs.remove(job)
 
     def clear(self, reason: errors.RegstreamError) -> None:
         """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""

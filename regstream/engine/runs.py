@@ -77,7 +77,7 @@ class Runs:
     def move(self, delta: float) -> None:
         """The system's clock was set on by ``delta`` seconds, and the wakes with it."""
         for run in self._running.values():
-            run.move(delta)
+            run.shift(delta)
 
     def all(self) -> list[status.RunStatus]:
         """Every run that is remembered, the newest first."""

@@ -105,9 +105,10 @@ class Works:
 
     def _begin_tick(self, lane: lanes.Lane) -> None:
         due, lane.waiting = lane.waiting, None
-        layer = next((one for one in reversed(lane.layers.values()) if one.fields), None)
-        job = lanes.Job(lane.batch_size, lane.fields, due)
-        if layer is not None:
+        fields = lane.fields
+        job = lanes.Job(lane.batch_size, fields, due)
+        if fields:
+            layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
         lane.jobs.appendleft(job)
         late = max(0.0, self._now() - (due or 0.0))

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jinja2
 from jinja2 import nodes
 
-from regstream import errors
-from regstream.generate import vocabulary
-from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of
+from regstream import errors, model
+from regstream.generate import cost, vocabulary
+from regstream.generate.site import UNKNOWN, Code, Site, constant_of
 
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
+
+
+def fault(name: str, node: nodes.Call) -> str:
+    """Why a call of a vocabulary function cannot be right, as far as that shows before anything is drawn."""
+    if node.dyn_args is not None or node.dyn_kwargs is not None:
+        return f"{name} takes its arguments one by one"
+    function = vocabulary.FUNCTIONS[name]
+    first = [{"u": 0.5, "raw": bytes(16), "seq": 1}.get(need, _NOON) for need in function.needs]
+    given = [constant_of(one) for one in node.args]
+    named = {one.key: constant_of(one.value) for one in node.kwargs}
+    try:
+        bound = inspect.signature(function.call).bind(*first, *given, **named)
+        _check_types(bound)
+        if name != "pick" and not any(one is UNKNOWN for one in bound.arguments.values()):
+            function.call(*bound.args, **bound.kwargs)
+    except Exception as error:
+        return f"{name}: {error}"
+    return ""
+
+
+def _check_types(bound: inspect.BoundArguments) -> None:
+    for name, value in bound.arguments.items():
+        numeric = isinstance(value, int | float) and math.isfinite(value)
+        wanted = str(bound.signature.parameters[name].annotation)
+        if wanted.startswith(("float", "int")) and not numeric and value is not UNKNOWN and value is not None:
+            raise TypeError(f"{name} must be a finite number, not {value!r}")
 
 
 class Call:
@@ -28,32 +54,13 @@ class Call:
 
     def code(self) -> Code:
         """The code of the call."""
-        if self._node.dyn_args is not None or self._node.dyn_kwargs is not None:
-            return self._site.note(self._node, f"{self._name} takes its arguments one by one")
-        fault = self._fault()
-        if fault:
-            return self._site.note(self._node, fault)
+        problem = fault(self._name, self._node)
+        if problem:
+            return self._site.note(self._node, problem)
         if self._name == "pick":
             return self._pick()
         short: Callable[[], Code | None] = getattr(self, f"_{self._name}", self._plain)
         return short() or self._plain()
-
-    def _fault(self) -> str:
-        """Why the arguments cannot be right, as far as that shows before anything is drawn."""
-        constants = [constant_of(one) for one in self._node.args]
-        named = {one.key: constant_of(one.value) for one in self._node.kwargs}
-        first = [{"u": 0.5, "raw": bytes(16), "seq": 1}.get(need, _NOON) for need in self._function.needs]
-        try:
-            inspect.signature(self._function.call).bind(*first, *constants, **named)
-        except TypeError as error:
-            return f"{self._name}: {error}"
-        if self._name == "pick" or UNKNOWN in (*constants, *named.values()):
-            return ""
-        try:
-            self._function.call(*first, *constants, **named)
-        except Exception as error:
-            return f"{self._name}: {_plainly(error)}"
-        return ""
 
     def _draw(self) -> str:
         return f"({self._site.double()} - 1.0)"
@@ -66,11 +73,9 @@ class Call:
 
     def _pick(self) -> Code:
         entity = constant_of(self._node.args[0]) if self._node.args else UNKNOWN
-        if not isinstance(entity, str):
-            return self._site.note(self._node, "pick takes the name of an entity as text")
-        if entity not in self._site.entities:
-            hint = errors.did_you_mean(entity, self._site.entities)
-            return self._site.note(self._node, f"unknown entity {entity!r}", hint)
+        problem, hint = unknown_entity(entity, self._site.entities)
+        if problem:
+            return self._site.note(self._node, problem, hint)
         rows = self._site.pool(entity)
         return Code(f"{rows}[int(len({rows}) * {self._draw()})]", f"row:{entity}")
 
@@ -78,7 +83,7 @@ class Call:
         raw = self._site.raw()
         # The variant's two bits come from a table: the byte that is cut from the text picks 8, 9, a or b
         made = 'f"{(HEX := RAW.hex())[:8]}-{HEX[8:12]}-4{HEX[13:16]}-{VARIANT[RAW[8] & 3]}{HEX[17:20]}-{HEX[20:]}"'
-        return Code(made.replace("RAW", raw).replace("HEX", f"h{raw}"), "str")
+        return Code(made.replace("RAW", raw).replace("HEX", f"h{raw}"), "str", 36)
 
     def _uniform(self) -> Code | None:
         low, high = self._numbers("low", "high")
@@ -92,26 +97,33 @@ class Call:
             return None
         return Code(f"({low!r} + int({high - low + 1!r} * {self._draw()}))", "int")
 
-    def _chance(self) -> Code:
-        arguments = self._arguments(self._node)
-        return Code(f"({self._draw()} < {arguments[0].removeprefix('p=')})", "bool")
+    def _chance(self) -> Code | None:
+        (part,) = self._numbers("p")
+        return None if part is None else Code(f"({self._draw()} < {part!r})", "bool")
 
     def _choice(self) -> Code | None:
-        values = constant_of(self._node.args[0]) if self._node.args else UNKNOWN
+        values = self._constant("values")
         if not isinstance(values, list | tuple):
             return None
         kinds = {type(one).__name__ for one in values}
         kind = kinds.pop() if len(kinds) == 1 else "any"
         name = self._site.constant(tuple(values))
-        return Code(f"{name}[int({len(values)} * {self._draw()})]", kind if kind in {"str", *NUMBERS} else "any")
+        kind = kind if kind in {"str", "int", "float", "bool"} else "any"
+        return Code(f"{name}[int({len(values)} * {self._draw()})]", kind, max(map(cost.size, values)))
 
     def _weighted(self) -> Code | None:
-        weights = constant_of(self._node.args[0]) if self._node.args else UNKNOWN
+        weights = self._constant("weights")
         if not isinstance(weights, dict):
             return None
-        values, bounds = vocabulary.cumulative(tuple(weights.items()))
+        values, bounds = vocabulary.cumulative(weights)
         kind = "str" if all(isinstance(one, str) for one in values) else "any"
-        return Code(f"{self._site.constant(values)}[BISECT({self._site.constant(bounds)}, {self._draw()})]", kind)
+        text = f"{self._site.constant(values)}[BISECT({self._site.constant(bounds)}, {self._draw()})]"
+        return Code(text, kind, max(map(cost.size, values)))
+
+    def _constant(self, name: str) -> Any:
+        given = [constant_of(one) for one in self._node.args]
+        given += [constant_of(one.value) for one in self._node.kwargs if one.key == name]
+        return given[0] if given else UNKNOWN
 
     def _numbers(self, *names: str) -> list[float | None]:
         given = dict(zip(names, map(constant_of, self._node.args), strict=False))
@@ -119,5 +131,10 @@ class Call:
         return [one if isinstance(one := given.get(name), int | float) else None for name in names]
 
 
-def _plainly(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError | jinja2.TemplateError) else f"{type(error).__name__}: {error}"
+def unknown_entity(name: Any, entities: Mapping[str, model.EntitySpec]) -> tuple[str, str]:
+    """Message and hint when ``pick`` cannot take that name, a constant or UNKNOWN; empty when it can."""
+    if not isinstance(name, str):
+        return "pick takes the name of an entity as text", ""
+    if name not in entities:
+        return f"unknown entity {name!r}", errors.did_you_mean(name, entities)
+    return "", ""

@@ -87,10 +87,13 @@ class Draws:
 
 
 class Loose:
-    """Draws whose number is not known beforehand, as statements with loops need them: one for each text and event."""
+    """Draws whose number is not known beforehand, as statements with loops need them: one for each text and event.
 
-    def __init__(self, stream_key: bytes, site: int, seq: int) -> None:
-        self._prefix = stream_key + b"loose" + struct.pack("<IQ", site, seq)
+    ``attempt`` is 0, or counts the attempts after an event's rendering failed.
+    """
+
+    def __init__(self, stream_key: bytes, site: int, seq: int, attempt: int = 0) -> None:
+        self._prefix = stream_key + b"loose" + struct.pack("<IQI", site, seq, attempt)
         self._count = 0
 
     def raw(self) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from regstream import errors, model
 from regstream.generate import compile, draws, sandbox, vocabulary
+from regstream.generate.program import cause
 
 Row = dict[str, Any]
 
@@ -27,13 +27,9 @@ def make(
     try:
         program.function(records, 0, instant, str(instant), pools, rows)
     except Exception as error:
-        raise errors.RenderError(spec.name, program.place(error), _cause(error)) from error
+        raise errors.RenderError(spec.name, program.place(error), cause(error)) from error
     _check_keys(spec, rows)
     return rows
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
@@ -43,17 +39,6 @@ def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
         if text in seen:
             raise errors.RenderError(spec.name, f"fields.{spec.key}", f"two rows have the key {text!r}")
         seen.add(text)
-
-
-def changed_fields(streams: Iterable[model.StreamSpec], entity: str) -> frozenset[str]:
-    """The fields of an entity that events change: the targets of ``update`` in all streams that may pick its rows."""
-    found = set()
-    for spec in streams:
-        for target in spec.update:
-            name, _, field = target.partition(".")
-            if re.search(rf"\b{entity}\b", spec.with_.get(name, "")):
-                found.add(field)
-    return frozenset(found)
 
 
 def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:

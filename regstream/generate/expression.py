@@ -7,17 +7,21 @@ through the guards of ``sandbox``. Texts with statements stay Jinja's: they beco
 
 from __future__ import annotations
 
+import datetime
+import keyword
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jinja2 import nodes
 
 from regstream import errors
-from regstream.generate import calls, sandbox, vocabulary
-from regstream.generate.site import NUMBERS, Code, Site
+from regstream.generate import calls, cost, sandbox, vocabulary
+from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of, total
 
 _DATE_PARTS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
+_FILTER_KINDS = {"upper": "str", "lower": "str", "string": "str", "int": "int"}
+_DIRECT = {("list", "int"), ("dict", "str"), ("dict", "int")}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
 
 
@@ -38,12 +42,12 @@ class Translator:
     def _const(self, node: nodes.Const) -> Code:
         value = node.value
         if isinstance(value, float) and not math.isfinite(value):
-            return Code(self._site.constant(value), "float")
+            return self._site.note(node, "a number as large as this cannot be written")
         kind = "none" if value is None else type(value).__name__
-        return Code(repr(value), kind if kind in {"none", "int", "float", "bool", "str"} else "any")
+        return Code(repr(value), kind, cost.size(value))
 
     def _templatedata(self, node: nodes.TemplateData) -> Code:
-        return Code(repr(node.data), "str")
+        return Code(repr(node.data), "str", len(node.data))
 
     def _name(self, node: nodes.Name) -> Code:
         found = self._scope.get(node.name)
@@ -51,42 +55,44 @@ class Translator:
             return found
         if node.name in vocabulary.FUNCTIONS or node.name in sandbox.GLOBALS:
             return self._site.note(node, f"{node.name} is a function", f"write {node.name}(…)")
-        return self.unknown(node)
+        return self._unknown(node)
 
-    def unknown(self, node: nodes.Node, name: str | None = None) -> Code:
-        """Note that a name is not defined."""
-        name = name or str(getattr(node, "name", ""))
-        known = {*self._scope, *vocabulary.FUNCTIONS, *sandbox.GLOBALS}
-        return self._site.note(node, f"{name!r} is undefined", errors.did_you_mean(name, known))
+    def _unknown(self, node: nodes.Name) -> Code:
+        known = {*self._scope, *vocabulary.FUNCTIONS, "range", "dict"}
+        hint = errors.did_you_mean(node.name, known)
+        if node.name == "namespace":
+            hint = "a namespace works between {% and %}"
+        return self._site.note(node, f"{node.name!r} is undefined", hint)
 
     def _hoist(self, node: nodes.Expr, kind: str) -> Code | None:
         """A list or mapping of constants as one global of the program."""
-        try:
-            value = node.as_const()
-        except nodes.Impossible:
-            return None
-        return Code(self._site.constant(value), kind)
+        value = constant_of(node)
+        return None if value is UNKNOWN else Code(self._site.constant(value), kind, cost.size(value))
 
     def _list(self, node: nodes.List) -> Code:
-        return self._hoist(node, "list") or Code(f"[{self._row(node.items)}]", "list")
+        return self._hoist(node, "list") or self._display("[", self._visited(node.items), "]", "list")
 
     def _tuple(self, node: nodes.Tuple) -> Code:
-        return self._hoist(node, "list") or Code(f"({self._row(node.items)},)", "list")
+        return self._hoist(node, "list") or self._display("(", self._visited(node.items), ",)", "list")
 
     def _dict(self, node: nodes.Dict) -> Code:
-        return self._hoist(node, "dict") or Code(f"{{{self._row(node.items)}}}", "dict")
+        return self._hoist(node, "dict") or self._display("{", self._visited(node.items), "}", "dict")
 
     def _pair(self, node: nodes.Pair) -> Code:
-        return Code(f"{self.visit(node.key).text}: {self.visit(node.value).text}")
+        key, value = self.visit(node.key), self.visit(node.value)
+        return Code(f"{key.text}: {value.text}", "any", total((key, value)))
 
-    def _row(self, items: list[Any]) -> str:
-        return ", ".join(self.visit(item).text for item in items)
+    def _visited(self, items: Iterable[nodes.Node]) -> list[Code]:
+        return [self.visit(item) for item in items]
+
+    def _display(self, opening: str, codes: list[Code], closing: str, kind: str) -> Code:
+        text = f"{opening}{', '.join(code.text for code in codes)}{closing}"
+        return self._site.fitting(Code(text, kind, total(codes)))
 
     def _condexpr(self, node: nodes.CondExpr) -> Code:
         yes, test = self.visit(node.expr1), self.visit(node.test)
-        no = self.visit(node.expr2) if node.expr2 else Code("UNDEFINED()", "any")
-        both = yes.kind if yes.kind == no.kind else "float" if {yes.kind, no.kind} <= NUMBERS else "any"
-        return Code(f"({yes.text} if {test.text} else {no.text})", both)
+        no = self.visit(node.expr2) if node.expr2 else Code("UNDEFINED('the condition is false and there is no else')")
+        return Code(f"({yes.text} if {test.text} else {no.text})", _either(yes, no), max(yes.extent, no.extent))
 
     def _and(self, node: nodes.And) -> Code:
         return self._logic("and", node)
@@ -96,18 +102,18 @@ class Translator:
 
     def _logic(self, word: str, node: Any) -> Code:
         left, right = self.visit(node.left), self.visit(node.right)
-        return Code(f"({left.text} {word} {right.text})", left.kind if left.kind == right.kind else "any")
+        return Code(f"({left.text} {word} {right.text})", _either(left, right), max(left.extent, right.extent))
 
     def _not(self, node: nodes.Not) -> Code:
         return Code(f"(not {self.visit(node.node).text})", "bool")
 
     def _neg(self, node: nodes.Neg) -> Code:
         inner = self.visit(node.node)
-        return Code(f"(-{inner.text})", inner.kind)
+        return Code(f"(-{inner.text})", "int" if inner.kind == "bool" else inner.kind)
 
     def _pos(self, node: nodes.Pos) -> Code:
         inner = self.visit(node.node)
-        return Code(f"(+{inner.text})", inner.kind)
+        return Code(f"(+{inner.text})", "int" if inner.kind == "bool" else inner.kind)
 
     def _compare(self, node: nodes.Compare) -> Code:
         parts = [self.visit(node.expr).text]
@@ -115,7 +121,7 @@ class Translator:
         return Code(f"({' '.join(parts)})", "bool")
 
     def _concat(self, node: nodes.Concat) -> Code:
-        return Code(f"JOINED(({self._row(node.nodes)},))", "str")
+        return Code(f"JOINED(({', '.join(self.visit(one).text for one in node.nodes)},))", "str")
 
     def _add(self, node: nodes.Add) -> Code:
         return self._arithmetic(node, "+", "PLUS")
@@ -138,22 +144,22 @@ class Translator:
 
     def _mod(self, node: nodes.Mod) -> Code:
         left, right = self.visit(node.left), self.visit(node.right)
-        if left.kind == "str" and isinstance(node.left, nodes.Const):
-            try:
-                sandbox.check_format(node.left.value)
-            except sandbox.CostError as error:
-                return self._site.note(node, str(error))
-            return Code(f"({left.text} % {right.text})", "str")
         if left.kind in NUMBERS:
             return Code(f"({left.text} % {right.text})", _number(left, right))
-        return Code(f"MODULO({left.text}, {right.text})")
+        if not isinstance(node.left, nodes.Const) or not isinstance(node.left.value, str):
+            return Code(f"MODULO({left.text}, {right.text})")
+        try:
+            size = cost.check_percent(node.left.value, right.extent)
+        except cost.CostError as error:
+            return self._site.note(node, str(error))
+        return Code(f"({left.text} % {right.text})", "str", size)
 
     def _arithmetic(self, node: Any, sign: str, guard: str = "", result: str = "") -> Code:
         left, right = self.visit(node.left), self.visit(node.right)
         # A float on either side leaves no operation that could make a huge value, it can only raise TypeError
         plain = not guard or "float" in (left.kind, right.kind) or {left.kind, right.kind} <= NUMBERS
         if sign == "*" and "float" not in (left.kind, right.kind):
-            plain = _small(node.left) or _small(node.right) if {left.kind, right.kind} <= NUMBERS else False
+            plain = plain and (_small(node.left) or _small(node.right))
         kind = result or _number(left, right)
         if plain:
             return Code(f"({left.text} {sign} {right.text})", kind)
@@ -162,29 +168,52 @@ class Translator:
     def _getattr(self, node: nodes.Getattr) -> Code:
         owner = self.visit(node.node)
         if node.attr.startswith("_"):
-            return self._site.note(
-                node, f"{node.attr!r} is not allowed in a template", "private names are out of reach"
-            )
-        if owner.kind == "now" and node.attr in _DATE_PARTS:
-            return Code(f"{owner.text}.{node.attr}", "int")
+            return self._private(node, node.attr)
+        if owner.kind == "now":
+            return self._time(node, owner)
         if owner.kind.startswith("row:"):
-            return self._member(node, owner)
+            return self._member(node, owner, node.attr)
+        return Code(f"ATTR({owner.text}, {node.attr!r})", "any", max(owner.extent, cost.LIMIT))
+
+    def _private(self, node: nodes.Node, name: str) -> Code:
+        return self._site.note(node, f"{name!r} is not allowed in a template", "private names are out of reach")
+
+    def _time(self, node: nodes.Getattr, owner: Code) -> Code:
+        known = [name for name in dir(vocabulary.Instant) if not name.startswith("_")]
+        if node.attr not in known or sandbox.out_of_reach(datetime.datetime, node.attr):
+            hint = errors.did_you_mean(node.attr, set(known) - {node.attr})
+            return self._site.note(node, f"a time has no {node.attr!r} here", hint)
+        if node.attr in _DATE_PARTS:
+            return Code(f"{owner.text}.{node.attr}", "int")
         return Code(f"ATTR({owner.text}, {node.attr!r})")
 
-    def _member(self, node: nodes.Getattr, owner: Code) -> Code:
+    def _member(self, node: nodes.Node, owner: Code, name: str) -> Code:
         entity = self._site.entities[owner.kind[4:]]
-        if node.attr not in entity.fields:
-            hint = errors.did_you_mean(node.attr, entity.fields)
-            return self._site.note(node, f"entity {entity.name!r} has no field {node.attr!r}", hint)
-        return Code(f"{owner.text}[{node.attr!r}]")
+        if name not in entity.fields:
+            hint = errors.did_you_mean(name, entity.fields)
+            return self._site.note(node, f"entity {entity.name!r} has no field {name!r}", hint)
+        return Code(f"{owner.text}[{name!r}]")
 
     def _getitem(self, node: nodes.Getitem) -> Code:
-        owner, argument = self.visit(node.node), self.visit(node.arg)
-        if isinstance(node.arg, nodes.Const) and str(node.arg.value).startswith("_"):
-            return self._site.note(node, f"{node.arg.value!r} is not allowed in a template")
-        if owner.kind in {"list", "dict"} and argument.kind in {"int", "str"}:
-            return Code(f"{owner.text}[{argument.text}]")
-        return Code(f"ITEM({owner.text}, {argument.text})")
+        owner, key = self.visit(node.node), self.visit(node.arg)
+        name = constant_of(node.arg)
+        if isinstance(name, str) and name.startswith("_"):
+            return self._private(node, name)
+        if isinstance(name, str) and owner.kind.startswith("row:"):
+            return self._member(node, owner, name)
+        size = max(owner.extent, cost.LIMIT)
+        if (owner.kind, key.kind) in _DIRECT and owner.text.isidentifier():
+            return Code(self._looked_up(owner, key), "any", size)
+        self._site.spends |= isinstance(node.arg, nodes.Slice)
+        return Code(f"ITEM({owner.text}, {key.text})", "any", size)
+
+    def _looked_up(self, owner: Code, key: Code) -> str:
+        # What is not there may still be an attribute, and is undefined otherwise: the guard knows
+        name = self._site.temporary()
+        there = f"({name} := {key.text}) in {owner.text}"
+        if owner.kind == "list":
+            there = f"-len({owner.text}) <= ({name} := {key.text}) < len({owner.text})"
+        return f"({owner.text}[{name}] if {there} else ITEM({owner.text}, {name}))"
 
     def _slice(self, node: nodes.Slice) -> Code:
         parts = (self.visit(one).text if one else "None" for one in (node.start, node.stop, node.step))
@@ -193,34 +222,57 @@ class Translator:
     def _filter(self, node: nodes.Filter) -> Code:
         if node.node is None:
             return self._site.note(node, "a filter needs a value before it")
+        problem = unknown_filter(node, self._site.box)
+        if problem:
+            self.visit(node.node)
+            return self._site.note(node, *problem)
+        if node.name in {"min", "max"} and isinstance(node.node, nodes.List) and not (node.args or node.kwargs):
+            return self._extreme(node, node.node.items)
         inner = self.visit(node.node)
-        if node.name not in self._site.box.filters:
-            known = self._site.box.filters
-            why = "it is not reproducible, use choice(…)" if node.name in sandbox.BLOCKED_FILTERS else ""
-            return self._site.note(node, f"no filter named {node.name!r}", why or errors.did_you_mean(node.name, known))
-        if node.name == "round" and len(node.args) <= 1 and not node.kwargs and inner.kind in NUMBERS | {"any"}:
-            places = self.visit(node.args[0]).text if node.args else "0"
-            return Code(f"round({inner.text}, {places})", inner.kind if inner.kind in NUMBERS else "any")
-        if node.name == "int" and not node.args and not node.kwargs and inner.kind in NUMBERS:
-            return Code(f"int({inner.text})", "int")
-        return self._applied(node, inner, "filters", {"upper": "str", "lower": "str", "string": "str", "int": "int"})
+        short: Callable[[nodes.Filter, Code], Code | None] | None = getattr(self, f"_{node.name}_filter", None)
+        made = short(node, inner) if short and not node.kwargs and node.dyn_args is None else None
+        return made or self._applied(node, inner, "filters", _FILTER_KINDS)
+
+    def _round_filter(self, node: nodes.Filter, inner: Code) -> Code | None:
+        if len(node.args) > 1 or inner.kind not in NUMBERS | {"any"}:
+            return None
+        places = constant_of(node.args[0]) if node.args else 0
+        kind = inner.kind if inner.kind in NUMBERS else "any"
+        if isinstance(places, int) and abs(places) <= cost.MAX_PLACES:
+            return Code(f"round({inner.text}, {places})", kind)
+        return Code(f"ROUNDED({inner.text}, {self.visit(node.args[0]).text})", kind)
+
+    def _int_filter(self, node: nodes.Filter, inner: Code) -> Code | None:
+        return None if node.args or inner.kind not in NUMBERS else Code(f"int({inner.text})", "int")
+
+    def _extreme(self, node: nodes.Filter, items: list[nodes.Expr]) -> Code:
+        """The least or greatest of values that are written out, which are numbers as a rule."""
+        codes = self._visited(items)
+        kinds = {code.kind for code in codes}
+        if len(codes) < 2 or not kinds <= NUMBERS:
+            return self._applied(node, self._display("[", codes, "]", "list"), "filters", {})
+        kind = kinds.pop() if len(kinds) == 1 else "number"
+        return Code(f"{node.name}({', '.join(code.text for code in codes)})", kind)
 
     def _test(self, node: nodes.Test) -> Code:
         inner = self.visit(node.node)
-        if node.name not in self._site.box.tests:
-            hint = errors.did_you_mean(node.name, self._site.box.tests)
-            return self._site.note(node, f"no test named {node.name!r}", hint)
+        problem = unknown_filter(node, self._site.box)
+        if problem:
+            return self._site.note(node, *problem)
         return self._applied(node, inner, "tests", {})._replace(kind="bool")
 
     def _applied(self, node: Any, inner: Code, table: str, kinds: Mapping[str, str]) -> Code:
         function = getattr(self._site.box, table)[node.name]
         name = self._site.constant(self._site.box.prepared(function))
+        self._site.spends = True
         arguments = [inner.text, *self._arguments(node)]
         return Code(f"{name}({', '.join(arguments)})", kinds.get(node.name, "any"))
 
     def _arguments(self, node: Any) -> list[str]:
         made = [self.visit(one).text for one in node.args]
-        made += [f"{one.key}={self.visit(one.value).text}" for one in node.kwargs]
+        for one in node.kwargs:
+            value = self.visit(one.value).text
+            made.append(f"**{{{one.key!r}: {value}}}" if keyword.iskeyword(one.key) else f"{one.key}={value}")
         if node.dyn_args is not None:
             made.append(f"*{self.visit(node.dyn_args).text}")
         if node.dyn_kwargs is not None:
@@ -235,17 +287,37 @@ class Translator:
             if name == "range":
                 return Code(f"RANGE({', '.join(self._arguments(node))})", "any")
             if name == "dict":
-                return Code(f"dict({', '.join(self._arguments(node))})", "dict")
+                return Code(f"BOUNDED(dict({', '.join(self._arguments(node))}))", "dict")
             if name not in self._scope:
-                return self.unknown(node.node)
+                return self._unknown(node.node)
         target = self.visit(node.node)
+        self._site.spends = True
         return Code(f"CALL({', '.join([target.text, *self._arguments(node)])})")
+
+
+def unknown_filter(node: nodes.Filter | nodes.Test, box: sandbox.Sandbox) -> tuple[str, str] | None:
+    """Message and hint when a filter or test does not exist or asks for a private name."""
+    what, known = ("filter", box.filters) if isinstance(node, nodes.Filter) else ("test", box.tests)
+    if node.name not in known:
+        hint = "it is not reproducible, use choice(…)" if node.name in sandbox.BLOCKED_FILTERS else ""
+        return f"no {what} named {node.name!r}", hint or errors.did_you_mean(node.name, known)
+    if node.name == "attr" and node.args and str(constant_of(node.args[0])).startswith("_"):
+        return f"{constant_of(node.args[0])!r} is not allowed in a template", "private names are out of reach"
+    return None
+
+
+def _either(left: Code, right: Code) -> str:
+    if left.kind == right.kind:
+        return left.kind
+    return "number" if {left.kind, right.kind} <= NUMBERS else "any"
 
 
 def _number(left: Code, right: Code) -> str:
     if "float" in (left.kind, right.kind):
         return "float"
-    return "int" if {left.kind, right.kind} <= {"int", "bool"} else "any"
+    if {left.kind, right.kind} <= {"int", "bool"}:
+        return "int"
+    return "number" if {left.kind, right.kind} <= NUMBERS else "any"
 
 
 def _small(node: nodes.Node) -> bool:

@@ -1,17 +1,18 @@
 """The Jinja environment that templates live in: strict, sandboxed, bounded.
 
 Expressions are compiled to Python by ``expression`` and use only this environment's guards; texts with statements are
-rendered by Jinja itself, in here. Either way a template can neither reach Python's internals, nor run for ever, nor
-fill the memory: loops and calls are counted against a budget that is the same on every machine, and whatever could
-make a huge value in one step is checked before it is made.
+rendered by Jinja itself, in here. Either way a template can neither reach Python's internals, nor read a clock, nor
+run for ever, nor fill the memory: loops, calls and the sizes of what they work on are counted against a budget of
+steps for each event that is the same on every machine.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import jinja2.compiler
@@ -20,119 +21,121 @@ import jinja2.runtime
 import jinja2.sandbox
 import jinja2.utils
 
-from regstream.generate import draws, vocabulary
+from regstream.generate import cost, draws, vocabulary
 
 MAX_STEPS = 100_000
-MAX_RANGE = 100_000
-MAX_DIGITS = 4_096
-MAX_TEXT = vocabulary.MAX_TEXT
 BLOCKED_FILTERS = frozenset({"random"})
 GLOBALS = ("range", "dict", "namespace")
-_WIDE = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "indent", "batch", "slice", "wordwrap"})
-_GROWING = frozenset({"replace", "join", "indent", "translate", "wordwrap"})
-_WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(?:\d{4,}|\*)|\{[^{}]*(?:\d{4,}|\{)")
+# What a filter takes for a character of what it is given, against the others
+_RATES = {"groupby": 32, "pprint": 32} | dict.fromkeys(("title", "urlize", "striptags", "wordwrap", "xmlattr"), 8)
+# What makes bytes, which no guard measures, what multiplies by a mapping, and what asks the machine for its time
+_OUT_OF_REACH: tuple[tuple[type, frozenset[str]], ...] = (
+    (str, frozenset({"encode", "translate", "maketrans"})),
+    (int, frozenset({"to_bytes", "from_bytes"})),
+    (datetime.date, frozenset({"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "astimezone"})),
+)
+_CALL, _FILTER, _LOAD, _SHARE = 5, 2, 20, 8
 
 
-class CostError(jinja2.TemplateError):
-    """A template wanted more steps or more memory than one event may have."""
-
-
-def bounded(value: Any) -> Any:
-    """``value``, unless it is a text or list too long to be a part of an event. Raises CostError."""
-    if isinstance(value, str | list | tuple) and len(value) > MAX_TEXT:
-        raise CostError(f"makes a value of {len(value)} parts, the limit is {MAX_TEXT}")
-    return value
-
-
-def times(left: Any, right: Any) -> Any:
-    """``left * right`` with the size of what it makes checked first. Raises CostError."""
-    for one, other in ((left, right), (right, left)):
-        if isinstance(one, int) and isinstance(other, str | list | tuple) and one * len(other) > MAX_TEXT:
-            raise CostError(f"repeats a value {one} times, the limit is {MAX_TEXT} parts")
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_DIGITS:
-        raise CostError(f"makes a number of more than {MAX_DIGITS} bits")
-    return left * right
-
-
-def power(left: Any, right: Any) -> Any:
-    """``left ** right`` with the size of what it makes checked first. Raises CostError."""
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_DIGITS:
-        raise CostError(f"makes a number of more than {MAX_DIGITS} bits")
-    return left**right
-
-
-def modulo(left: Any, right: Any) -> Any:
-    """``left % right``, where a format with a huge width is refused. Raises CostError."""
-    if isinstance(left, str):
-        check_format(left)
-    return left % right
-
-
-def check_format(text: str) -> None:
-    """Refuse a format text whose width has four digits or comes from an argument. Raises CostError."""
-    if _WIDE_FORMAT.search(text):
-        raise CostError("formats to a width above 999")
-
-
-def plus(left: Any, right: Any) -> Any:
-    """``left + right`` with its size checked. Raises CostError."""
-    return bounded(left + right)
-
-
-def joined(parts: Iterable[Any]) -> str:
-    """The texts of the parts in a row (Jinja's ``~``). Raises CostError."""
-    return str(bounded("".join(map(str, parts))))
-
-
-def concat(parts: Iterable[str]) -> str:
-    """The output of a template as one text. Raises CostError."""
-    return str(bounded("".join(parts)))
-
-
-def safe_range(*args: int) -> range:
-    """``range`` of at most 100,000 numbers. Raises CostError."""
-    made = range(*args)
-    # len() overflows on the very ranges that are to be refused
-    if made and (made[-1] - made[0]) // made.step >= MAX_RANGE:
-        raise CostError(f"ranges over more than {MAX_RANGE} numbers")
-    return made
-
-
-def guard(name: str, values: Iterable[Any]) -> None:
-    """Refuse a filter or method call that would make a huge value out of small ones. Raises CostError."""
-    if name in _WIDE and any(isinstance(one, int) and one > 10_000 for one in values):
-        raise CostError(f"{name} is asked for more than 10000 places")
-    if name in _GROWING:
-        size = 1
-        for one in values:
-            size *= max(len(one), 1) if isinstance(one, str | list | tuple) else 1
-        if size > 10 * MAX_TEXT:
-            raise CostError(f"{name} would make a text of up to {size} characters")
+def out_of_reach(kind: type, attribute: str) -> bool:
+    """Whether templates may not use that attribute of values of a type."""
+    return any(issubclass(kind, one) and attribute in names for one, names in _OUT_OF_REACH)
 
 
 class _Generator(jinja2.compiler.CodeGenerator):
-    """Jinja's own compiler, with each loop and each ``~`` led through the guards."""
+    """Jinja's own compiler, with loops and whatever can grow or take long led through the guards."""
 
     def visit_For(self, node: jinja2.nodes.For, frame: jinja2.compiler.Frame) -> None:
+        if node.recursive:
+            self.fail("recursive loops are not supported, write a macro that calls itself", node.lineno)
         counted = jinja2.nodes.EnvironmentAttribute("counted", lineno=node.lineno)
         node.iter = jinja2.nodes.Call(counted, [node.iter], [], None, None, lineno=node.lineno)
         super().visit_For(node, frame)
 
     def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:
-        self.write("environment.joined((")
+        self.write("environment.concatenated((")
         for part in node.nodes:
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
 
+    def _weighed(self, visit: Callable[[Any, Any], None], node: Any, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.weighed(")
+        visit(node, frame)
+        self.write(")")
+
+    def visit_List(self, node: jinja2.nodes.List, frame: jinja2.compiler.Frame) -> None:
+        self._weighed(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: jinja2.nodes.Dict, frame: jinja2.compiler.Frame) -> None:
+        self._weighed(super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: jinja2.nodes.Tuple, frame: jinja2.compiler.Frame) -> None:
+        if node.ctx == "load":
+            self._weighed(super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def visit_Getitem(self, node: jinja2.nodes.Getitem, frame: jinja2.compiler.Frame) -> None:
+        if isinstance(node.arg, jinja2.nodes.Slice):
+            self._weighed(super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def visit_Compare(self, node: jinja2.nodes.Compare, frame: jinja2.compiler.Frame) -> None:
+        self.write("(")
+        self._weighed(self.visit, node.expr, frame)
+        for operand in node.ops:
+            self.visit(operand, frame)
+        self.write(")")
+
+    def visit_Operand(self, node: jinja2.nodes.Operand, frame: jinja2.compiler.Frame) -> None:
+        self.write(f" {jinja2.compiler.operators[node.op]} ")
+        self._weighed(self.visit, node.expr, frame)
+
+
+class _Template(jinja2.Template):
+    """A template whose own statements draw nothing when it is imported: all events share what they make."""
+
+    def _get_default_module(self, ctx: jinja2.runtime.Context | None = None) -> Any:
+        box: Any = self.environment
+        with box.still():
+            return super()._get_default_module(ctx)
+
+
+class Source:
+    """What vocabulary calls within statements are made of: loose draws, the event's time and number, entity rows."""
+
+    def __init__(
+        self, loose: draws.Loose, now: datetime.datetime, seq: int, rows: Mapping[str, list[dict[str, Any]]]
+    ) -> None:
+        self._loose = loose
+        self._known = {"now": now, "seq": seq}
+        self._rows = rows
+
+    def need(self, name: str) -> Any:
+        """A fresh double (``u``) or 16 bytes (``raw``), ``now`` or ``seq``."""
+        if name == "u":
+            return self._loose.double()
+        return self._loose.raw() if name == "raw" else self._known[name]
+
+    def pool(self, name: str) -> list[dict[str, Any]]:
+        """The rows of an entity. Raises ValueError when there is none of that name."""
+        if name not in self._rows:
+            raise ValueError(f"unknown entity {name!r}")
+        return self._rows[name]
+
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The environment of one catalog: its templates, the guards, and the draws of the event that is being made."""
+    """The environment of one catalog: its templates, the guards, and the draws of the event that is being made.
+
+    ``attempt`` counts how often the event failed before; other attempts have other draws.
+    """
 
     code_generator_class = _Generator
+    template_class = _Template
     intercepted_binops = frozenset({"*", "**", "%", "+"})
-    concat = staticmethod(concat)
-    joined = staticmethod(joined)
+    concat = staticmethod(cost.joined)
 
     def __init__(self, templates: Mapping[str, str]) -> None:
         super().__init__(
@@ -142,63 +145,73 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             optimized=False,
             cache_size=-1,
         )
-        self.binop_table.update({"*": times, "**": power, "%": modulo, "+": plus})
-        self.filters = {name: self._guarded(name, one) for name, one in self.filters.items()}
-        for name in BLOCKED_FILTERS:
-            del self.filters[name]
-        self.globals = {"range": safe_range, "dict": dict, "namespace": jinja2.utils.Namespace}
-        self.globals.update(self._bind())
-        self._templates = dict(templates)
+        self.attempt = 0
         self._steps = MAX_STEPS
-        self._loose: draws.Loose | None = None
-        self._scope: Mapping[str, Any] = {}
-        self._rows: Mapping[str, list[dict[str, Any]]] = {}
+        self._source: Source | None = None
+        self._templates = dict(templates)
+        self.finalize = self.weighed
+        self.binop_table.update({"*": cost.times, "**": cost.power, "%": cost.modulo, "+": cost.plus})
+        allowed = {name: one for name, one in self.filters.items() if name not in BLOCKED_FILTERS}
+        self.filters = {name: self._guarded(name, one) for name, one in allowed.items()}
+        for name, test in list(self.tests.items()):
+            self.tests[name] = self._guarded(name, cast("Callable[..., Any]", test))
+        self.globals = {"range": cost.safe_range, "dict": dict, "namespace": jinja2.utils.Namespace}
+        self.globals.update({name: self._bound(name, one) for name, one in vocabulary.FUNCTIONS.items()})
         self._context = self.from_string("").new_context()
+
+    # Files
 
     def files(self) -> list[str]:
         """The names of the template files."""
-        return self.loader.list_templates() if self.loader else []
+        return sorted(self._templates)
 
     def source(self, name: str) -> str | None:
         """The text of a template file, None when there is no such file."""
         return self._templates.get(name)
 
-    def begin(self, loose: draws.Loose, scope: Mapping[str, Any], rows: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Set the draws, names and entity rows that vocabulary calls use in what is rendered next; renew the budget."""
-        self._loose, self._scope, self._rows, self._steps = loose, scope, rows, MAX_STEPS
+    def get_template(self, name: Any, parent: Any = None, globals: Any = None) -> jinja2.Template:
+        """The template of that name, counted as 20 steps. Raises CostError, TemplateNotFound."""
+        self._spend(_LOAD)
+        return super().get_template(name, parent, globals)
 
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """``obj.attribute`` as templates see it: a mapping's key before its methods; undefined when private."""
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
+    # The event that is being made
 
-    def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call ``target`` from an expression. Raises CostError, SecurityError."""
+    def renew(self) -> None:
+        """Give the next event all its steps."""
         self._steps = MAX_STEPS
-        return self.call(self._context, target, *args, **kwargs)
 
-    def prepared(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A filter or test with the context, environment or evaluation context that it asks for already given."""
-        wanted = getattr(function, "jinja_pass_arg", None)
-        given = {"context": self._context, "eval_context": self._context.eval_ctx, "environment": self}
-        return functools.partial(function, given[wanted.name]) if wanted else function
+    def begin(self, source: Source) -> None:
+        """Set what vocabulary calls use in what is rendered next."""
+        self._source = source
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call an object from a template, counted and checked. Raises CostError, SecurityError."""
-        __self._spend()
-        owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
-        if isinstance(owner, str):
-            name = getattr(__obj, "__name__", "")
-            guard(name, (owner, *args, *kwargs.values()))
-            if name.startswith("format"):
-                check_format(owner)
-        return bounded(super().call(__context, __obj, *args, **kwargs))
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """A block in which vocabulary calls are refused."""
+        source, self._source = self._source, None
+        try:
+            yield
+        finally:
+            self._source = source
 
-    def _spend(self) -> None:
-        self._steps -= 1
+    def _spend(self, steps: int) -> None:
+        self._steps -= steps
         if self._steps < 0:
-            raise CostError(f"takes more than {MAX_STEPS} steps")
+            raise cost.CostError(f"takes more than {MAX_STEPS} steps")
+
+    def _charge(self, steps: int, values: Iterable[Any], rate: int = 1) -> None:
+        self._spend(steps + rate * sum(map(cost.size, values)) // _SHARE)
+
+    # Guards
+
+    def weighed(self, value: Any) -> Any:
+        """``value``, its size counted against the budget. Raises CostError."""
+        self._spend(1 + cost.size(value) // _SHARE)
+        return value
+
+    def concatenated(self, parts: tuple[Any, ...]) -> str:
+        """The texts of the parts in a row, counted. Raises CostError."""
+        self._charge(1, parts)
+        return cost.joined(parts)
 
     def counted(self, values: Iterable[Any]) -> Iterable[Any]:
         """The values of a loop, each of them counted against the budget. Raises CostError."""
@@ -206,46 +219,81 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         # Kept as a list so that loop.length and loop.last work as they do without the guard
         def count() -> Iterator[Any]:
             for value in values:
-                self._spend()
+                self._spend(1)
                 yield value
 
         return list(count())
 
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        """``left operator right`` in a text with statements. Raises CostError."""
+        self._charge(1, (left, right))
+        return self.binop_table[operator](left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether templates may use the attribute."""
+        kind = obj if isinstance(obj, type) else type(obj)
+        return not out_of_reach(kind, attr) and super().is_safe_attribute(obj, attr, value)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``obj.attribute`` as templates see it: a mapping's key before its methods; undefined when private."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def item(self, obj: Any, argument: Any) -> Any:
+        """``obj[argument]`` in an expression; what a slice gives is counted. Raises CostError."""
+        made = self.getitem(obj, argument)
+        return self.weighed(made) if isinstance(argument, slice) else made
+
+    def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call ``target`` from an expression. Raises CostError, SecurityError."""
+        return self.call(self._context, target, *args, **kwargs)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call an object from a template, counted and checked. Raises CostError, SecurityError."""
+        owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
+        values = (owner if isinstance(owner, str | int) else None, *args, *kwargs.values())
+        __self._charge(_CALL, values)
+        if isinstance(owner, str):
+            name = str(getattr(__obj, "__name__", ""))
+            cost.check_growth(name, values)
+            if name.startswith("format"):
+                cost.check_braces(owner, sum(map(cost.size, values[1:])))
+        return cost.bounded(super().call(__context, __obj, *args, **kwargs))
+
+    def prepared(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter or test with the context, environment or evaluation context that it asks for already given."""
+        wanted = getattr(function, "jinja_pass_arg", None)
+        given = {"context": self._context, "eval_context": self._context.eval_ctx, "environment": self}
+        return functools.partial(function, given[wanted.name]) if wanted else function
+
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        passed = hasattr(function, "jinja_pass_arg")
+        """A filter or test, counted and checked; what it would give bit by bit comes as a list."""
+        first = int(hasattr(function, "jinja_pass_arg"))
+        rate = _RATES.get(name, 1)
 
         def checked(*args: Any, **kwargs: Any) -> Any:
-            given = args[1:] if passed else args
-            guard(name, (*given, *kwargs.values()))
-            if name == "format" and given and isinstance(given[0], str):
-                check_format(given[0])
-            return bounded(function(*args, **kwargs))
+            values = (*args[first:], *kwargs.values())
+            self._charge(_FILTER, values, rate)
+            cost.check_growth(name, values)
+            if name == "format":
+                cost.check_percent(str(values[0]), sum(map(cost.size, values[1:])))
+            return cost.bounded(function(*args, **kwargs))
 
-        if passed:
+        if first:
             checked.jinja_pass_arg = function.jinja_pass_arg  # type: ignore[attr-defined]
         return checked
 
-    def _bind(self) -> dict[str, Callable[..., Any]]:
-        def bind(name: str, function: vocabulary.Function) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                first = [self._need(need) for need in function.needs]
-                if name == "pick":
-                    args = (self._pool(*args),)
-                return function.call(*first, *args, **kwargs)
+    # The vocabulary
 
-            call.__name__ = name
-            return call
+    def _bound(self, name: str, function: vocabulary.Function) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._source is None:
+                raise cost.CostError(f"{name} is called while its file is imported, call it from within a macro")
+            first = [self._source.need(need) for need in function.needs]
+            if name == "pick":
+                args = (self._source.pool(*args),)
+            return function.call(*first, *args, **kwargs)
 
-        return {name: bind(name, one) for name, one in vocabulary.FUNCTIONS.items()}
-
-    def _need(self, need: str) -> Any:
-        if self._loose is None:
-            raise CostError("draws while the template is loaded, call it from within a macro instead")
-        if need == "u":
-            return self._loose.double()
-        return self._loose.raw() if need == "raw" else self._scope[need]
-
-    def _pool(self, name: str) -> list[dict[str, Any]]:
-        if name not in self._rows:
-            raise CostError(f"picks from unknown entity {name!r}")
-        return self._rows[name]
+        call.__name__ = name
+        return call

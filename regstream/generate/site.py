@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jinja2 import nodes
 
 from regstream import model
-from regstream.generate import sandbox
+from regstream.generate import cost, sandbox
 
-NUMBERS = frozenset({"int", "float", "bool"})
+NUMBERS = frozenset({"int", "float", "bool", "number"})
+_SMALL = NUMBERS | {"none", "now"}
 
 
 class Code(NamedTuple):
-    """A Python expression and the kind of what it gives.
+    """A Python expression, the kind of what it gives and the size (see ``cost``) that it has at most.
 
-    Kinds: ``int float bool str none now any list dict``, or ``row:NAME`` for a row of that entity.
+    Kinds: ``int float bool number str none now any list dict``, or ``row:NAME`` for a row of that entity; ``number``
+    is int or float.
     """
 
     text: str
     kind: str = "any"
+    size: int = cost.LIMIT
+
+    @property
+    def extent(self) -> int:
+        """The greatest size that the value can have."""
+        return cost.SMALL if self.kind in _SMALL else self.size
+
+
+def total(codes: Iterable[Code]) -> int:
+    """The greatest size of a value that has these parts."""
+    return sum(code.extent + 2 for code in codes)
 
 
 class Note(NamedTuple):
@@ -35,7 +48,10 @@ Scope = Mapping[str, Code]
 
 
 class Site:
-    """What one program collects while its texts are compiled: draws, constants, faults."""
+    """What one program collects while its texts are compiled: draws, constants, faults.
+
+    ``spends`` says whether the program does anything that is counted against the budget of an event.
+    """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec]) -> None:
         self.box = box
@@ -45,6 +61,7 @@ class Site:
         self.constants: dict[str, Any] = {}
         self.pools: dict[str, str] = {}
         self.notes: list[Note] = []
+        self.spends = False
         self._temporaries = 0
 
     def double(self) -> str:
@@ -71,6 +88,10 @@ class Site:
     def pool(self, entity: str) -> str:
         """The name of the local that holds an entity's rows."""
         return self.pools.setdefault(entity, f"rows{len(self.pools)}")
+
+    def fitting(self, code: Code, limit: int = cost.CEILING) -> Code:
+        """``code``, with a guard when it may give something larger than ``limit``."""
+        return code if code.extent <= limit else Code(f"BOUNDED({code.text})", code.kind)
 
     def note(self, node: nodes.Node | int, message: str, hint: str = "") -> Code:
         """Record a fault; gives code that stands in so that the rest of the text is read too."""

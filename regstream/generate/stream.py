@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from regstream import errors, model
-from regstream.generate import compile, draws, entities, sandbox, vocabulary
+from regstream.generate import compile, cost, draws, entities, sandbox, vocabulary
+from regstream.generate.program import Program, cause
 
 ATTEMPTS = 5
 _VARIANTS = 32
@@ -47,10 +48,13 @@ class Workshop:
         self.identity = identity
         self.box = sandbox.Sandbox(catalog.templates)
         self.pools: dict[str, list[entities.Row]] = {}
+        self._changed: frozenset[tuple[str, str]] = frozenset()
 
     def fill(self, now: float, old: Workshop | None = None, unchanged: frozenset[str] = frozenset()) -> None:
         """Make the rows of all entities, or take over from ``old`` the rows of unchanged ones and what had changed."""
-        for name, spec in self.catalog.entities.items():
+        declared = self.catalog.entities
+        self._changed = compile.changed(self.box, self.catalog.streams.values(), declared)
+        for name, spec in declared.items():
             if old is not None and name in unchanged:
                 self.pools[name] = old.pools[name]
                 continue
@@ -60,13 +64,14 @@ class Workshop:
         """Give rows that were made again the state of the old rows of the same key."""
         for name, spec in self.catalog.entities.items():
             if name in old.pools and name not in unchanged:
-                fields = entities.changed_fields(self.catalog.streams.values(), name)
+                fields = [field for entity, field in self._changed if entity == name]
                 entities.carry(old.pools[name], self.pools[name], spec.key, fields)
 
 
 class _Variant(NamedTuple):
-    program: compile.Program
+    program: Program
     records: draws.Draws
+    box: sandbox.Sandbox
 
 
 class Stream:
@@ -126,7 +131,7 @@ class Stream:
         if fields:
             spec = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
         program = compile.stream(self.workshop.box, spec, self.workshop.catalog.entities, self._key)
-        return _Variant(program, draws.Draws(self._key, program.layout))
+        return _Variant(program, draws.Draws(self._key, program.layout), self.workshop.box)
 
 
 class _Maker:
@@ -181,32 +186,45 @@ class _Maker:
             self._alerts,
         )
 
-    def _again(self, first: int, count: int, fault: Exception) -> errors.RenderError:
-        """Go on after an event failed; gives the first fault."""
+    def _again(self, first: int, count: int, fault: Exception) -> errors.RenderError | None:
+        """Go on after an event failed; gives the first fault unless other draws mended all."""
         error = self._fault(fault)
+        # Other draws seldom make a template cheap, and each attempt may take as long as the first
+        if isinstance(fault, cost.CostError | RecursionError):
+            return error
         while len(self._values) < count:
             try:
                 self._retry(first + len(self._values))
                 rest = first + len(self._values)
                 self._run(self._variant.records.span(rest, count - len(self._values)))
             except _GiveUpError:
-                break
+                return error
             except Exception:  # noqa: S112 - the next turn tries the event that failed now
                 continue
-        return error
+        return None
 
     def _retry(self, seq: int) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                self._run([self._variant.records.again(seq, attempt)])
-            except Exception:  # noqa: S112 - the first fault is the one that is reported
-                continue
-            return
+        box = self._variant.box
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                box.attempt = attempt
+                if self._succeeds(self._variant.records.again(seq, attempt)):
+                    return
+        finally:
+            box.attempt = 0
         raise _GiveUpError
+
+    def _succeeds(self, record: draws.Record) -> bool:
+        try:
+            self._run([record])
+        except Exception:
+            # The first fault is the one that is reported
+            return False
+        return True
 
     def _fault(self, fault: Exception) -> errors.RenderError:
         place = self._variant.program.place(fault)
-        return errors.RenderError(self._stream.spec.name, place, f"{type(fault).__name__}: {fault}")
+        return errors.RenderError(self._stream.spec.name, place, cause(fault))
 
 
 class _GiveUpError(Exception):
@@ -260,5 +278,5 @@ def text(workshop: Workshop, source: str, now: float, name: str) -> str:
         program = compile.message(workshop.box, source, key)
         program.function(draws.Draws(key, program.layout).span(1, 1), 0, instant, str(instant), workshop.pools, rows)
     except Exception as error:
-        raise errors.RenderError(model.ALERTS, "message", f"{type(error).__name__}: {error}") from error
+        raise errors.RenderError(model.ALERTS, "message", cause(error)) from error
     return str(rows[0]["message"])

@@ -12,13 +12,15 @@ import functools
 import hashlib
 import itertools
 import math
-import random
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-MAX_TEXT = 1_000_000
+from regstream.generate import fakes
+
+MAX_TEXT = 1_000
+MAX_RANKS = 10_000
 _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
@@ -39,24 +41,35 @@ class Instant(datetime.datetime):
 
 def choice(u: float, values: Sequence[Any]) -> Any:
     """One of a list, all equally likely."""
+    if not isinstance(values, Sequence) or not values:
+        raise ValueError("choice takes a list with at least one value")
     return values[int(u * len(values))]
 
 
 def weighted(u: float, weights: Mapping[Any, float]) -> Any:
     """One key of a mapping of values to weights."""
-    values, bounds = cumulative(tuple(weights.items()))
+    if not isinstance(weights, Mapping):
+        raise ValueError("weighted takes a mapping of values to weights")
+    values, bounds = cumulative(weights)
     return values[bisect.bisect_right(bounds, u)]
 
 
-@functools.lru_cache(256)
-def cumulative(items: tuple[tuple[Any, float], ...]) -> tuple[tuple[Any, ...], tuple[float, ...]]:
+def cumulative(weights: Mapping[Any, float]) -> tuple[tuple[Any, ...], tuple[float, ...]]:
     """Values with a weight above 0, and the upper bounds in (0, 1) of all but the last. Raises ValueError."""
-    kept = [(value, weight) for value, weight in items if weight > 0]
-    if not kept or any(weight < 0 for _, weight in items) or not math.isfinite(sum(weight for _, weight in items)):
-        raise ValueError("weights must be finite, not negative, and one above 0")
-    total = math.fsum(weight for _, weight in kept)
-    sums = itertools.accumulate(weight / total for _, weight in kept[:-1])
-    return tuple(value for value, _ in kept), tuple(sums)
+    # The values stay out of the cache: 1, 1.0 and true are equal, so one mapping would be given another's
+    bounds = _bounds(tuple(weights.values()))
+    return tuple(value for value, weight in weights.items() if weight > 0), bounds
+
+
+@functools.lru_cache(256)
+def _bounds(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(isinstance(one, int | float) and math.isfinite(one) for one in weights):
+        raise ValueError("weights must be finite numbers")
+    kept = [weight for weight in weights if weight > 0]
+    if not kept or min(weights) < 0:
+        raise ValueError("weights must not be negative, and one above 0")
+    total = math.fsum(kept)
+    return tuple(itertools.accumulate(weight / total for weight in kept[:-1]))
 
 
 def uniform(u: float, low: float, high: float) -> float:
@@ -66,6 +79,7 @@ def uniform(u: float, low: float, high: float) -> float:
 
 def randint(u: float, low: int, high: int) -> int:
     """A whole number from low to high, both included; the range is at most 2**50."""
+    _check_whole("randint", low, high)
     if not low <= high <= low + 2**50:
         raise ValueError(f"randint needs low <= high, at most 2**50 apart, not {low} and {high}")
     return low + int((high - low + 1) * u)
@@ -73,12 +87,19 @@ def randint(u: float, low: int, high: int) -> int:
 
 def normal(u: float, mean: float, sd: float) -> float:
     """Normal distribution, by the inverse of its cumulative function."""
+    if sd < 0:
+        raise ValueError(f"normal needs a standard deviation of 0 or more, not {sd}")
     return mean + sd * _normal(u or 2.0**-53)
 
 
 def lognormal(u: float, mu: float, sigma: float) -> float:
     """A number whose logarithm is normal with mean mu and standard deviation sigma."""
-    return math.exp(mu + sigma * _normal(u or 2.0**-53))
+    if sigma < 0:
+        raise ValueError(f"lognormal needs a standard deviation of 0 or more, not {sigma}")
+    try:
+        return math.exp(mu + sigma * _normal(u or 2.0**-53))
+    except OverflowError:
+        raise ValueError(f"lognormal takes the mean of the logarithm, {mu} is too large") from None
 
 
 def exponential(u: float, mean: float) -> float:
@@ -88,33 +109,38 @@ def exponential(u: float, mean: float) -> float:
 
 def triangular(u: float, low: float, high: float, mode: float | None = None) -> float:
     """Triangular distribution; without a mode its peak is in the middle."""
-    if high == low:
-        return low
-    part = 0.5 if mode is None else (mode - low) / (high - low)
-    if u > part:
-        return high + (low - high) * math.sqrt((1.0 - u) * (1.0 - part))
-    return low + (high - low) * math.sqrt(u * part)
+    peak = (low + high) / 2 if mode is None else mode
+    if not low <= peak <= high:
+        raise ValueError(f"triangular needs low <= mode <= high, not {low}, {peak} and {high}")
+    if u * (high - low) <= peak - low:
+        return low + math.sqrt(u * (high - low) * (peak - low))
+    return high - math.sqrt((1.0 - u) * (high - low) * (high - peak))
 
 
 def pareto(u: float, alpha: float, minimum: float = 1.0) -> float:
     """Pareto distribution: never below the minimum, the heavier in its tail the smaller alpha."""
+    if alpha <= 0:
+        raise ValueError(f"pareto needs an alpha above 0, not {alpha}")
     return float(minimum * (1.0 - u) ** (-1.0 / alpha))
 
 
 def zipf(u: float, n: int, s: float = 1.1) -> int:
-    """A whole number from 1 to n, k as often as k to the power of -s; n is at most 100,000."""
+    """A whole number from 1 to n, k as often as k to the power of -s; n is at most 10,000."""
     return 1 + bisect.bisect_right(_zipf(n, s), u)
 
 
-@functools.lru_cache(32)
+@functools.lru_cache(16)
 def _zipf(n: int, s: float) -> tuple[float, ...]:
-    if not 1 <= n <= 100_000:
-        raise ValueError("zipf needs n from 1 to 100000")
-    return cumulative(tuple((k, k**-s) for k in range(1, n + 1)))[1]
+    _check_whole("zipf", n)
+    if not 1 <= n <= MAX_RANKS or not 0 <= s <= 20:
+        raise ValueError(f"zipf needs n from 1 to {MAX_RANKS} and s from 0 to 20, not {n} and {s}")
+    return _bounds(tuple(k**-s for k in range(1, n + 1)))
 
 
 def chance(u: float, p: float) -> bool:
     """True with probability p."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"chance needs a probability from 0 to 1, not {p}")
     return u < p
 
 
@@ -126,12 +152,16 @@ def uuid(raw: bytes) -> str:
 
 def digits(raw: bytes, n: int) -> str:
     """A text of n random digits, at most 1,000."""
-    return pattern(raw, "#" * _bounded(n, 1_000, "digits"))
+    _check_whole("digits", n)
+    if not 0 <= n <= MAX_TEXT:
+        raise ValueError(f"digits makes 0 to {MAX_TEXT} digits, not {n}")
+    return pattern(raw, "#" * n)
 
 
 def pattern(raw: bytes, text: str) -> str:
     r"""A text where ``#`` becomes a digit, ``?`` a letter A-Z and ``*`` either; ``\`` keeps the next character."""
-    _bounded(len(text), 1_000, "pattern")
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
+        raise ValueError(f"pattern takes a text of at most {MAX_TEXT} characters")
     pool = int.from_bytes(raw if len(text) <= 20 else hashlib.shake_128(raw).digest(len(text)), "little")
     made, characters = [], iter(text)
     for character in characters:
@@ -146,6 +176,7 @@ def pattern(raw: bytes, text: str) -> str:
 
 def sequence(seq: int, start: int = 1, step: int = 1) -> int:
     """start for the first event of the stream, then start + step, and so on."""
+    _check_whole("sequence", start, step)
     return start + step * (seq - 1)
 
 
@@ -156,61 +187,24 @@ def date(
     seconds = _seconds(offset)
     if until is not None:
         seconds += int((_seconds(until) - seconds) * u)
-    return (now + datetime.timedelta(seconds=seconds)).strftime(format)
+    try:
+        return (now + datetime.timedelta(seconds=seconds)).strftime(format)
+    except OverflowError:
+        raise ValueError(f"date leaves the years 1 to 9999 with {offset!r}") from None
 
 
 @functools.lru_cache(256)
 def _seconds(offset: str) -> int:
-    match = _OFFSET.fullmatch(offset)
+    match = _OFFSET.fullmatch(offset) if isinstance(offset, str) else None
     if match is None:
         raise ValueError(f"{offset!r} is not an offset, write -5d, +30d, 12h or 2w")
     return int(match[1]) * _SECONDS[match[2]]
 
 
-def fake(raw: bytes, kind: str, locale: str = "es_MX") -> Any:
-    """What Faker's provider of that name gives, seeded by the event."""
-    generator = _faker(locale)
-    generator.random = random.Random(int.from_bytes(raw, "little"))  # noqa: S311 - not for secrets, and reproducible
-    made = getattr(generator, _provider(kind, locale))()
-    return made if isinstance(made, str | int | float | bool | list | dict) else str(made)
-
-
-@functools.lru_cache(16)
-def _faker(locale: str) -> Any:
-    # Faker takes 0.1 s and 10 MB: only a template that names it pays
-    import faker.factory
-
-    try:
-        return faker.factory.Factory.create(locale)
-    except (AttributeError, ImportError) as error:
-        raise ValueError(f"fake has no locale {locale!r}") from error
-
-
-@functools.lru_cache(512)
-def _provider(kind: str, locale: str) -> str:
-    generator = _faker(locale)
-    if kind.startswith("_") or kind not in providers(locale) or not callable(getattr(generator, kind)):
-        raise ValueError(f"fake has no provider {kind!r}")
-    return kind
-
-
-@functools.lru_cache(16)
-def providers(locale: str = "es_MX") -> frozenset[str]:
-    """The names that ``fake`` knows in a locale."""
-    own = {"random", "seed", "seed_instance", "parse", "format", "add_provider", "del_arguments"}
-    methods = (
-        name
-        for provider in _faker(locale).get_providers()
-        for name in dir(provider)
-        if not name.startswith("_") and callable(getattr(provider, name, None))
-    )
-    return frozenset(methods) - own
-
-
-def _bounded(n: int, limit: int, name: str) -> int:
-    if not 0 <= n <= limit:
-        raise ValueError(f"{name} makes 0 to {limit} characters, not {n}")
-    return n
+def _check_whole(name: str, *values: Any) -> None:
+    for one in values:
+        if not isinstance(one, int):
+            raise ValueError(f"{name} takes whole numbers, not {one!r}")
 
 
 class Function(NamedTuple):
@@ -242,7 +236,7 @@ FUNCTIONS: dict[str, Function] = {
     "pattern": Function(pattern, ("raw",), "str"),
     "sequence": Function(sequence, ("seq",), "int"),
     "date": Function(date, ("u", "now"), "str"),
-    "fake": Function(fake, ("raw",), "any"),
+    "fake": Function(fakes.fake, ("raw",), "any"),
     "pick": Function(choice, ("u",), "any"),
 }
 NAMES = ("now", "seq", "index", "stream")

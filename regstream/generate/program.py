@@ -1,0 +1,258 @@
+"""What compiling makes: the source of one batch function, written line by line, and what it becomes.
+
+The function is straight-line Python. Draws, entity rows and the constant parts of the envelope are locals; nothing is
+looked up or parsed while events are made.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jinja2
+import orjson
+
+from regstream import model
+from regstream.generate import cost, draws, sandbox, text, vocabulary
+from regstream.generate.site import UNKNOWN, Code, Site, total
+
+Path = tuple[str, ...]
+_OPTIONS = orjson.OPT_UTC_Z
+
+
+class Fault(NamedTuple):
+    """A fault inside a template, before it is placed in a file.
+
+    ``path`` leads to the text within its declaration (``("fields", "address", "city")``), or is ``("templates",
+    NAME)`` for a template file; ``line`` counts from 1 within that text.
+    """
+
+    path: Path
+    line: int
+    message: str
+    hint: str = ""
+
+
+class Program(NamedTuple):
+    """A compiled batch function and the draws it needs.
+
+    ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
+    and the path of each value in ``data``.
+    """
+
+    function: Callable[..., None]
+    layout: draws.Layout
+    places: tuple[Path, ...]
+    shown: tuple[tuple[str, Path], ...]
+
+    def place(self, error: BaseException) -> str:
+        """The dotted place of the template in which ``error`` was raised."""
+        trace, frame, line = error.__traceback__, None, 0
+        while trace is not None:
+            if trace.tb_frame.f_code is self.function.__code__:
+                frame, line = trace.tb_frame, trace.tb_lineno
+            trace = trace.tb_next
+        if frame is None:
+            return ""
+        path = self.places[line - 1]
+        return ".".join(self._culprit(frame.f_locals) or path if path == ("fields",) else path)
+
+    def _culprit(self, names: Mapping[str, Any]) -> Path | None:
+        """The value that JSON cannot carry, of those that were encoded at once."""
+        return next((path for name, path in self.shown if json_fault(names.get(name))), None)
+
+
+def json_fault(value: Any) -> str:
+    """Why JSON cannot carry a value, or the empty string."""
+    try:
+        check_finite(value)
+        orjson.dumps(value, _default, _OPTIONS)
+    except (TypeError, ValueError, jinja2.TemplateError) as error:
+        return cause(error)
+    return ""
+
+
+def cause(error: BaseException) -> str:
+    """What failed, in one line; the encoder's own error says less than the one that it wraps."""
+    inner = error.__cause__ if isinstance(error, orjson.JSONEncodeError) and error.__cause__ else error
+    return f"{type(inner).__name__}: {inner}"
+
+
+def check_finite(value: Any) -> None:
+    """Refuse what JSON has no number for, which the encoder would write as null. Raises ValueError."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a number that JSON can carry")
+    if isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            check_finite(one)
+
+
+def _default(value: Any) -> Any:
+    """What orjson cannot write by itself, as JSON would show it; undefined values raise UndefinedError."""
+    if isinstance(value, vocabulary.Instant | jinja2.Undefined):
+        return str(value)
+    if isinstance(value, (range, tuple, *cost.VIEWS)):
+        return list(cost.bounded(value))
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+def _loaded(value: str) -> dict[str, Any]:
+    data = orjson.loads(value)
+    if not isinstance(data, dict):
+        raise ValueError("the template must render a JSON object")
+    return data
+
+
+def _too_large(value: bytes) -> None:
+    raise cost.CostError(f"the event has {len(value)} bytes, the limit is {cost.MAX_EVENT}")
+
+
+class Builder:
+    """Writes the body of one program line by line and remembers where each line came from."""
+
+    def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec], key: bytes) -> None:
+        self.site = Site(box, entities)
+        self.faults: list[Fault] = []
+        self.scope = {
+            "now": Code("now", "now"),
+            "seq": Code("seq", "int"),
+            "index": Code("index", "int"),
+            "stream": Code("STREAM", "str", cost.SMALL),
+        }
+        self.rows: dict[str, Code] = {}
+        self.key = key
+        self._lines: list[tuple[str, Path]] = []
+        self._shown: list[tuple[str, Path]] = []
+
+    def line(self, source: str, path: Path = ()) -> None:
+        """Add one line of the loop's body."""
+        self._lines.append((source, path))
+
+    def compiled(self, value: Any, path: Path, scope: Mapping[str, Code] | None = None) -> Code:
+        """The code of one declared value; nested mappings and lists are written out, their faults kept."""
+        scope = self.scope if scope is None else scope
+        if isinstance(value, dict):
+            return self.mapping(value, path, dict(scope))
+        if isinstance(value, list):
+            parts = [self.shown(self.compiled(one, (*path, str(n)), scope)) for n, one in enumerate(value)]
+            return self.site.fitting(Code(f"[{', '.join(part.text for part in parts)}]", "list", total(parts)))
+        if not isinstance(value, str):
+            return self._constant(value, path)
+        code = text.compiled(self.site, value, scope, self.key)
+        self.take_notes(path)
+        return code
+
+    def take_notes(self, path: Path) -> None:
+        """Make faults at ``path`` of what was noted while its text was compiled."""
+        self.faults += [Fault(path, *note) for note in self.site.notes]
+        self.site.notes.clear()
+
+    def _constant(self, value: Any, path: Path) -> Code:
+        problem = json_fault(value)
+        if problem:
+            self.faults.append(Fault(path, 1, problem))
+        return Code(self.site.constant(value), type(value).__name__ if value is not None else "none")
+
+    def mapping(self, values: Mapping[str, Any], path: Path, scope: dict[str, Code]) -> Code:
+        """A mapping of declared values, each of which the later ones may name: they are added to ``scope``."""
+        parts = []
+        for key, value in values.items():
+            code = self.compiled(value, (*path, key), scope)
+            self._check_constant(code, (*path, key))
+            scope[key] = code._replace(text=self.bind(code, (*path, key)))
+            self._shown.append((scope[key].text, (*path, key)))
+            parts.append((key, self.shown(scope[key])))
+        written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
+        size = total(part for _, part in parts) + sum(len(key) for key, _ in parts)
+        return self.site.fitting(Code(f"{{{written}}}", "dict", size))
+
+    def _check_constant(self, code: Code, path: Path) -> None:
+        value = self.site.constants.get(code.text, UNKNOWN)
+        number = code.text.removeprefix("-")
+        if number.isdigit():
+            value = int(number)
+        problem = json_fault(value) if value is not UNKNOWN and path[0] == "fields" else ""
+        if problem and not any(fault.path == path for fault in self.faults):
+            self.faults.append(Fault(path, 1, problem))
+
+    def bind(self, code: Code, path: Path) -> str:
+        """Give a value a local name of its own."""
+        name = f"v{len(self._lines)}"
+        self.line(f"{name} = {code.text}", path)
+        return name
+
+    @staticmethod
+    def shown(code: Code) -> Code:
+        """A value as it stands in data: the present time as text, which is made once a batch."""
+        return code._replace(text="now_text") if code.kind == "now" else code
+
+    def fields(self, fields: Mapping[str, Any]) -> Code:
+        """The mapping of all top fields."""
+        return self.mapping(fields, ("fields",), self.scope)
+
+    def finish(self, name: str, signature: str, prologue: Iterable[str]) -> Program | None:
+        """The program, or None when there are faults."""
+        if self.faults:
+            return None
+        site = self.site
+        head = [f"def batch({signature}):", *(f"    {one}" for one in prologue)]
+        head += [f"    {local} = POOLS[{entity!r}]" for entity, local in site.pools.items()]
+        names = [f"d{n}" for n in range(site.doubles)] + [f"b{n}" for n in range(site.raws)]
+        head.append(f"    for {'(' + ', '.join(names) + ',)' if names else '_'} in records:")
+        head.append("        seq += 1")
+        head += ["        RENEW()"] * site.spends
+        source = "\n".join([*head, *(f"        {line}" for line, _ in self._lines)])
+        places = (((),) * len(head)) + tuple(path for _, path in self._lines)
+        code = self._code(source, name)
+        if code is None:
+            return None
+        space: dict[str, Any] = {**_SPACE, **_guards(site.box), **site.constants, "STREAM": name}
+        exec(code, space)  # noqa: S102 - the source is written here, from parsed templates
+        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown))
+
+    def _code(self, source: str, name: str) -> types.CodeType | None:
+        try:
+            return compile(source, f"<stream {name}>", "exec")
+        except (SyntaxError, RecursionError, MemoryError, OverflowError):
+            self.faults += list(self._broken()) or [Fault(("fields",), 1, "the templates are too large")]
+            return None
+
+    def _broken(self) -> Iterable[Fault]:
+        for line, path in self._lines:
+            try:
+                compile(line, "", "exec")
+            except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+                why = str(getattr(error, "msg", "")) or "nested too deeply"
+                yield Fault(path, 1, f"the template cannot be compiled: {why}")
+
+
+_SPACE: dict[str, Any] = {
+    "__builtins__": {
+        "len": len, "int": int, "round": round, "slice": slice, "dict": dict, "min": min, "max": max,
+    },
+    "BISECT": bisect.bisect_right,
+    "VARIANT": "89ab",
+    "TIMES": cost.times,
+    "POWER": cost.power,
+    "MODULO": cost.modulo,
+    "PLUS": cost.plus,
+    "JOINED": cost.joined,
+    "BOUNDED": cost.bounded,
+    "ROUNDED": cost.rounded,
+    "RANGE": cost.safe_range,
+    "FINITE": check_finite,
+    "TOO_LARGE": _too_large,
+    "DUMPS": orjson.dumps,
+    "STR": str,
+    "LOADED": _loaded,
+    "TEXT_OR_NONE": lambda value: None if value is None else str(value),
+    "DEFAULT": _default,
+    "OPTIONS": _OPTIONS,
+}  # fmt: skip
+
+
+def _guards(box: sandbox.Sandbox) -> dict[str, Any]:
+    return {"ATTR": box.getattr, "ITEM": box.item, "CALL": box.apply, "UNDEFINED": box.undefined, "RENEW": box.renew}

@@ -1,0 +1,81 @@
+"""What the tests of this room use: streams made from a few keys, and what their events say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from regstream import model
+from regstream.generate import check, sandbox, stream
+
+NOW = 1_795_435_200.123
+IDENTITY = stream.Identity("/regstream/LATAM/test", "LATAM")
+
+
+def spec(fields: Mapping[str, Any] | None, name: str = "S", **rest: Any) -> model.StreamSpec:
+    return model.StreamSpec.model_validate({"name": name, "interval": "1s", "fields": fields, **rest})
+
+
+def entity(name: str, fields: Mapping[str, Any], count: int = 4, key: str = "id") -> model.EntitySpec:
+    return model.EntitySpec.model_validate({"name": name, "count": count, "key": key, "fields": fields})
+
+
+def catalog(
+    *streams: model.StreamSpec, entities: tuple[model.EntitySpec, ...] = (), templates: Mapping[str, str] | None = None
+) -> model.Catalog:
+    by_name = {one.name: one for one in streams}
+    return model.Catalog(
+        None, model.Profile(), {one.name: one for one in entities}, by_name, {}, templates or {}, "digest"
+    )
+
+
+def workshop(*streams: model.StreamSpec, seed: int = 7, **rest: Any) -> stream.Workshop:
+    made = stream.Workshop(catalog(*streams, **rest), seed, IDENTITY)
+    made.fill(NOW)
+    return made
+
+
+def build(fields: Mapping[str, Any] | None, seed: int = 7, **rest: Any) -> stream.Stream:
+    """A stream of these fields; ``entities`` and ``templates`` go to its catalog, other keys to its declaration."""
+    shared = {key: rest.pop(key) for key in ("entities", "templates") if key in rest}
+    one = spec(fields, **rest)
+    return stream.Stream(one, workshop(one, seed=seed, **shared), "epoch")
+
+
+def events(made: stream.Batch) -> list[dict[str, Any]]:
+    return [json.loads(one.value) for one in made.events]
+
+
+def data(fields: Mapping[str, Any] | None, count: int = 1, **rest: Any) -> list[dict[str, Any]]:
+    """``data`` of the first events of such a stream, all of which must have been made."""
+    made = build(fields, **rest).next_batch(NOW, count)
+    assert made.error is None, made.error
+    return [one["data"] for one in events(made)]
+
+
+def value(template: Any, **rest: Any) -> Any:
+    """What one template gives in the first event."""
+    return data({"x": template}, **rest)[0]["x"]
+
+
+def values(template: Any, count: int, **rest: Any) -> list[Any]:
+    return [one["x"] for one in data({"x": template}, count, **rest)]
+
+
+def faults(fields: Mapping[str, Any] | None, **rest: Any) -> list[check.Fault]:
+    """What the check finds in such a stream."""
+    shared = {one.name: one for one in rest.pop("entities", ())}
+    templates = rest.pop("templates", {})
+    return check.check_stream(spec(fields, **rest), shared, templates)
+
+
+def fault(template: Any, **rest: Any) -> check.Fault:
+    """The one fault of one template."""
+    found = faults({"x": template}, **rest)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def box(**templates: str) -> sandbox.Sandbox:
+    return sandbox.Sandbox(templates)
