@@ -81,7 +81,7 @@ class Loading:
         return [self._streams, *self._scenarios, *self._templates]
 
     def digest(self) -> str:
-        """What identifies the files. Names and lengths are hashed too: bytes that move to the next file make a change."""
+        """What identifies the files. Names and lengths are hashed too: bytes that move to the next file count."""
         digest = hashlib.sha256()
         for kind, group in (("", [self._streams]), ("scenarios", self._scenarios), ("templates", self._templates)):
             for sheet in group:
