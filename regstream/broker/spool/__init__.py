@@ -1,0 +1,335 @@
+"""The spool: an outbox on disk for events that wait for a broker.
+
+Every event is appended before it is sent, and acknowledged when the broker has it. Whatever a daemon did not
+acknowledge is there when the next one opens the folder, in order; so a daemon that is killed loses nothing that it had
+appended.
+
+- ``append`` gives each event a *mark*, a number that rises by one from event to event for the whole life of the folder.
+  ``acknowledge(mark)`` says that everything up to that mark is done with.
+- Nothing is flushed to the disk itself before ``close``: what was appended survives the death of the process (SIGKILL
+  too), not that of the machine.
+- Bounded: the files take at most ``limit`` bytes. To make room, the events of the lowest priority go first, and among
+  those the oldest; new ones that are less urgent than all that wait are refused. A whole file goes at a time, about a
+  sixteenth of ``limit`` or less. What goes is returned by the call that caused it, and counted.
+- A disk that is full or broken is a state (``status.error``), never an exception from ``append``, ``acknowledge`` or
+  ``read``; the events concerned are returned as lost.
+
+Files: one for each priority at a time (``3-….spool`` holds events of priority LOW), so that making room is deleting
+files; ``acknowledged`` holds a mark, ``lock`` the process that has the folder. All calls are for one thread and none
+waits for anything but the disk.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from regstream import errors, model
+from regstream.broker.spool import block, segment
+from regstream.broker.spool import folder as spool_folder
+
+Loss = segment.Loss
+LIMIT = 256 * 1024 * 1024
+SEGMENT = 8 * 1024 * 1024
+LEAST = 64 * 1024
+WORTH_DELETING = 1024 * 1024
+
+_Lane = collections.deque[segment.Segment]
+_Block = tuple[int, Sequence[model.Event], tuple[bytes, bytes]]
+
+
+class Appended(NamedTuple):
+    """Mark of the last event that was given, and what was lost: of these events, or of older ones that made room."""
+
+    last: int
+    lost: tuple[Loss, ...]
+
+
+class Chunk(NamedTuple):
+    """Events that wait, in order: all there are up to the mark ``upto``."""
+
+    upto: int
+    events: list[model.Event]
+
+
+class Status(NamedTuple):
+    """How the spool is.
+
+    ``waiting`` events in ``waiting_bytes`` are not acknowledged, the oldest has the time ``oldest`` (empty: none);
+    ``size`` of at most ``limit`` bytes are on disk. ``lost`` counts events by stream since the folder was opened;
+    ``damaged`` places in files could not be read, ``torn`` files had an end that was not written whole. ``error`` says
+    why the last write failed, empty when it did not.
+    """
+
+    waiting: int
+    waiting_bytes: int
+    oldest: str
+    size: int
+    limit: int
+    lost: Mapping[str, int]
+    damaged: int
+    torn: int
+    error: str
+
+
+class Spool:
+    """See the module. ``limit`` and ``segment_size`` are bytes."""
+
+    def __init__(self, folder: pathlib.Path, limit: int = LIMIT, segment_size: int = SEGMENT) -> None:
+        self._folder = spool_folder.Folder(folder)
+        self._limit, self._segment_size = limit, min(segment_size, max(LEAST, limit // 16))
+        self._empty()
+
+    def _empty(self) -> None:
+        self._lanes: list[_Lane] = [collections.deque() for _ in model.Priority]
+        self._active: list[segment.Segment | None] = [None for _ in model.Priority]
+        self._next = 1
+        self._acknowledged = self._held = self._size = self._damaged = self._torn = 0
+        self._lost: collections.Counter[str] = collections.Counter()
+        self._error = "the spool is not open"
+
+    def open(self) -> None:
+        """Take the folder, make it if it is not there, and find what waits in it.
+
+        Raises StartError when another process has it (which is named) or it cannot be used.
+        """
+        self._empty()
+        try:
+            self._load()
+        except OSError as error:
+            self._folder.close()
+            raise errors.StartError(f"spool {self._folder.path}", _reason(error)) from error
+        self._error = ""
+
+    def close(self) -> None:
+        """Flush what waits to the disk itself and leave the folder to others; may be called twice."""
+        if not self._folder.is_open:
+            return
+        self._reclaim(0)
+        for lane in self._lanes:
+            for one in lane:
+                self._try(one.sync)
+                one.close()
+        self._try(self._folder.sync)
+        self._folder.close()
+        self._empty()
+
+    @property
+    def last(self) -> int:
+        """Mark of the last event that was appended, 0 before the first."""
+        return self._next - 1
+
+    @property
+    def acknowledged(self) -> int:
+        """The mark up to which everything is done with."""
+        return self._acknowledged
+
+    @property
+    def waiting(self) -> int:
+        """How many events are not acknowledged."""
+        return sum(one.waiting(self._acknowledged)[0] for lane in self._lanes for one in lane)
+
+    @property
+    def status(self) -> Status:
+        """See there; reads the first event that waits."""
+        waiting = [one.waiting(self._acknowledged) for lane in self._lanes for one in lane]
+        first = self.read(self._acknowledged, 1)
+        return Status(
+            sum(count for count, _ in waiting),
+            sum(size for _, size in waiting),
+            first.events[0].head.time if first else "",
+            self._size,
+            self._limit,
+            dict(self._lost),
+            self._damaged,
+            self._torn,
+            self._error,
+        )
+
+    def append(self, events: Sequence[model.Event]) -> Appended:
+        """Write events down, in order, behind all others; one write for events of one priority. Never raises.
+
+        Those that are lost have marks too, so what is acknowledged needs no account of them.
+        """
+        lost = segment.Tally()
+        for rank, blocks in self._packed(events):
+            if not self._write(rank, blocks, lost):
+                for _, refused, _ in blocks:
+                    lost.add_events(refused)
+        return Appended(self.last, self._count(lost.losses()))
+
+    def acknowledge(self, upto: int) -> None:
+        """Everything up to the mark ``upto`` is done with; an older mark than before changes nothing. Never raises."""
+        if not self._folder.is_open or min(upto, self.last) <= self._acknowledged:
+            return
+        self._acknowledged = min(upto, self.last)
+        self._try(lambda: self._folder.remember(self._acknowledged))
+        self._reclaim(WORTH_DELETING)
+
+    def hold(self, upto: int) -> None:
+        """Events up to the mark ``upto`` are being sent, and are not dropped to make room; 0: none are any more."""
+        self._held = upto
+
+    def read(self, after: int, count: int = 500) -> Chunk | None:
+        """About ``count`` events behind the mark ``after``, a few more or fewer; None when nothing waits there.
+
+        What is acknowledged is not given out. Never raises; what cannot be read is passed over and counted.
+        """
+        upto = max(after, self._acknowledged)
+        events: list[model.Event] = []
+        while len(events) < count and (turn := self._turn(upto)):
+            one, before = turn
+            try:
+                found, upto, bad = one.read(upto, before, count - len(events))
+            except OSError as error:
+                self._error = _reason(error)
+                self._damaged += 1
+                self._count(self._drop(one))
+            else:
+                events += found
+                self._damaged += bad
+        return Chunk(upto, events) if events else None
+
+    def unacknowledged(self, count: int = 500) -> Iterator[Chunk]:
+        """All that waits, in order, about ``count`` events at a time; what is appended meanwhile comes as well."""
+        after = self._acknowledged
+        while chunk := self.read(after, count):
+            after = chunk.upto
+            yield chunk
+
+    def _packed(self, events: Sequence[model.Event]) -> Iterator[tuple[int, list[_Block]]]:
+        """The events as blocks, with the rank of their priority; as many together as one write may take."""
+        ranks: dict[int, tuple[list[_Block], int]] = {}
+        for part in block.split(events):
+            rank, both = part[0].head.priority.rank, block.pack(part, self._next)
+            blocks, size = ranks.pop(rank, ([], 0))
+            if blocks and size + len(both[1]) > self._segment_size:
+                yield rank, blocks
+                blocks, size = [], 0
+            blocks.append((self._next, part, both))
+            ranks[rank] = blocks, size + len(both[1])
+            self._next += len(part)
+        yield from ((rank, blocks) for rank, (blocks, _) in ranks.items())
+
+    def _write(self, rank: int, blocks: list[_Block], lost: segment.Tally) -> bool:
+        if not self._folder.is_open or not self._make_room(rank, sum(map(_size, blocks)), lost):
+            return False
+        try:
+            self._size += self._writable(rank, blocks[0][0]).write(blocks)
+        except OSError as error:
+            self._error = _reason(error)
+            self._abandon(rank)
+            return False
+        self._error = ""
+        return True
+
+    def _writable(self, rank: int, mark: int) -> segment.Segment:
+        active = self._active[rank]
+        if active is not None and active.size < self._segment_size:
+            return active
+        if active is not None:
+            active.close()
+        made = segment.Segment(self._folder.path / f"{rank}-{mark:020d}.spool", rank)
+        made.open()
+        self._lanes[rank].append(made)
+        self._active[rank] = made
+        return made
+
+    def _abandon(self, rank: int) -> None:
+        """After a failed write: no file stays that has nothing in it, and none is written to that may end torn."""
+        active, self._active[rank] = self._active[rank], None
+        if active is not None:
+            active.close()
+            if not active.count:
+                self._lanes[rank].remove(active)
+                self._try(active.delete)
+
+    def _make_room(self, rank: int, size: int, lost: segment.Tally) -> bool:
+        if self._size + size <= self._limit:
+            return True
+        self._reclaim(0)
+        victims, missing = [], self._size + size - self._limit
+        for one in self._less_urgent(rank):
+            if missing <= 0:
+                break
+            victims.append(one)
+            missing -= one.size
+        if missing > 0:
+            return False
+        for one in victims:
+            lost.add_losses(self._drop(one))
+        return True
+
+    def _less_urgent(self, rank: int) -> Iterator[segment.Segment]:
+        """What may go for events of ``rank``, in the order in which it goes."""
+        for lane in reversed(self._lanes[rank:]):
+            yield from (one for one in lane if (one.next(self._acknowledged) or 0) > self._held)
+
+    def _drop(self, one: segment.Segment) -> tuple[Loss, ...]:
+        losses = one.since(self._acknowledged)
+        self._lanes[one.rank].remove(one)
+        self._forget(one)
+        return losses
+
+    def _reclaim(self, least: int) -> None:
+        """Delete files in which nothing waits; one that is still written to only if it is as large as ``least``."""
+        for lane in self._lanes:
+            while lane and lane[0].last <= self._acknowledged:
+                if lane[0] is self._active[lane[0].rank] and lane[0].size < least:
+                    break
+                self._forget(lane.popleft())
+
+    def _forget(self, one: segment.Segment) -> None:
+        if self._active[one.rank] is one:
+            self._active[one.rank] = None
+        self._size -= one.size
+        self._try(one.delete)
+
+    def _turn(self, after: int) -> tuple[segment.Segment, int] | None:
+        """The file with the first event behind ``after``, and the mark at which it is the turn of another one."""
+        firsts: list[tuple[int, int, segment.Segment]] = []
+        for rank, lane in enumerate(self._lanes):
+            one = next((one for one in lane if one.last > after), None)
+            if one is not None:
+                firsts.append((one.next(after) or 0, rank, one))
+        if not firsts:
+            return None
+        (_, _, one), *others = sorted(firsts)
+        return one, others[0][0] if others else self._next
+
+    def _count(self, losses: tuple[Loss, ...]) -> tuple[Loss, ...]:
+        for loss in losses:
+            self._lost[loss.stream] += loss.events
+        return losses
+
+    def _load(self) -> None:
+        self._acknowledged = self._folder.open()
+        for path in sorted(self._folder.path.glob("[0-3]-*.spool")):
+            one = segment.Segment(path, int(path.name[0]))
+            damaged, torn = one.load()
+            self._damaged += damaged
+            self._torn += torn
+            if one.count:
+                self._size += one.size
+                self._lanes[one.rank].append(one)
+            else:
+                one.delete()
+        last = max((one.last for lane in self._lanes for one in lane), default=0)
+        self._next = max(last, self._acknowledged) + 1
+        self._reclaim(0)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._error = _reason(error)
+
+
+def _size(one: _Block) -> int:
+    return len(one[2][0]) + len(one[2][1])
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,217 @@
+"""A segment: one file of the spool, blocks of one priority behind one another, with an index of them in memory."""
+
+from __future__ import annotations
+
+import array
+import bisect
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from regstream import model
+from regstream.broker.spool import block
+
+
+class Loss(NamedTuple):
+    """So many events of a stream will not be sent; the ``seq`` of the first of them and that of the last.
+
+    They follow each other unless there are fewer of them than the two ends say.
+    """
+
+    stream: str
+    epoch: str
+    first: int
+    last: int
+    events: int
+
+
+class Tally:
+    """How many events of which streams."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], tuple[int, int, int]] = {}
+
+    def add(self, head: model.Head, first: int, last: int, count: int) -> None:
+        """Count events, the first and last of which have these numbers in their stream."""
+        low, high, before = self._counts.get((head.stream, head.epoch), (first, last, 0))
+        self._counts[head.stream, head.epoch] = min(low, first), max(high, last), before + count
+
+    def add_events(self, events: Iterable[model.Event]) -> None:
+        """Count events one by one."""
+        for event in events:
+            self.add(event.head, event.seq, event.seq, 1)
+
+    def add_losses(self, losses: Iterable[Loss]) -> None:
+        """Count what was counted elsewhere."""
+        for loss in losses:
+            low, high, before = self._counts.get((loss.stream, loss.epoch), (loss.first, loss.last, 0))
+            counted = min(low, loss.first), max(high, loss.last), before + loss.events
+            self._counts[loss.stream, loss.epoch] = counted
+
+    def losses(self) -> tuple[Loss, ...]:
+        """What was counted, one entry for each numbering."""
+        return tuple(Loss(*key, *counted) for key, counted in self._counts.items())
+
+
+class Segment:
+    """A file, and where its blocks lie. Marks rise from block to block, and by one from event to event of a block.
+
+    ``rank`` is the priority of its events (3 is the lowest), ``size`` its bytes, ``tally`` what is in it.
+    """
+
+    def __init__(self, path: pathlib.Path, rank: int) -> None:
+        self.path, self.rank = path, rank
+        self.size = 0
+        self.tally = Tally()
+        self._fd = -1
+        self._starts = array.array("Q")
+        self._lasts = array.array("Q")
+        # Events up to and with each block.
+        self._totals = array.array("Q")
+
+    @property
+    def last(self) -> int:
+        """Mark of the last event, 0 when there is none."""
+        return self._lasts[-1] if self._lasts else 0
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return self._totals[-1] if self._totals else 0
+
+    def load(self) -> tuple[int, int]:
+        """Read what is there and cut off what is behind the last sound block; how many places were damaged or torn.
+
+        Raises OSError.
+        """
+        data = self.path.read_bytes()
+        damaged = 0
+        for found in block.search(data, 0):
+            damaged += found.start > self.size
+            self._index(found)
+            head, first, last = block.head(data, found)
+            self.tally.add(head, first, last, found.events)
+            self.size = found.end
+        torn = self.size < len(data)
+        if torn:
+            os.truncate(self.path, self.size)
+        return damaged, torn
+
+    def open(self) -> None:
+        """Begin the file; raises OSError."""
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def write(self, blocks: Sequence[tuple[int, Sequence[model.Event], tuple[bytes, bytes]]]) -> int:
+        """Append blocks (mark of the first event, events, bytes) with one write; the number of bytes.
+
+        Raises OSError, and then the file is as it was before.
+        """
+        parts = [part for _, _, both in blocks for part in both]
+        total = sum(map(len, parts))
+        try:
+            # The kernel takes 1,024 parts at most.
+            done = os.writev(self._fd, parts) if len(parts) <= 256 else os.write(self._fd, b"".join(parts))
+            if done != total:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
+            raise
+        for first, events, (front, body) in blocks:
+            end = self.size + len(front) + len(body)
+            self._index(block.Found(self.size, end, first, len(events)))
+            self.tally.add(events[0].head, events[0].seq, events[-1].seq, len(events))
+            self.size = end
+        return total
+
+    def _index(self, found: block.Found) -> None:
+        self._starts.append(found.start)
+        self._lasts.append(found.first + found.events - 1)
+        self._totals.append(self.count + found.events)
+
+    def _first(self, at: int) -> int:
+        count = self._totals[at] - (self._totals[at - 1] if at else 0)
+        return self._lasts[at] - count + 1
+
+    def next(self, after: int) -> int | None:
+        """Mark of the first event behind ``after``, None when there is none."""
+        at = bisect.bisect_right(self._lasts, after)
+        return max(self._first(at), after + 1) if at < len(self._lasts) else None
+
+    def waiting(self, after: int) -> tuple[int, int]:
+        """How many events have marks behind ``after``, and how many bytes their blocks take."""
+        at = bisect.bisect_right(self._lasts, after)
+        if at == len(self._lasts):
+            return 0, 0
+        before = self._totals[at - 1] if at else 0
+        return self.count - before - max(0, after - self._first(at) + 1), self.size - self._starts[at]
+
+    def read(self, after: int, before: int, count: int) -> tuple[list[model.Event], int, int]:
+        """Events with marks behind ``after``, of blocks that begin before mark ``before``, until there are ``count``.
+
+        The last block is given whole. With them the mark of the last, and how many blocks could not be read; raises
+        OSError.
+        """
+        begin, stop = self._range(after, before, count)
+        events: list[model.Event] = []
+        bad = 0
+        for at, data in self._blocks(begin, stop):
+            found = block.sound(data, 0)
+            if found is None or found.first != self._first(at):
+                bad += 1
+            else:
+                events += block.unpack(data, found)[max(0, after + 1 - found.first) :]
+        return events, self._lasts[stop - 1] if stop > begin else after, bad
+
+    def _range(self, after: int, before: int, count: int) -> tuple[int, int]:
+        begin = stop = bisect.bisect_right(self._lasts, after)
+        enough = (self._totals[begin - 1] if begin else 0) + count
+        while stop < len(self._lasts) and self._first(stop) < before:
+            stop += 1
+            if self._totals[stop - 1] >= enough:
+                break
+        return begin, stop
+
+    def _blocks(self, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        if begin == stop:
+            return
+        ends = [*self._starts[begin + 1 : stop], self._starts[stop] if stop < len(self._starts) else self.size]
+        start = self._starts[begin]
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            data = file.read(ends[-1] - start) or b""
+        for at, end in enumerate(ends, begin):
+            yield at, data[self._starts[at] - start : end - start]
+
+    def since(self, after: int) -> tuple[Loss, ...]:
+        """What events there are with marks behind ``after``."""
+        if self.waiting(after)[0] == self.count:
+            return self.tally.losses()
+        tally = Tally()
+        try:
+            tally.add_events(self.read(after, self.last + 1, self.count)[0])
+        except OSError:
+            return self.tally.losses()
+        return tally.losses()
+
+    def sync(self) -> None:
+        """Have the disk itself hold what was written; raises OSError."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Write no more; what is there can be read."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def delete(self) -> None:
+        """Close and remove the file; raises OSError."""
+        self.close()
+        self.path.unlink(missing_ok=True)
