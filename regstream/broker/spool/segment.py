@@ -199,8 +199,11 @@ class Segment:
 
     def sync(self) -> None:
         """Have the disk itself hold what was written; raises OSError."""
-        if self._fd >= 0:
-            os.fsync(self._fd)
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Write no more; what is there can be read."""
