@@ -9,8 +9,8 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import strategies as st
 
-from regstream import clock, model
-from regstream.clock import crontab, schedule
+from regstream import clock, crontab, model
+from regstream.clock import schedule
 
 T = 1_700_000_000.0
 DAY = 86_400

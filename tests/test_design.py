@@ -19,7 +19,7 @@ from tests import support
 # A room imports only rooms that stand before it.
 # fmt: off
 ORDER = [
-    "errors", "model", "settings",
+    "errors", "model", "settings", "crontab",
     "generate", "config", "plan", "scenario",
     "clock", "broker", "hub",
     "engine", "reload", "server", "daemon", "cli", "__main__",

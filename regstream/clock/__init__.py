@@ -5,8 +5,7 @@ The clock says *due* and does no work itself. Times are epoch seconds.
 
 from __future__ import annotations
 
-from regstream.clock.crontab import check_cron
 from regstream.clock.schedule import Schedule
 from regstream.clock.waking import Clock
 
-__all__ = ["Clock", "Schedule", "check_cron"]
+__all__ = ["Clock", "Schedule"]

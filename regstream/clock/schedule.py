@@ -16,7 +16,7 @@ from typing import Any
 
 from apscheduler.triggers.cron import CronTrigger
 
-from regstream.clock import crontab
+from regstream import crontab
 
 MAX_COUNTED = 1_000
 _YEARS = 9 * 366 * 86_400

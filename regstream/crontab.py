@@ -58,16 +58,6 @@ _PARTS = (
 )
 
 
-def check_cron(expression: str, timezone: str) -> str | None:
-    """Why a schedule is bad, lower case and without a full stop; None when it is good. One that never fires is bad."""
-    try:
-        crontab = parse(expression)
-        zone(timezone)
-    except errors.BadValue as error:
-        return str(error)
-    return None if crontab.possible else "schedule: never fires, no month that it names has such a day"
-
-
 def zone(name: str) -> datetime.tzinfo:
     """The IANA time zone of that name; raises errors.BadValue when there is none."""
     # Not from zoneinfo, which has no zone at all on a system without its files.
@@ -84,8 +74,7 @@ def parse(expression: str) -> Crontab:
     """What ``minute hour day month weekday`` stands for; raises errors.BadValue that names the part at fault."""
     texts = expression.split()
     if len(texts) != len(_PARTS):
-        names = " ".join(part.name for part in _PARTS)
-        raise errors.BadValue("schedule", f"has {len(texts)} parts, not the five of {names!r}")
+        raise errors.BadValue("schedule", f"a schedule has 5 parts, not {len(texts)}")
     minutes, hours, days, months, weekdays = (_values(*pair) for pair in zip(_PARTS, texts, strict=True))
     # Cron's own rule, ``*/2`` included.
     either = not texts[2].startswith("*") and not texts[4].startswith("*")
@@ -99,11 +88,14 @@ def _values(part: _Part, text: str) -> frozenset[int]:
 
 def _item(part: _Part, text: str) -> range:
     match = _ITEM.fullmatch(text)
-    if match is None or (match["step"] and match["first"] and not match["last"]):
-        raise errors.BadValue(part.name, f"{text!r} is not *, a value or a range, the first and last with a /step")
+    if match is None:
+        _number(part, text)
+        raise errors.BadValue(part.name, f"'{text}' is not *, a value or a range, the first and last with a /step")
+    if match["step"] and match["first"] and not match["last"]:
+        raise errors.BadValue(part.name, f"a step follows '*' or a range, not '{match['first']}'")
     step = int(match["step"] or 1)
     if step < 1:
-        raise errors.BadValue(part.name, "a step is at least 1")
+        raise errors.BadValue(part.name, f"a step is at least 1, not {step}")
     if match["first"] is None:
         return range(part.low, part.high + 1, step)
     first = _number(part, match["first"])
@@ -111,15 +103,16 @@ def _item(part: _Part, text: str) -> range:
     if first and part.names is _WEEKDAYS and (match["last"] or "").upper() == "SUN":
         last = 7
     if first > last:
-        raise errors.BadValue(part.name, f"the range {text!r} ends before it begins")
+        raise errors.BadValue(part.name, f"the range '{text.partition('/')[0]}' ends before it begins")
     return range(first, last + 1, step)
 
 
 def _number(part: _Part, text: str) -> int:
     if text.upper() in part.names:
         return part.names.index(text.upper()) + (part.names is _MONTHS)
-    value = int(text) if text.isdecimal() and len(text) < 4 else -1
-    if not part.low <= value <= part.high:
+    if not (text.isascii() and text.isdigit() and len(text) < 4):
         names = f" or {part.names[0]} to {part.names[-1]}" if part.names else ""
-        raise errors.BadValue(part.name, f"{text!r} is not from {part.low} to {part.high}{names}")
-    return value
+        raise errors.BadValue(part.name, f"'{text}' is not a number from {part.low} to {part.high}{names}")
+    if not part.low <= int(text) <= part.high:
+        raise errors.BadValue(part.name, f"{int(text)} is not from {part.low} to {part.high}")
+    return int(text)
