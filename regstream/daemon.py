@@ -66,7 +66,10 @@ def build(chosen: settings.Settings) -> Parts:
     def locate(where: tuple[str, ...], message: str) -> errors.Problem:
         return config.locate(chosen.streams, where, message)
 
-    door = reload.Door(load, worker, now, fanout.announce, locate)
+    def digest() -> str:
+        return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
+
+    door = reload.Door(load, worker, now, fanout.announce, locate, digest)
     services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}

@@ -71,6 +71,7 @@ class Door:
     """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused.
 
     ``locate`` gives the problem at a place of the streams file, for what shows only when a catalog is prepared.
+    ``digest`` tells the ``Catalog.digest`` that the files would have now.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Door:
         now: Callable[[], float],
         announce: Callable[[str, Mapping[str, Any]], None],
         locate: Callable[[tuple[str, ...], str], errors.Problem] | None = None,
+        digest: Callable[[], str] | None = None,
     ) -> None:
         self.error: errors.ConfigError | None = None
         self.receipt = Receipt(0, now(), (), (), (), (), plan.Diff(), plan.Diff())
@@ -89,6 +91,7 @@ class Door:
         self._now = now
         self._announce = announce
         self._locate = locate or _at_the_beginning
+        self._digest = digest
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -114,17 +117,22 @@ class Door:
         """Reload because files changed, unless they hold what is in force already; a refusal is only told."""
         async with self._lock:
             try:
-                await self._reload("changed files", only_new=True)
+                if await self._differ():
+                    await self._reload("changed files")
             except errors.ConfigError as error:
                 self._refuse("changed files", error)
             except errors.Conflict:
                 return
 
-    async def _reload(self, reason: str, dry_run: bool = False, only_new: bool = False) -> Receipt:
+    async def _differ(self) -> bool:
+        """Whether the files are others than those in force; after a refusal they always are."""
+        if self.error is not None or self._digest is None:
+            return True
+        return await asyncio.to_thread(self._digest) != self._engine.catalog.digest
+
+    async def _reload(self, reason: str, dry_run: bool = False) -> Receipt:
         self._check_open()
         catalog = await asyncio.to_thread(self._load)
-        if only_new and catalog.digest == self._engine.catalog.digest and self.error is None:
-            return self.receipt
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)
         if dry_run:

@@ -72,12 +72,12 @@ def run(
     It reads the files, listens, and makes events. Edit the files and it reloads them; SIGHUP and
     POST /api/streaming/reload do the same. A second signal ends it at once.
     """
+    chosen = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
     # The start makes hardly any garbage, and collections would go through all that it makes; the daemon ends this
     gc.disable()
     from regstream import daemon
     from regstream.cli import logs, show
 
-    chosen = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
     logs.begin(chosen.debug)
     parts = daemon.build(chosen)
     asyncio.run(daemon.Daemon(parts, lambda ready: typer.echo(show.summary(ready))).run())

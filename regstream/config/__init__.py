@@ -12,7 +12,7 @@ from regstream.config import loading
 from regstream.config import sheet as sheets
 from regstream.config.schema import schema
 
-__all__ = ["load", "locate", "schema"]
+__all__ = ["digest", "load", "locate", "schema"]
 
 
 def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
@@ -22,6 +22,11 @@ def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path
     with every problem of every file. May run in any thread; waits for nothing but the disk.
     """
     return loading.Loading(streams, scenarios, templates).catalog(env)
+
+
+def digest(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path) -> str:
+    """``Catalog.digest`` of what the files hold now; they are read but not understood. May run in any thread."""
+    return loading.Loading(streams, scenarios, templates).digest()
 
 
 def locate(streams: pathlib.Path, where: tuple[str, ...], message: str) -> errors.Problem:

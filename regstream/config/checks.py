@@ -106,11 +106,21 @@ def overlay(
     sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, fields: Mapping[str, Any], scope: Scope
 ) -> None:
     """Reports every fault in templates that stand in for some of a stream's."""
-    changed = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
     if scope.entities.complete:
+        changed = spec.model_copy(update={"fields": _up_to(fields, spec.fields), **_NOTHING_ELSE})
         for fault in check.check_stream(changed, scope.entities.known, scope.templates.texts):
             if fault.path[0] == "fields" and fault.path[1:2] and fault.path[1] in fields:
                 _report(sheet, where, fault)
+
+
+_NOTHING_ELSE: dict[str, Any] = {"key": None, "update": {}, "alert": None}
+
+
+def _up_to(fields: Mapping[str, Any], declared: Mapping[str, Any] | None) -> dict[str, Any]:
+    # What stands behind the last of them cannot be named by any, and is checked with the stream
+    merged = {**(declared or {}), **fields}
+    last = max((number for number, name in enumerate(merged) if name in fields), default=-1)
+    return dict(list(merged.items())[: last + 1])
 
 
 def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, before: Entities, files: Templates) -> None:

@@ -50,7 +50,7 @@ class Loading:
             streams=declared.streams,
             scenarios=known,
             templates=templates.texts,
-            digest=self._digest(),
+            digest=self.digest(),
         )
 
     def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:
@@ -80,8 +80,8 @@ class Loading:
     def _sheets(self) -> list[sheets.Sheet]:
         return [self._streams, *self._scenarios, *self._templates]
 
-    def _digest(self) -> str:
-        """Names and lengths are hashed too: bytes that move from one file to the next make a difference."""
+    def digest(self) -> str:
+        """What identifies the files. Names and lengths are hashed too: bytes that move to the next file count."""
         digest = hashlib.sha256()
         for kind, group in (("", [self._streams]), ("scenarios", self._scenarios), ("templates", self._templates)):
             for sheet in group:

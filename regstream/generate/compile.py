@@ -11,6 +11,7 @@ from regstream.generate.program import Builder, Fault, Program
 from regstream.generate.site import Code
 
 Pools = Mapping[str, list[dict[str, Any]]]
+_SUMMANDS = 50
 
 
 def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
@@ -34,8 +35,10 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
 
 def _encode(builder: Builder, data: Code) -> None:
     builder.line(f"made = DUMPS({data.text}, DEFAULT, OPTIONS)", ("fields",))
-    # The encoder writes NaN and infinity as null; few events have one, so the values are looked at only then
-    builder.line(f'if b"null" in made: FINITE({data.text})', ("fields",))
+    # The encoder would write NaN and infinity as null; one sum tells whether there is any among many
+    for start in range(0, len(builder.floats), _SUMMANDS):
+        total = " + ".join(builder.floats[start : start + _SUMMANDS])
+        builder.line(f"if not IS_FINITE({total}): FINITE({data.text})", ("fields",))
     if data.extent * 6 > cost.MAX_EVENT:
         builder.line(f"if len(made) > {cost.MAX_EVENT}: TOO_LARGE(made)", ("fields",))
 

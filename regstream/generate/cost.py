@@ -38,10 +38,15 @@ class CostError(jinja2.TemplateError):
 
 
 def size(value: Any) -> int:
-    """About how many characters ``value`` has as text. Raises CostError when they are more than ``LIMIT``."""
+    """About how many characters ``value`` has as text.
+
+    Raises CostError when they are more than ``LIMIT``, ValueError for NaN and infinity.
+    """
     kind = type(value)
     if kind is str:
         return _kept(len(value))
+    if kind is float and value - value != 0.0:
+        raise ValueError(f"{value} is not a number that an event can carry")
     return SMALL if kind in _SMALL_TYPES else _deep(value)
 
 
@@ -104,7 +109,10 @@ def times(left: Any, right: Any) -> Any:
             raise CostError(f"repeats a value {one} times, which makes more than {LIMIT} characters")
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
         raise CostError(f"makes a number of more than {MAX_BITS} bits")
-    return left * right
+    made = left * right
+    if made.__class__ is float:
+        size(made)
+    return made
 
 
 def power(left: Any, right: Any) -> Any:

@@ -84,7 +84,7 @@ def cause(error: BaseException) -> str:
 def check_finite(value: Any) -> None:
     """Refuse what JSON has no number for, which the encoder would write as null. Raises ValueError."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not a number that JSON can carry")
+        raise ValueError(f"{value} is not a number that an event can carry")
     if isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             check_finite(one)
@@ -99,11 +99,11 @@ def _default(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
-def _loaded(value: str) -> dict[str, Any]:
-    data = orjson.loads(value)
+def _loaded(value: Any) -> dict[str, Any]:
+    data = orjson.loads(value) if isinstance(value, str) else value
     if not isinstance(data, dict):
         raise ValueError("the template must render a JSON object")
-    return data
+    return dict(data)
 
 
 def _too_large(value: bytes) -> None:
@@ -111,7 +111,10 @@ def _too_large(value: bytes) -> None:
 
 
 class Builder:
-    """Writes the body of one program line by line and remembers where each line came from."""
+    """Writes the body of one program line by line and remembers where each line came from.
+
+    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite.
+    """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec], key: bytes) -> None:
         self.site = Site(box, entities)
@@ -123,6 +126,7 @@ class Builder:
             "stream": Code("STREAM", "str", cost.SMALL),
         }
         self.rows: dict[str, Code] = {}
+        self.floats: list[str] = []
         self.key = key
         self._lines: list[tuple[str, Path]] = []
         self._shown: list[tuple[str, Path]] = []
@@ -164,6 +168,8 @@ class Builder:
             self._check_constant(code, (*path, key))
             scope[key] = code._replace(text=self.bind(code, (*path, key)))
             self._shown.append((scope[key].text, (*path, key)))
+            if code.kind in {"float", "number"}:
+                self.floats.append(scope[key].text)
             parts.append((key, self.shown(scope[key])))
         written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
         size = total(part for _, part in parts) + sum(len(key) for key, _ in parts)
@@ -179,7 +185,9 @@ class Builder:
             self.faults.append(Fault(path, 1, problem))
 
     def bind(self, code: Code, path: Path) -> str:
-        """Give a value a local name of its own."""
+        """Give a value a local name."""
+        if code.text.isidentifier():
+            return code.text
         name = f"v{len(self._lines)}"
         self.line(f"{name} = {code.text}", path)
         return name
@@ -243,6 +251,7 @@ _SPACE: dict[str, Any] = {
     "BOUNDED": cost.bounded,
     "ROUNDED": cost.rounded,
     "RANGE": cost.safe_range,
+    "IS_FINITE": math.isfinite,
     "FINITE": check_finite,
     "TOO_LARGE": _too_large,
     "DUMPS": orjson.dumps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,12 +24,13 @@ def given(tree: nodes.Template, scope: Mapping[str, Code]) -> list[str]:
     return sorted(used & set(scope) - (calls & _FUNCTIONS))
 
 
-def undeclared(tree: nodes.Template) -> set[str]:
+@functools.lru_cache(1024)
+def undeclared(tree: nodes.Template) -> frozenset[str]:
     """The names that a text uses and does not set itself; none when Jinja cannot read it further."""
     try:
-        return jinja2.meta.find_undeclared_variables(tree)
+        return frozenset(jinja2.meta.find_undeclared_variables(tree))
     except jinja2.TemplateError:
-        return set()
+        return frozenset()
 
 
 def check_tree(site: Site, tree: nodes.Template, scope: Mapping[str, Code] | None) -> None:

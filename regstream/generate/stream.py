@@ -12,7 +12,9 @@ from regstream import errors, model
 from regstream.generate import compile, cost, draws, entities, sandbox, vocabulary
 from regstream.generate.program import Program, cause
 
-ATTEMPTS = 5
+# A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
+# at the next tick, with the same draws, so an event that was given up would hold its stream up
+ATTEMPTS = 20
 _VARIANTS = 32
 
 

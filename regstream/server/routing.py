@@ -23,6 +23,7 @@ from regstream.server import problems, shapes
 from regstream.server.services import Services
 
 JSON = "application/json"
+_ERRORS = "json"
 WITH_BODY = frozenset({"POST", "PATCH", "PUT"})
 
 
@@ -113,10 +114,11 @@ def mount(app: sanic.Sanic[Any, Any], services: Services, routes: Iterable[Route
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
         methods = {"GET", "HEAD"} if route.method == "GET" else {route.method}
-        app.add_route(_handler(route, services), _pattern(route.path), methods, name=route.name)
+        # Sanic would read the source of each handler to guess in which form to show errors
+        app.add_route(_handler(route, services), _pattern(route.path), methods, name=route.name, error_format=_ERRORS)
     for path, group in by_path.items():
         name = f"options_{group[0].name}"
-        app.add_route(_options(allowed(group)), _pattern(path), {"OPTIONS"}, name=name)
+        app.add_route(_options(allowed(group)), _pattern(path), {"OPTIONS"}, name=name, error_format=_ERRORS)
 
 
 def allowed(routes: Iterable[Route]) -> str:

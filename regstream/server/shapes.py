@@ -30,7 +30,12 @@ class Shape(pydantic.BaseModel):
     """The base of everything on the wire: camelCase, frozen, and an unknown key is an error."""
 
     model_config = pydantic.ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+        alias_generator=to_camel,
+        validate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        defer_build=True,
     )
 
 

@@ -89,6 +89,10 @@ async def test_what_a_run_changed_is_given_back_exactly(tmp_path, end):
     files = {**A, **scenario("RUN", {"set": overlay}, {"pause": "B"}, {"set": {**overlay, "stream": "B"}}, last)}
     async with World(tmp_path, files).running() as world:
         world.engine.patch("A", batch_size=3)
+        for name in "AB":
+            # Streams that have not ticked yet begin anew with the streaming
+            world.engine._fire(name, world.now(), 0)
+        await until(lambda: all(one.ticks for one in world.engine.streams()))
         before = state(world)
         run = world.engine.simulate("RUN")
         during = state(world)
