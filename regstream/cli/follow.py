@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Any
 
@@ -107,4 +106,4 @@ def _short(data: Any) -> str:
 
 
 def _note(text: str) -> None:
-    typer.echo(typer.style(text, fg="yellow") if sys.stderr.isatty() else text, err=True)
+    typer.echo(typer.style(text, fg="yellow"), err=True)
