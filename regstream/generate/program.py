@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from regstream.generate.site import UNKNOWN, Code, Site, total
 
 Path = tuple[str, ...]
 _OPTIONS = orjson.OPT_UTC_Z
+_NOW = re.compile(r"\bnow\b")
 
 
 class Fault(NamedTuple):
@@ -40,13 +42,14 @@ class Program(NamedTuple):
     """A compiled batch function and the draws it needs.
 
     ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
-    and the path of each value in ``data``.
+    and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
     """
 
     function: Callable[..., None]
     layout: draws.Layout
     places: tuple[Path, ...]
     shown: tuple[tuple[str, Path], ...]
+    reads_now: bool
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -221,7 +224,8 @@ class Builder:
             return None
         space: dict[str, Any] = {**_SPACE, **_guards(site.box), **site.constants, "STREAM": name}
         exec(code, space)  # noqa: S102 - the source is written here, from parsed templates
-        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown))
+        reads_now = any(_NOW.search(line) for line, _ in self._lines)
+        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown), reads_now)
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:
