@@ -125,6 +125,28 @@ def test_tail_shows_what_happens_to_the_daemon(daemon: Daemon, tails: list[Tail]
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} \* reloaded generation=", line)
 
 
+def test_tail_reads_like_a_story_while_a_scenario_runs(daemon: Daemon, tails: list[Tail]) -> None:
+    (daemon.folder / "scenarios" / "short.yaml").write_text(
+        "name: SHORT\nsteps:\n  - alert: {severity: CRITICAL, message: It begins}\n  - wait: 10ms\n"
+    )
+    daemon.post("reload")
+    tails.append(Tail("--url", daemon.url, "-c", "system", "-c", "immediate-alert"))
+    eventually(lambda: daemon.get("/api/streaming/status")["subscribers"] >= 1)
+    run = daemon.post("simulate", {"scenario": "SHORT"}, 202)["runId"]
+    story: list[str] = []
+    while not any("ended" in line for line in story) or not any(line.endswith("It begins") for line in story):
+        story.append(tails[0].line()[13:].rstrip())
+    expected = [
+        f"* scenario-started SHORT {run}",
+        "* scenario-step SHORT steps[0] alert CRITICAL",
+        "* scenario-step SHORT steps[1] wait 10ms",
+        "* scenario-ended SHORT completed",
+    ]
+    assert [line for line in story if "SHORT" in line] == expected
+    alert = next(line for line in story if line.endswith("It begins"))
+    assert re.fullmatch(r"ALERTS #\d+ CRITICAL It begins", alert)
+
+
 def test_tail_comes_back_when_the_daemon_does(tmp_path: pathlib.Path, tails: list[Tail]) -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
