@@ -51,7 +51,8 @@ class Daemon:
         command = [sys.executable, "-m", "regstream", "run", "--port", str(self._port)]
         tied = [sys.executable, "-c", kafka.TIED, str(os.getpid()), *command]
         with (self.folder / "daemon.log").open("ab") as log:
-            self._process = subprocess.Popen(tied, cwd=self.folder, env=env, stdout=log, stderr=log)
+            # In this thread: what the kernel ties the child to is the thread that starts it
+            self._process = subprocess.Popen(tied, cwd=self.folder, env=env, stdout=log, stderr=log)  # noqa: ASYNC220
         await self.until(lambda health: True, UP, "the daemon answers")
 
     def kill(self) -> None:
