@@ -24,6 +24,7 @@ PROBE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 REWIND = 1_000
 MARGIN = 200
+MOST_BACK = 64 * REWIND
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
@@ -164,7 +165,10 @@ class FailoverBroker:
         if self._kafka is None or not self._machine.reachable:
             return None
         topic = self._topic_of.get(stream)
-        return None if topic is None else await self._look_back(self._kafka, [topic], stream, after, before)
+        try:
+            return None if topic is None else await self._look_back(self._kafka, topic, after, stream, before)
+        except errors.BrokerError:
+            return None
 
     async def publish(self, events: Sequence[model.Event]) -> None:
         """See ``broker.Broker``."""
@@ -398,22 +402,17 @@ class FailoverBroker:
             self._past[stream] = whole
 
     async def _look_back(
-        self, one: kafka.KafkaBroker, topics: list[str], stream: str, after: model.Position, before: int
+        self, one: kafka.KafkaBroker, topic: str, after: model.Position, stream: str, before: int
     ) -> list[model.Event] | None:
-        count = REWIND
-        while count <= 64 * REWIND:
+        newest = self._newest.get(stream, after)
+        # So many are enough unless the topic has other streams, or other numberings, too
+        count = max(before, newest.seq if newest.epoch == after.epoch else 0) - after.seq + MARGIN
+        while count <= MOST_BACK:
+            records = await one.tail([topic], count)
+            found = order.run_after(after, (one.event for one in records if one.event.head.stream == stream))
+            if len(found) >= before - after.seq - 1:
+                return found
             count *= 4
-            try:
-                records = await one.tail(topics, count)
-            except errors.BrokerError:
-                return None
-            wanted = {
-                record.event.seq: record.event
-                for record in records
-                if record.event.head.stream == stream and record.event.head.epoch == after.epoch
-            }
-            if all(seq in wanted for seq in range(after.seq + 1, before)):
-                return [wanted[seq] for seq in range(after.seq + 1, before)]
         return None
 
 

@@ -59,14 +59,20 @@ async def read(bootstrap: str) -> Topics:
     """Everything on the topics of the load, from their beginnings to where they end now; bounded in time."""
     names = [f"chaos.{name.lower()}" for name, *_ in setting.STREAMS] + ["reginsight.alerts"]
     consumer = aiokafka.AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, max_partition_fetch_bytes=2**22
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=2**22,
     )
     async with asyncio.timeout(120), consumer:
         judge = _Judge()
         tps = [aiokafka.TopicPartition(name, number) for name in names for number in range(setting.PARTITIONS)]
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
+        # Not seek_to_beginning: what the client asked for by itself, the end, may arrive after it
+        for tp, begin in (await consumer.beginning_offsets(tps)).items():
+            consumer.seek(tp, begin)
         left = set(tps)
         while left:
             for tp, messages in (await consumer.getmany(*left, timeout_ms=500)).items():
