@@ -62,8 +62,7 @@ class FailoverBroker:
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
         self._waiting = 0
-        # Of a daemon that was killed nobody knows what it had under way
-        self._doubt = 2 * CHUNK
+        self._doubt = 0
         self._dropped: collections.Counter[str] = collections.Counter()
         self._unseen: collections.deque[model.Event] = collections.deque(maxlen=5 * LIMIT)
         self._out: collections.deque[model.Event] = collections.deque()
@@ -104,6 +103,8 @@ class FailoverBroker:
         Raises StartError when the spool cannot be used.
         """
         self._spool.open()
+        # Of a daemon that was killed nobody knows how much of this it had under way
+        self._doubt = min(2 * CHUNK, self._spool.waiting)
         for chunk in self._spool.unacknowledged(CHUNK):
             for event in chunk.events:
                 self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
