@@ -48,7 +48,7 @@ def measure(tiny: bool = False) -> list[table.Row]:
     middle = Seconds(*(statistics.median(column) for column in zip(*found, strict=True)))
     each = ", ".join(f"{one.answer:.1f}" for one in found)
     note = (
-        f"since the daemon left fallback {middle.end:.2f} s, since the broker's process was started {middle.start:.2f} s"
+        f"since fallback ended {middle.end:.2f} s, since its process was started {middle.start:.2f} s"
         f"\n{count:,} events of the reference stream in {STREAMS} topics; each round {each} s"
     )
     return [table.Row("broker back to spool empty", middle.answer, "s", 10, 4, note=note)]
@@ -58,9 +58,7 @@ def _write_streams(path: pathlib.Path) -> None:
     """The reference stream several times over, each with its own topic, silent until it is asked for a burst."""
     head, _, declared = generation.REFERENCE.read_text(encoding="utf-8").partition("streams:\n")
     declared = declared.replace("interval: 1s", "interval: 24h")
-    parts = [
-        declared.replace("REFERENCE:", f"S{n}:").replace("bench.reference", f"bench.{n}") for n in range(STREAMS)
-    ]
+    parts = [declared.replace("REFERENCE:", f"S{n}:").replace("bench.reference", f"bench.{n}") for n in range(STREAMS)]
     path.write_text(f"{head}streams:\n{''.join(parts)}", encoding="utf-8")
 
 

@@ -23,6 +23,8 @@ ACK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 REWIND = 1_000
+MARGIN = 200
+MOST_BACK = 64 * REWIND
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
@@ -48,6 +50,7 @@ class FailoverBroker:
         self._tick = tick
         self._machine = machine.Machine(lambda *change: self._tell(changed, *change))
         self._order = order.Order()
+        self._connection: kafka.KafkaBroker | None = None
         self._kafka: kafka.KafkaBroker | None = None
         self._topics: dict[str, int] = {}
         self._replication = 1
@@ -59,10 +62,11 @@ class FailoverBroker:
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
         self._waiting = 0
+        self._doubt = 0
         self._dropped: collections.Counter[str] = collections.Counter()
         self._unseen: collections.deque[model.Event] = collections.deque(maxlen=5 * LIMIT)
         self._out: collections.deque[model.Event] = collections.deque()
-        self._wake = {name: asyncio.Event() for name in ("pending", "room", "out", "settled")}
+        self._wake = {name: asyncio.Event() for name in ("pending", "room", "out", "settled", "declared")}
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
         self._produced = self._consumed = self._errors = self._lag = self._foreign = 0
@@ -99,6 +103,8 @@ class FailoverBroker:
         Raises StartError when the spool cannot be used.
         """
         self._spool.open()
+        # Of a daemon that was killed nobody knows how much of this it had under way
+        self._doubt = min(2 * CHUNK, self._spool.waiting)
         for chunk in self._spool.unacknowledged(CHUNK):
             for event in chunk.events:
                 self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
@@ -118,6 +124,8 @@ class FailoverBroker:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.abandon()
         self._show(itertools.chain.from_iterable(self._order.offer(one, self._tick()) for one in self._unseen))
         self._spool.close()
 
@@ -137,9 +145,13 @@ class FailoverBroker:
                 await self._kafka.declare(topics, replication)
             await self._prime(self._kafka)
         except errors.BrokerError as error:
-            if self._machine.reachable:
+            # One with a cause is about the connection; without, the cluster has refused
+            if error.__cause__ is None:
                 raise
             _log.warning("topics are made when the broker is back: %s", error)
+            await self._prime(None)
+        finally:
+            self._wake["declared"].set()
 
     def position(self, stream: str) -> model.Position | None:
         """See ``broker.Broker``."""
@@ -154,7 +166,10 @@ class FailoverBroker:
         if self._kafka is None or not self._machine.reachable:
             return None
         topic = self._topic_of.get(stream)
-        return None if topic is None else await self._look_back(self._kafka, [topic], stream, after, before)
+        try:
+            return None if topic is None else await self._look_back(self._kafka, topic, after, stream, before)
+        except errors.BrokerError:
+            return None
 
     async def publish(self, events: Sequence[model.Event]) -> None:
         """See ``broker.Broker``."""
@@ -221,29 +236,32 @@ class FailoverBroker:
 
     async def _supervise(self) -> None:
         while True:
+            one = self._connection = self._connect(self._offsets)
             try:
-                await self._one_connection()
+                await self._use(one)
             except errors.BrokerError as error:
                 self._fall(error.reason)
+            except Exception as error:
+                # Whatever it is, the daemon outlives it: the next connection begins anew
+                _log.exception("the connection to the broker failed")
+                self._fall(f"{type(error).__name__}: {error}")
+            finally:
+                self._kafka = None
+                self._offsets.update(one.positions)
+                self._foreign += one.foreign
             self._wake["settled"].set()
+            await one.abandon()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _one_connection(self) -> None:
+    async def _use(self, one: kafka.KafkaBroker) -> None:
         """Connect and serve until the connection is lost, which raises BrokerError."""
-        one = self._connect(self._offsets)
-        try:
-            await one.start()
-            await one.declare(self._topics, self._replication)
-            self._kafka = one
-            await self._prime(one)
-            self._machine.take(machine.Signal.CONNECTED)
-            self._wake["settled"].set()
-            await self._serve(one)
-        finally:
-            self._kafka = None
-            self._offsets.update(one.positions)
-            self._foreign += one.foreign
-            await one.abandon()
+        await one.start()
+        await one.declare(self._topics, self._replication)
+        self._kafka = one
+        await self._prime(one)
+        self._machine.take(machine.Signal.CONNECTED)
+        self._wake["settled"].set()
+        await self._serve(one)
 
     async def _serve(self, one: kafka.KafkaBroker) -> None:
         try:
@@ -251,17 +269,22 @@ class FailoverBroker:
                 group.create_task(self._read(one), name="broker-reader")
                 group.create_task(self._send(one), name="broker-sender")
                 group.create_task(self._probe(one), name="broker-probe")
-        except* errors.BrokerError as lost:
-            raise lost.exceptions[0] from None
+        except ExceptionGroup as lost:
+            # What else went wrong is more than a lost connection, and must be told
+            raise next((one for one in lost.exceptions if not _is_loss(one)), lost.exceptions[0]) from None
 
     def _fall(self, reason: str) -> None:
         """The cluster is away: show what did not come back from it; the spool keeps what was not acknowledged."""
         self._machine.take(machine.Signal.LOST, reason)
-        self._show_all(self._unseen)
-        self._unseen.clear()
+        self._show_unseen()
         self._pending.clear()
         self._waiting = 0
         self._wake["room"].set()
+
+    def _show_unseen(self) -> None:
+        """Show what was published and did not come back yet; when it does, it is not shown again."""
+        self._show_all(self._unseen)
+        self._unseen.clear()
 
     async def _read(self, one: kafka.KafkaBroker) -> None:
         async for records in one.consume():
@@ -282,12 +305,18 @@ class FailoverBroker:
 
     async def _probe(self, one: kafka.KafkaBroker) -> None:
         while True:
+            oldest = self._unseen[0] if self._unseen else None
             await asyncio.sleep(PROBE_SECONDS)
+            if oldest is not None and self._unseen and self._unseen[0] is oldest:
+                # It does not come back, though the cluster answers: a partition has no leader, or is far behind
+                self._show_unseen()
             self._show(self._order.expire(self._tick()))
             await one.probe()
             self._lag = await one.lag()
 
     async def _send(self, one: kafka.KafkaBroker) -> None:
+        # Before that, nobody has said how many partitions a missing topic shall have
+        await self._wake["declared"].wait()
         await self._drain(one)
         # No await between the last look into the spool and this: what is published from now on is pending
         self._machine.take(machine.Signal.DRAINED)
@@ -312,11 +341,19 @@ class FailoverBroker:
         return upto, chunk
 
     async def _deliver(self, one: kafka.KafkaBroker, events: Sequence[model.Event]) -> None:
+        self._doubt = len(events)
         try:
             async with asyncio.timeout(ACK_SECONDS):
+                await self._make(one, {event.head.topic for event in events})
                 await one.publish(events)
         except TimeoutError:
             raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
+        self._doubt = 0
+
+    async def _make(self, one: kafka.KafkaBroker, topics: set[str]) -> None:
+        """Topics that the connection does not know yet; one that is of no stream any more is made like the others."""
+        usual = max(self._topics.values(), default=1)
+        await one.declare({topic: self._topics.get(topic, usual) for topic in topics}, self._replication)
 
     async def _drain(self, one: kafka.KafkaBroker) -> None:
         """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
@@ -329,10 +366,15 @@ class FailoverBroker:
             self._spool.acknowledge(upto)
 
     async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
-        """Which events of the first chunk are on the topics already: only one chunk is ever under way."""
-        topics = {event.head.topic: 1 for event in chunk}
-        await one.declare(topics)
-        return {_name(record.event) for record in await one.tail(topics, 2 * CHUNK)}
+        """What is on the topics already of a send that was not acknowledged: only one is ever under way.
+
+        It may reach beyond ``chunk``, into topics that are not in there.
+        """
+        if not self._doubt:
+            return set()
+        topics = {event.head.topic for event in chunk} | set(self._topics)
+        await self._make(one, topics)
+        return {_name(record.event) for record in await one.tail(topics, self._doubt + MARGIN)}
 
     # The past
 
@@ -342,6 +384,8 @@ class FailoverBroker:
         It is read from the ends of topics that were not read yet, and from what an earlier daemon left in the spool.
         """
         topics = [topic for topic in self._topics if topic not in self._primed]
+        if not topics:
+            return
         by_stream: dict[str, list[model.Event]] = {}
         for record in await one.tail(topics, REWIND) if one is not None else []:
             by_stream.setdefault(record.event.head.stream, []).append(record.event)
@@ -359,23 +403,22 @@ class FailoverBroker:
             self._past[stream] = whole
 
     async def _look_back(
-        self, one: kafka.KafkaBroker, topics: list[str], stream: str, after: model.Position, before: int
+        self, one: kafka.KafkaBroker, topic: str, after: model.Position, stream: str, before: int
     ) -> list[model.Event] | None:
-        count = REWIND
-        while count <= 64 * REWIND:
+        newest = self._newest.get(stream, after)
+        # So many are enough unless the topic has other streams, or other numberings, too
+        count = max(before, newest.seq if newest.epoch == after.epoch else 0) - after.seq + MARGIN
+        while count <= MOST_BACK:
+            records = await one.tail([topic], count)
+            found = order.run_after(after, (one.event for one in records if one.event.head.stream == stream))
+            if len(found) >= before - after.seq - 1:
+                return found
             count *= 4
-            try:
-                records = await one.tail(topics, count)
-            except errors.BrokerError:
-                return None
-            wanted = {
-                record.event.seq: record.event
-                for record in records
-                if record.event.head.stream == stream and record.event.head.epoch == after.epoch
-            }
-            if all(seq in wanted for seq in range(after.seq + 1, before)):
-                return [wanted[seq] for seq in range(after.seq + 1, before)]
         return None
+
+
+def _is_loss(error: Exception) -> bool:
+    return isinstance(error, errors.BrokerError)
 
 
 def _name(event: model.Event) -> tuple[str, str, int]:

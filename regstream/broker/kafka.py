@@ -13,7 +13,7 @@ import functools
 import logging
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiokafka
@@ -25,10 +25,11 @@ import aiokafka.record.default_records
 import orjson
 
 from regstream import broker, errors, model
-from regstream.broker import quiet
+from regstream.broker import ending, quiet
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
+ABANDON_SECONDS = 1.0
 BATCH_BYTES = 128 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
@@ -217,7 +218,7 @@ class KafkaBroker:
             reader.assign(tps)
             yield reader
         finally:
-            await _stop(reader)
+            await ending.stop(reader, CONNECT_SECONDS)
 
     # Publishing
 
@@ -394,7 +395,7 @@ class KafkaBroker:
             return
         self._state = "closed"
         for client in (self._producer, self._admin):
-            await _stop(client)
+            await ending.stop(client, CONNECT_SECONDS)
         self._producer = self._admin = None
 
     async def abandon(self) -> None:
@@ -402,7 +403,7 @@ class KafkaBroker:
         self._state = "closed"
         clients = (self._producer, self._consumer, self._admin)
         self._producer = self._consumer = self._admin = None
-        await asyncio.gather(*(_stop(client) for client in clients))
+        await asyncio.gather(*(ending.abandon(client, ABANDON_SECONDS) for client in clients if client is not None))
 
 
 def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | None:
@@ -432,12 +433,3 @@ def _why(error: BaseException, servers: str) -> str:
     if isinstance(error, aiokafka.errors.AuthenticationFailedError | aiokafka.errors.UnsupportedSaslMechanismError):
         return f"{servers} refuses the credentials: {text}"
     return f"{servers}: {text}"
-
-
-async def _stop(client: Any) -> None:
-    """Stop a client, which may want to wait for a broker that is gone; bounded."""
-    if client is None:
-        return
-    work: Awaitable[Any] = client.close() if hasattr(client, "close") else client.stop()
-    with contextlib.suppress(OSError, TimeoutError, aiokafka.errors.KafkaError):
-        await asyncio.wait_for(work, CONNECT_SECONDS)

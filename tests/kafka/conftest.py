@@ -17,19 +17,15 @@ MakeCluster = Callable[..., kafka.Cluster]
 _missing: dict[str, str] = {}
 
 
-@pytest.fixture(scope="session")
-def missing() -> str | None:
-    """Why there is no Kafka, None when there is."""
-    return kafka.available()
-
-
-@pytest.fixture(autouse=True)
-def needs_kafka(request: pytest.FixtureRequest, missing: str | None) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the fixtures, which would start a cluster."""
+    missing = kafka.available()
     if missing is None:
         return
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         pytest.fail(f"Apache Kafka must be available here: {missing}", pytrace=False)
-    _missing[request.node.nodeid] = missing
+    _missing[item.nodeid] = missing
     pytest.skip(missing)
 
 
@@ -44,10 +40,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster(missing: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Cluster]:
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Cluster]:
     """One broker, never harmed: name your own topics."""
-    if missing is not None:
-        pytest.skip(missing)
     with kafka.Cluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
 
