@@ -30,7 +30,7 @@ from regstream.broker import ending, quiet
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 ABANDON_SECONDS = 1.0
-BATCH_BYTES = 128 * 1024
+BATCH_BYTES = 512 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
 _TOPIC_EXISTS = 36
