@@ -410,16 +410,23 @@ def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | No
     """One of our events from its bytes, or None when it is anything else."""
     try:
         data = orjson.loads(value or b"")
-        head = model.Head(
-            data["subject"], data["epoch"], data["type"], topic, model.Priority(data["priority"]), data["time"],
-            data["region"],
+        head = _head(
+            data["subject"], data["epoch"], data["type"], topic, data["priority"], data["time"], data["region"]
         )  # fmt: skip
         seq = data["seq"]
-        texts = all(isinstance(one, str) for one in head)
         sound = data["specversion"] == "1.0" and isinstance(seq, int) and seq > 0 and "data" in data
-        return model.Event(head, seq, None if key is None else key.decode(), value or b"") if texts and sound else None
+        return model.Event(head, seq, None if key is None else key.decode(), value or b"") if sound else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+@functools.lru_cache(maxsize=256)
+def _head(stream: str, epoch: str, kind: str, topic: str, priority: str, time: str, region: str) -> model.Head:
+    """The events of a batch come one after another, and share what they share. Raises TypeError and ValueError."""
+    made = model.Head(stream, epoch, kind, topic, model.Priority(priority), time, region)
+    if not all(isinstance(one, str) for one in made):
+        raise TypeError("a text is not one")
+    return made
 
 
 def _milliseconds(time: str) -> int:
