@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import itertools
 import logging
+import operator
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -107,7 +109,6 @@ class KafkaBroker:
         self.positions: dict[Place, int] = {}
         self._assigned: set[Place] = set()
         self._consuming = False
-        self._partitioner = aiokafka.partitioner.DefaultPartitioner()
         self._declaring = asyncio.Lock()
         quiet.begin("aiokafka")
         _compress_fast()
@@ -231,28 +232,28 @@ class KafkaBroker:
         if self._state != "live":
             self._errors += len(events)
             raise errors.BrokerError(f"the broker is {self._state}", len(events), tuple(events))
-        unknown = {event.head.topic: 1 for event in events if event.head.topic not in self._partitions}
+        unknown = {event.head.topic for event in events} - self._partitions.keys()
         if unknown:
-            await self.declare(unknown)
-        groups: dict[Place, list[model.Event]] = {}
-        for event in events:
-            groups.setdefault(self.place(event), []).append(event)
-        results = await asyncio.gather(*(self._send(place, group) for place, group in groups.items()))
+            await self.declare(dict.fromkeys(unknown, 1))
+        results = await asyncio.gather(*(self._send(place, group) for place, group in self._grouped(events)))
         refused = tuple(event for one in results for event in one)
         self._produced += len(events) - len(refused)
         if refused:
             self._errors += len(refused)
             raise errors.BrokerError(self._reason, len(refused), refused)
 
-    def place(self, event: model.Event) -> Place:
-        """Topic and partition of an event: Kafka's own hash of its key, or of its stream when it has none."""
-        topic = event.head.topic
-        count = self._partitions[topic]
-        if count == 1:
-            return topic, 0
-        key = event.head.stream if event.key is None else event.key
-        everyone = list(range(count))
-        return topic, self._partitioner(key.encode(), everyone, everyone)
+    def _grouped(self, events: Iterable[model.Event]) -> Iterable[tuple[Place, list[model.Event]]]:
+        """The events of each partition, in order; what has no key goes where its stream's name leads."""
+        groups: dict[Place, list[model.Event]] = {}
+        for head, alike in itertools.groupby(events, operator.attrgetter("head")):
+            count = self._partitions[head.topic]
+            if count == 1:
+                groups.setdefault((head.topic, 0), []).extend(alike)
+                continue
+            for event in alike:
+                number = _partition(head.stream if event.key is None else event.key, count)
+                groups.setdefault((head.topic, number), []).append(event)
+        return groups.items()
 
     async def _send(self, place: Place, events: list[model.Event]) -> list[model.Event]:
         """Send the events of one partition; gives those that were not acknowledged."""
@@ -427,6 +428,14 @@ def _head(stream: str, epoch: str, kind: str, topic: str, priority: str, time: s
     if not all(isinstance(one, str) for one in made):
         raise TypeError("a text is not one")
     return made
+
+
+# The library's hash is plain Python and takes longer than all else that is done with an event; keys come back
+@functools.lru_cache(maxsize=10_000)
+def _partition(key: str, count: int) -> int:
+    """Where every Kafka client puts a key."""
+    everyone = list(range(count))
+    return int(aiokafka.partitioner.DefaultPartitioner()(key.encode(), everyone, everyone))
 
 
 def _milliseconds(time: str) -> int:
