@@ -20,6 +20,8 @@ ROWS = {
     "memory": "resident memory after a minute of the shipped streams",
     "reload": "longest stall of the loop while 1,000 streams are reloaded",
     "kafka-publish": "events to real Kafka until acknowledged a CPU second, over the client library's own loop",
+    "kafka-delivery": "emission through real Kafka to a WebSocket client at 500 events a second",
+    "kafka-drain": "real Kafka back until 60,000 events on disk are sent",
 }
 LAST = pathlib.Path(__file__).with_name("last.json")
 
