@@ -8,79 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiokafka
 import aiokafka.admin
 import aiokafka.errors
 import aiokafka.partitioner
-import orjson
 
 from regstream import broker, errors, model
-from regstream.broker import quiet
+from regstream.broker import connection, message, quiet
 
 CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 5.0
 BATCH_BYTES = 128 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
 _TOPIC_EXISTS = 36
+_TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
 _log = logging.getLogger(__name__)
+_refusals = logging.getLogger(f"{__name__}.refused")
 
 Place = tuple[str, int]
-
-
-class Connection(NamedTuple):
-    """How to reach a cluster: bootstrap servers, comma separated, and the security settings; empty texts are unset."""
-
-    servers: str
-    protocol: str = "PLAINTEXT"
-    mechanism: str = "PLAIN"
-    username: str = ""
-    password: str = ""
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-
-    def options(self) -> dict[str, Any]:
-        """The keywords that every client of the library takes. Raises BrokerError for files that cannot be used."""
-        made: dict[str, Any] = {
-            "bootstrap_servers": [one.strip() for one in self.servers.split(",")],
-            "security_protocol": self.protocol,
-            "retry_backoff_ms": 250,
-            "request_timeout_ms": int(ANSWER_SECONDS * 1000),
-        }
-        if "SASL" in self.protocol:
-            made |= {
-                "sasl_mechanism": self.mechanism,
-                "sasl_plain_username": self.username,
-                "sasl_plain_password": self.password,
-            }
-        return made | ({"ssl_context": self._tls()} if "SSL" in self.protocol else {})
-
-    def _tls(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise errors.BrokerError(f"the TLS files cannot be used: {error}") from error
-        return context
+Connection = connection.Connection
+ANSWER_SECONDS = connection.ANSWER_SECONDS
 
 
 class KafkaBroker:
     """Meets ``broker.Broker`` on a cluster. ``consume`` begins where the topics ended when they were declared.
 
     ``starts`` are offsets to begin at instead, by topic and partition, for whoever goes on after another instance.
+    ``told`` are the topics of which it was said already that they are not as declared.
     """
 
-    def __init__(self, connection: Connection, starts: Mapping[Place, int] | None = None) -> None:
-        self._connection = connection
+    def __init__(
+        self, reach: Connection, starts: Mapping[Place, int] | None = None, told: set[str] | None = None
+    ) -> None:
+        self._connection = reach
         self._starts = dict(starts or {})
+        self._told = set() if told is None else told
         self._state = "new"
         self._reason = ""
         self._produced = self._consumed = self._errors = self.foreign = 0
@@ -94,7 +60,8 @@ class KafkaBroker:
         self._consuming = False
         self._partitioner = aiokafka.partitioner.DefaultPartitioner()
         self._declaring = asyncio.Lock()
-        quiet.begin("aiokafka")
+        quiet.begin("aiokafka", logging.WARNING)
+        quiet.begin(_refusals.name)
 
     @property
     def status(self) -> broker.Status:
@@ -160,10 +127,10 @@ class KafkaBroker:
     async def _create(self, topics: Mapping[str, int], replication: int) -> dict[str, int]:
         """Create topics that are missing; gives those that were there, with their number of partitions."""
         described = await self._admin.describe_topics(list(topics))
-        found = {one["topic"]: len(one["partitions"]) for one in described if not one["error_code"]}
-        for name, have in found.items():
-            if have != topics[name]:
-                _log.warning("topic %s has %d partitions, the profile asks for %d", name, have, topics[name])
+        there = {one["topic"]: one["partitions"] for one in described if not one["error_code"]}
+        found = {name: len(partitions) for name, partitions in there.items()}
+        for name, partitions in there.items():
+            self._compare(name, (len(partitions), len(partitions[0]["replicas"])), (topics[name], replication))
         missing = [name for name in topics if name not in found]
         if missing:
             wanted = [aiokafka.admin.NewTopic(name, topics[name], replication) for name in missing]
@@ -173,6 +140,14 @@ class KafkaBroker:
                     why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
                     raise errors.BrokerError(f"topic {name} cannot be created: {why}")
         return found
+
+    def _compare(self, topic: str, have: tuple[int, int], want: tuple[int, int]) -> None:
+        if have != want and topic not in self._told:
+            self._told.add(topic)
+            _log.warning(
+                "topic %s has %d partitions and replication %d, the profile asks for %d and %d: it is used as it is",
+                *(topic, *have, *want),
+            )
 
     async def _follow(self, found: Mapping[str, int], topics: Mapping[str, int]) -> None:
         counts = {name: found.get(name, count) for name, count in topics.items()}
@@ -222,11 +197,14 @@ class KafkaBroker:
         for event in events:
             groups.setdefault(self.place(event), []).append(event)
         results = await asyncio.gather(*(self._send(place, group) for place, group in groups.items()))
-        refused = tuple(event for one in results for event in one)
-        self._produced += len(events) - len(refused)
-        if refused:
-            self._errors += len(refused)
-            raise errors.BrokerError(self._reason, len(refused), refused)
+        unsent = tuple(event for one, _ in results for event in one)
+        never = tuple(event for _, one in results for event in one)
+        self._produced += len(events) - len(unsent) - len(never)
+        self._errors += len(unsent) + len(never)
+        if unsent:
+            raise errors.BrokerError(self._reason, len(unsent), unsent)
+        if never:
+            raise errors.BrokerError("the topic takes no message of that size", len(never), never, final=True)
 
     def place(self, event: model.Event) -> Place:
         """Topic and partition of an event: Kafka's own hash of its key, or of its stream when it has none."""
@@ -238,30 +216,52 @@ class KafkaBroker:
         everyone = list(range(count))
         return topic, self._partitioner(key.encode(), everyone, everyone)
 
-    async def _send(self, place: Place, events: list[model.Event]) -> list[model.Event]:
-        """Send the events of one partition; gives those that were not acknowledged."""
-        done = 0
+    async def _send(self, place: Place, events: list[model.Event]) -> tuple[list[model.Event], list[model.Event]]:
+        """Send the events of one partition; gives those that were not acknowledged, and those that never can be."""
+        done, most = 0, len(events)
+        never: list[model.Event] = []
         try:
             while done < len(events):
-                batch, taken = self._batch(events, done)
-                sent = await self._producer.send_batch(batch, place[0], partition=place[1])
-                metadata = await sent
-                done += taken
-                self._acked[place] = metadata.offset + taken
+                batch, taken = self._batch(events[done : done + most])
+                try:
+                    sent = await self._producer.send_batch(batch, place[0], partition=place[1])
+                    metadata = await sent
+                except _TOO_LARGE as error:
+                    self._take_back(place, taken)
+                    # One of them is too large, or all together; the others must not suffer for it
+                    most = max(1, taken // 2)
+                    if taken == 1:
+                        never.append(self._give_up(events[done], error))
+                        done, most = done + 1, len(events)
+                else:
+                    done += taken
+                    self._acked[place] = metadata.offset + taken
         except (OSError, aiokafka.errors.KafkaError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and self._state == "live":
                 raise
             self._reason = _why(error, self._connection.servers)
-        return events[done:]
+        return events[done:], never
 
-    def _batch(self, events: list[model.Event], done: int) -> tuple[Any, int]:
+    def _take_back(self, place: Place, count: int) -> None:
+        # The library has counted the messages of a batch when it is refused, and the cluster has not: the next one
+        # would be out of sequence
+        self._producer._txn_manager.increment_sequence_number(aiokafka.TopicPartition(*place), -count)
+
+    def _give_up(self, event: model.Event, error: Exception) -> model.Event:
+        _refusals.error(
+            "an event is refused and not on its topic: %s of %d bytes, %s: %s",
+            *(event.id, len(event.value), event.head.topic, type(error).__name__),
+        )
+        return event
+
+    def _batch(self, events: list[model.Event]) -> tuple[Any, int]:
         batch, taken = self._producer.create_batch(), 0
         append = batch.append
         head: model.Head | None = None
         stamp = 0
-        for event in events[done:]:
+        for event in events:
             if event.head is not head:
-                head, stamp = event.head, _milliseconds(event.head.time)
+                head, stamp = event.head, message.milliseconds(event.head.time)
             key = None if event.key is None else event.key.encode()
             if append(timestamp=stamp, key=key, value=event.value, headers=HEADERS) is None:
                 break
@@ -302,10 +302,12 @@ class KafkaBroker:
             self._reason = _why(error, self._connection.servers)
             await asyncio.sleep(0.1)
             return []
-        records = []
+        records: list[broker.Record] = []
         for tp, messages in found.items():
             self.positions[tp.topic, tp.partition] = messages[-1].offset + 1
-            records += [record for one in messages if (record := self._record(one)) is not None]
+            ours = _ours(messages)
+            self.foreign += len(messages) - len(ours)
+            records += ours
         return records
 
     def _assign(self) -> None:
@@ -313,13 +315,6 @@ class KafkaBroker:
         self._consumer.assign([aiokafka.TopicPartition(*place) for place in self.positions])
         for place, offset in self.positions.items():
             self._consumer.seek(aiokafka.TopicPartition(*place), offset)
-
-    def _record(self, message: Any) -> broker.Record | None:
-        event = read(message.topic, message.key, message.value)
-        if event is None:
-            self.foreign += 1
-            return None
-        return broker.Record(event, message.topic, message.partition, message.offset)
 
     # The past
 
@@ -347,7 +342,7 @@ class KafkaBroker:
             open_ = {tp for tp in tps if ends[tp] > begins[tp]}
             while open_:
                 for messages in (await reader.getmany(*open_, timeout_ms=FETCH_MS)).values():
-                    found += [one for message in messages if (one := self._record(message)) is not None]
+                    found += _ours(messages)
                 open_ = {tp for tp in open_ if await reader.position(tp) < ends[tp]}
         return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
 
@@ -390,24 +385,13 @@ class KafkaBroker:
         await asyncio.gather(*(_stop(client) for client in clients))
 
 
-def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | None:
-    """One of our events from its bytes, or None when it is anything else."""
-    try:
-        data = orjson.loads(value or b"")
-        head = model.Head(
-            data["subject"], data["epoch"], data["type"], topic, model.Priority(data["priority"]), data["time"],
-            data["region"],
-        )  # fmt: skip
-        seq = data["seq"]
-        texts = all(isinstance(one, str) for one in head)
-        sound = data["specversion"] == "1.0" and isinstance(seq, int) and seq > 0 and "data" in data
-        return model.Event(head, seq, None if key is None else key.decode(), value or b"") if texts and sound else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _milliseconds(time: str) -> int:
-    return int(datetime.datetime.fromisoformat(time).timestamp() * 1000)
+def _ours(messages: Iterable[Any]) -> list[broker.Record]:
+    found = []
+    for one in messages:
+        event = message.read(one.topic, one.key, one.value)
+        if event is not None:
+            found.append(broker.Record(event, one.topic, one.partition, one.offset))
+    return found
 
 
 def _why(error: BaseException, servers: str) -> str:
@@ -416,6 +400,8 @@ def _why(error: BaseException, servers: str) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, aiokafka.errors.AuthenticationFailedError | aiokafka.errors.UnsupportedSaslMechanismError):
         return f"{servers} refuses the credentials: {text}"
+    if isinstance(error, aiokafka.errors.KafkaConnectionError):
+        return f"{servers} cannot be reached"
     return f"{servers}: {text}"
 
 
