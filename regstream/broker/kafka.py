@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiokafka
@@ -26,6 +26,7 @@ BATCH_BYTES = 128 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
 STOP_SECONDS = 0.8
+PIECE = 1_000
 _TOPIC_EXISTS = 36
 _TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
 _log = logging.getLogger(__name__)
@@ -114,7 +115,9 @@ class KafkaBroker:
 
     # Topics
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
         """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
         async with self._declaring:
             new = {name: count for name, count in topics.items() if name not in self._partitions}
@@ -140,7 +143,7 @@ class KafkaBroker:
             for name, code, *rest in answer.topic_errors:
                 if code not in (0, _TOPIC_EXISTS):
                     why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
-                    raise errors.BrokerError(f"topic {name} cannot be created: {why}")
+                    raise errors.BrokerError(f"topic {name} cannot be created: {why}", final=True)
         return found
 
     def _compare(self, topic: str, have: tuple[int, int], want: tuple[int, int]) -> None:
@@ -325,17 +328,25 @@ class KafkaBroker:
 
         Raises BrokerError when the cluster does not answer.
         """
+        return (await self.look_back(topics, count, lambda event: True))[0]
+
+    async def look_back(
+        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
+        """As ``tail``, but only the events that are ``wanted``; and whether these are all that the topics hold."""
         try:
             async with asyncio.timeout(4 * ANSWER_SECONDS):
-                return await self._read_back(list(topics), count)
+                return await self._read_back(list(topics), count, wanted)
         except (OSError, TimeoutError, aiokafka.errors.KafkaError) as error:
             raise errors.BrokerError(_why(error, self._connection.servers)) from error
 
-    async def _read_back(self, topics: list[str], count: int) -> list[broker.Record]:
+    async def _read_back(
+        self, topics: list[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
         counts = {topic: range(self._partitions.get(topic, 0)) for topic in topics}
         tps = [aiokafka.TopicPartition(topic, number) for topic, numbers in counts.items() for number in numbers]
         if not tps:
-            return []
+            return [], True
         found: list[broker.Record] = []
         async with self._reading(tps) as reader:
             ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
@@ -343,10 +354,14 @@ class KafkaBroker:
                 reader.seek(tp, max(begins[tp], ends[tp] - count))
             open_ = {tp for tp in tps if ends[tp] > begins[tp]}
             while open_:
-                for messages in (await reader.getmany(*open_, timeout_ms=FETCH_MS)).values():
-                    found += _ours(messages)
+                got = await reader.getmany(*open_, timeout_ms=FETCH_MS, max_records=PIECE)
+                for messages in got.values():
+                    found += [one for one in _ours(messages) if wanted(one.event)]
                 open_ = {tp for tp in open_ if await reader.position(tp) < ends[tp]}
-        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
+                # There may be much to read, and others have work
+                await asyncio.sleep(0)
+        whole = all(ends[tp] - count <= begins[tp] for tp in tps)
+        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset)), whole
 
     async def probe(self) -> None:
         """Ask the cluster for something small. Raises BrokerError when no answer comes."""
