@@ -90,9 +90,9 @@ class Engine:
 
     async def equip(self, catalog: model.Catalog) -> None:
         """Create the topics that a catalog needs. Raises BrokerError."""
-        partitions = catalog.profile.kafka.partitions
-        topics = {spec.topic: partitions for spec in catalog.streams.values()}
-        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions}, catalog.profile.kafka.replication)
+        kafka = catalog.profile.kafka
+        streams = {spec.name: spec.topic for spec in (*catalog.streams.values(), self._alerts.spec)}
+        await self._broker.declare(dict.fromkeys(streams.values(), kafka.partitions), kafka.replication, streams)
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
