@@ -260,6 +260,30 @@ class TestTheNextDaemon:
         await until(lambda: cluster.seqs() == numbers(10))
         assert len(cluster.logs[TOPIC]) == 3
 
+    async def test_goes_on_with_every_numbering_while_kafka_is_away(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        first = begin()
+        await first.start()
+        await first.broker.publish(events(10, topic=TOPIC))
+        await first.broker.publish(events(4, stream="TWO", topic=TOPIC))
+        await until(lambda: len(first.shown) == 14 and not first.spool.waiting)
+        await first.die()
+        cluster.up = False
+        second = begin()
+        await second.start()
+        for stream, seq in (("ONE", 10), ("TWO", 4)):
+            assert second.broker.past(stream) == []
+            assert second.broker.position(stream) == model.Position("E1", seq)
+        await second.broker.publish(events(5, topic=TOPIC, first=11))
+        await until(lambda: second.shown == numbers(15, 11))
+        cluster.up = True
+        await until(lambda: second.broker.status.state == "live")
+        await second.broker.publish(events(5, topic=TOPIC, first=16))
+        await until(lambda: len(second.shown) >= 10)
+        assert second.shown == numbers(20, 11)
+        assert second.broker.status.skipped == 0
+
 
 class TestHistory:
     async def test_reaches_as_far_as_it_can(self, cluster: Cluster, begin: Callable[[], Life]) -> None:

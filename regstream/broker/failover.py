@@ -103,6 +103,7 @@ class FailoverBroker:
             self._spool.open()
             # Of a daemon that was killed nobody knows how much of this it had under way
             self._doubt = min(2 * CHUNK, self._spool.waiting)
+            self._past.stand(self._spool.positions)
             for chunk in self._spool.unacknowledged(CHUNK):
                 self._past.leave(chunk.events)
         self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")

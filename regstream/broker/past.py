@@ -39,6 +39,10 @@ class Past:
         for event in events:
             self._left.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
 
+    def stand(self, positions: Mapping[str, model.Position]) -> None:
+        """Take in where streams stood: numbers up to there were used, even if their events are nowhere any more."""
+        self._newest.update(positions)
+
     def note(self, event: model.Event) -> None:
         """Remember where a stream stands."""
         stream, position = event.head.stream, event.position
@@ -51,7 +55,10 @@ class Past:
         return self._newest.get(stream)
 
     def take(self, stream: str) -> list[model.Event]:
-        """The newest events of a stream without a gap, in order; given out once."""
+        """The newest events of a stream without a gap, in order; given out once. From now on it goes on."""
+        if stream in self._newest:
+            # When there is nothing to begin with, what comes next is still in turn
+            self._order.begin(stream, self._newest[stream])
         return self._found.pop(stream, [])
 
     def take_all(self) -> list[model.Event]:
@@ -78,7 +85,7 @@ class Past:
     async def _seek(self, one: kafka.KafkaBroker, streams: Mapping[str, str]) -> None:
         """Look further back for those that a topic's busier streams have pushed out of its end."""
         count, whole = REWIND, False
-        sought = {name for name in streams if name not in self._newest} - self._sought
+        sought = {name for name in streams if name not in self._topics} - self._sought
 
         def wanted(event: model.Event) -> bool:
             return event.head.stream in sought
@@ -87,7 +94,7 @@ class Past:
             count *= 4
             records, whole = await one.look_back({streams[name] for name in sought}, count, wanted)
             self._begin(records, ())
-            sought.difference_update(self._newest)
+            sought.difference_update(self._topics)
         self._sought.update(streams)
 
     def _begin(self, records: Iterable[broker.Record], left: Iterable[str]) -> None:
@@ -102,7 +109,7 @@ class Past:
             for event in events:
                 self.note(event)
             whole = order.whole_suffix(events)
-            self._order.begin(stream, whole[-1].position)
+            self._order.begin(stream, self._newest[stream])
             self._found[stream] = whole[-REWIND:]
 
     async def history(
