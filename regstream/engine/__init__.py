@@ -285,6 +285,9 @@ class Engine:
     def _describe(self, lane: lanes.Lane) -> status.StreamStatus:
         spec, counts, now = lane.spec, lane.counts, self._origin.now()
         interval, late = lane.interval, lane.counts.late
+        # Where nothing is made, a stream stands where its maker is
+        shown = None if self.allowed else self._hub.position(lane.name)
+        position = shown or lane.source.position
         return status.StreamStatus(
             name=lane.name,
             description=spec.description,
@@ -300,8 +303,8 @@ class Engine:
             batch_size=lane.batch_size,
             priority=lane.priority,
             overlays=tuple(dict.fromkeys(layer.run_id for layer in lane.layers.values())),
-            epoch=lane.source.epoch,
-            seq=lane.source.seq,
+            epoch=position.epoch,
+            seq=position.seq,
             events=counts.events,
             bytes=counts.bytes,
             ticks=counts.ticks,
