@@ -7,8 +7,10 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Iterable
 
 from benchmarks import apart, table
+from scripts import kafka
 
 ROWS = {
     "generation": "events a CPU second, over the event by hand and over a template per field",
@@ -17,6 +19,7 @@ ROWS = {
     "startup": "regstream run to the first 200 of /health/ready",
     "memory": "resident memory after a minute of the shipped streams",
     "reload": "longest stall of the loop while 1,000 streams are reloaded",
+    "kafka-publish": "events to real Kafka until acknowledged a CPU second, over the client library's own loop",
 }
 LAST = pathlib.Path(__file__).with_name("last.json")
 
@@ -31,20 +34,36 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
         "--tiny", action="store_true", help="so small that the figures mean nothing: tests the benchmarks"
     )
     chosen = parser.parse_args(given)
-    unknown = [name for name in chosen.rows if name not in ROWS]
+    unknown = [name for name in chosen.rows if not _named(name)]
     if unknown:
         parser.error(f"no row {unknown[0]!r}, there are {', '.join(ROWS)}")
     return chosen
+
+
+def _named(name: str) -> list[str]:
+    """The rows of a name, or all whose names begin with it: ``kafka`` names those that need Kafka."""
+    return [row for row in ROWS if row == name or row.startswith(f"{name}-")]
+
+
+def _possible(rows: Iterable[str]) -> list[str]:
+    """Those that can be measured here; the reason is told once when the ones with Kafka cannot."""
+    wanted = list(rows)
+    without = [row for row in wanted if row not in _named("kafka")]
+    reason = kafka.available() if without != wanted else None
+    if reason is not None:
+        print(f"skipping {', '.join(_named('kafka'))}: no Kafka on this machine, {reason}", file=sys.stderr)
+    return wanted if reason is None else without
 
 
 def main(given: list[str] | None = None) -> int:
     """Exit code 0 whatever the figures are: they tell, they do not judge."""
     chosen = arguments(given)
     if chosen.list:
-        print("\n".join(f"{name:<11} {what}" for name, what in ROWS.items()))
+        print("\n".join(f"{name:<14} {what}" for name, what in ROWS.items()))
         return 0
     began, rows = time.monotonic(), []
-    for name in chosen.rows or ROWS:
+    asked = list(dict.fromkeys(row for name in chosen.rows for row in _named(name)))
+    for name in _possible(asked or ROWS):
         print(f"measuring {name}: {ROWS[name]}", file=sys.stderr, flush=True)
         rows += apart.measured(name, chosen.tiny)
     print(table.text(rows))

@@ -10,7 +10,7 @@ from benchmarks import table
 
 
 def _measured(name: str, tiny: bool) -> list[table.Row]:
-    rows: list[table.Row] = importlib.import_module(f"benchmarks.{name}").measure(tiny)
+    rows: list[table.Row] = importlib.import_module(f"benchmarks.{name.replace('-', '_')}").measure(tiny)
     return rows
 
 

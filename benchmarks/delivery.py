@@ -46,17 +46,17 @@ def _ours(seconds: float) -> Seen:
         flags = ("--streams", str(path), "--scenarios", f"{folder}/none", "--templates", f"{folder}/none")
         with rig.daemon(*flags) as (child, port):
             rig.until_ready(child, port)
-            return asyncio.run(_follow(f"ws://127.0.0.1:{port}/ws?channel=dashboard-updates", seconds))
+            return asyncio.run(follow(f"ws://127.0.0.1:{port}/ws?channel=dashboard-updates", seconds))
 
 
 def _bare(size: int, seconds: float) -> Seen:
     port = rig.free_port()
     with rig.process("-m", "benchmarks.bare", str(port), str(size)) as child:
         rig.until_ready(child, port)
-        return asyncio.run(_follow(f"ws://127.0.0.1:{port}/ws", seconds))
+        return asyncio.run(follow(f"ws://127.0.0.1:{port}/ws", seconds))
 
 
-async def _follow(url: str, seconds: float) -> Seen:
+async def follow(url: str, seconds: float) -> Seen:
     """Read what comes for so long; it is looked into afterwards, so that reading is not held up."""
     taken: list[tuple[float, str]] = []
     # A collection here would be a delay of this client's own making: 30 ms in one of a thousand

@@ -21,7 +21,7 @@ from regstream.generate import stream as streams
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _STREAM = """\
   {name}:
-    description: "One of many"
+    description: "One of many"{topic}
     interval: {interval}
     key: "{{{{ unit }}}}"
     fields:
@@ -33,12 +33,16 @@ _STREAM = """\
 """
 
 
-def write_streams(path: pathlib.Path, count: int, interval: str, changed: int = 0) -> None:
-    """A streams file of ``count`` streams; ``changed`` other than 0 gives the first another template."""
+def write_streams(path: pathlib.Path, count: int, interval: str, changed: int = 0, topics: int = 0) -> None:
+    """A streams file of ``count`` streams, which share ``topics``; 0: each has its own.
+
+    ``changed`` other than 0 gives the first another template.
+    """
     parts = ["version: 1\nseed: 7\nstreams:\n"]
-    parts += [
-        _STREAM.format(name=f"S{n:04}", interval=interval, most=1000 + (changed if not n else 0)) for n in range(count)
-    ]
+    for n in range(count):
+        topic = f"\n    topic: bench.{n % topics}" if topics else ""
+        most = 1000 + (changed if not n else 0)
+        parts.append(_STREAM.format(name=f"S{n:04}", interval=interval, most=most, topic=topic))
     path.write_text("".join(parts), encoding="utf-8")
 
 
@@ -137,10 +141,10 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
 
 
 @contextlib.contextmanager
-def daemon(*flags: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def daemon(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """``regstream run`` on a free port, as soon as the process exists."""
     port = free_port()
-    with process("-m", "regstream", "run", "--port", str(port), *flags) as child:
+    with process("-m", "regstream", "run", "--port", str(port), *flags, **environment) as child:
         yield child, port
 
 

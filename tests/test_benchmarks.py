@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import table
+from scripts import kafka
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,17 @@ def test_cheap_rows_run_and_are_written_as_json(tmp_path: pathlib.Path, capsys: 
     for row in rows:
         assert row["figure"] > 0 and row["floor"] > 0 and row["must"] and row["met"] in ("aim", "must", "no")
         assert row["name"] in shown
+
+
+def test_rows_with_kafka_are_passed_over_in_one_line_where_there_is_none(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "available", lambda: "no java: install Java 17 or newer")
+    path = tmp_path / "figures.json"
+    assert benchmarks.main(["kafka", "--tiny", "--json", str(path)]) == 0
+    assert json.loads(path.read_text(encoding="utf-8")) == {"rows": []}
+    said = [line for line in capsys.readouterr().err.splitlines() if "Java 17" in line]
+    assert len(said) == 1 and said[0].startswith("skipping kafka-publish, ")
 
 
 def test_rows_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]) -> None:
