@@ -110,9 +110,11 @@ def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
     def changed(before: str, after: str, reason: str) -> None:
         fanout.announce("broker-changed", {"from": before, "to": after, "reason": reason})
 
-    outbox = spool.Spool(chosen.state / "spool")
+    # One that generates nothing has nothing to keep, and may stand beside one that does
+    outbox = spool.Spool(chosen.state / "spool") if chosen.streaming else None
+    told: set[str] = set()
     return failover.FailoverBroker(
-        lambda starts: kafka.KafkaBroker(connection, starts), outbox, time.monotonic, changed
+        lambda starts: kafka.KafkaBroker(connection, starts, told), outbox, time.monotonic, changed
     )
 
 

@@ -144,11 +144,15 @@ class RenderError(RegstreamError):
 
 @dataclasses.dataclass(eq=False)
 class BrokerError(RegstreamError):
-    """The broker refused or lost something; ``count`` events are concerned, ``refused`` holds those that are known."""
+    """The broker refused or lost something; ``count`` events are concerned, ``refused`` holds those that are known.
+
+    ``final``: it will never take those, and has taken all others of the call.
+    """
 
     reason: str
     count: int = 0
     refused: tuple[Any, ...] = ()
+    final: bool = False
 
     def __str__(self) -> str:
         return self.reason

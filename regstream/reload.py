@@ -153,13 +153,19 @@ class Door:
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, dry_run=True)
-        await self._engine.equip(catalog)
+        await self._equip(catalog)
         self._check_open()
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)
         self._tell(reason)
         return self.receipt
+
+    async def _equip(self, catalog: model.Catalog) -> None:
+        try:
+            await self._engine.equip(catalog)
+        except errors.BrokerError as error:
+            raise errors.ConfigError((self._locate(("streams",), error.reason),)) from error
 
     def _check_open(self) -> None:
         if self._closed:

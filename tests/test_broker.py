@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from regstream import broker, errors, model
-from regstream.broker import simulated
+from regstream.broker import kafka, simulated
 from regstream.generate import stream as streams
+from tests.kafka import clusters
 
 BOUND = 20.0
 Make = Callable[..., broker.Broker]
 
-FACTORIES: dict[str, Make] = {"simulated": simulated.SimulatedBroker}
+FACTORIES: dict[str, Make] = {"simulated": simulated.SimulatedBroker, "kafka": kafka.KafkaBroker}
+# Kafka keeps what was published: each test begins with empty topics, under the same names
+TOPICS = ("t.one", "t.two")
 
 
 def events(
@@ -45,17 +48,24 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.fixture(params=sorted(FACTORIES))
+@pytest.fixture(params=list(FACTORIES))
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes started brokers with small bounds, and closes them."""
     made: list[broker.Broker] = []
+    given: tuple[kafka.Connection, ...] = ()
+    if request.param == "kafka":
+        clusters.need(request.node.nodeid)
+        given = (kafka.Connection(request.getfixturevalue("shared_cluster").bootstrap),)
+        await clusters.forget(given[0].servers, TOPICS)
 
     def factory(**options: int) -> broker.Broker:
-        made.append(FACTORIES[request.param](**options))
+        made.append(FACTORIES[request.param](*given, **options))
         return made[-1]
 
     yield factory
     for one in made:
+        await one.close()
+        # Where a connection was, the second call lets go of what the consumer was left
         await one.close()
 
 

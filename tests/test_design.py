@@ -30,7 +30,7 @@ LIBRARIES = {
     "pydantic": {"model", "settings", "config", "server"},
     "jinja2": {"generate"},
     "faker": {"generate"},
-    "orjson": {"generate", "hub", "server"},
+    "orjson": {"generate", "broker.message", "hub", "server"},
     "pydantic_core": {"config"},
     "ruamel": {"config"},
     "_ruamel_yaml": {"config"},

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from regstream import broker, errors, model
-from regstream.broker import ending, failover, kafka, order, spool
+from regstream.broker import failover, kafka, order, spool
 from tests.test_broker import events
 
 BOUND = 20.0
@@ -25,7 +25,6 @@ class Cluster:
         self.reaches: int | None = None
         self.deaf: set[int] = set()
         self.logs: dict[str, list[list[model.Event]]] = {}
-        self.ends_badly = False
 
     def seqs(self, topic: str = TOPIC) -> list[int]:
         return sorted(event.seq for log in self.logs.get(topic, ()) for event in log)
@@ -81,9 +80,13 @@ class Connection:
     async def lag(self) -> int:
         return 0
 
+    async def look_back(
+        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
+        return [one for one in await self.tail(topics, count) if wanted(one.event)], True
+
     async def abandon(self) -> None:
-        if self._cluster.ends_badly:
-            raise asyncio.CancelledError
+        await asyncio.sleep(0)
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +260,30 @@ class TestTheNextDaemon:
         await until(lambda: cluster.seqs() == numbers(10))
         assert len(cluster.logs[TOPIC]) == 3
 
+    async def test_goes_on_with_every_numbering_while_kafka_is_away(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        first = begin()
+        await first.start()
+        await first.broker.publish(events(10, topic=TOPIC))
+        await first.broker.publish(events(4, stream="TWO", topic=TOPIC))
+        await until(lambda: len(first.shown) == 14 and not first.spool.waiting)
+        await first.die()
+        cluster.up = False
+        second = begin()
+        await second.start()
+        for stream, seq in (("ONE", 10), ("TWO", 4)):
+            assert second.broker.past(stream) == []
+            assert second.broker.position(stream) == model.Position("E1", seq)
+        await second.broker.publish(events(5, topic=TOPIC, first=11))
+        await until(lambda: second.shown == numbers(15, 11))
+        cluster.up = True
+        await until(lambda: second.broker.status.state == "live")
+        await second.broker.publish(events(5, topic=TOPIC, first=16))
+        await until(lambda: len(second.shown) >= 10)
+        assert second.shown == numbers(20, 11)
+        assert second.broker.status.skipped == 0
+
 
 class TestHistory:
     async def test_reaches_as_far_as_it_can(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
@@ -273,37 +300,3 @@ class TestHistory:
         some = [*events(3), *events(4, first=3), *events(2, first=9)]
         assert [event.seq for event in order.run_after(model.Position("E1", 1), some)] == numbers(7, 2)[:5]
         assert order.run_after(model.Position("E1", 7), some) == []
-
-
-class Stubborn:
-    """A client of the library whose end does what it did: raises a CancelledError of its own, or waits for ever."""
-
-    def __init__(self, waits: bool) -> None:
-        self._waits = waits
-        self.client = self
-        self.closed = 0
-
-    async def stop(self) -> None:
-        if self._waits:
-            await asyncio.Event().wait()
-        raise asyncio.CancelledError
-
-    @property
-    def _client(self) -> Any:
-        return Connections(self)
-
-
-class Connections:
-    def __init__(self, owner: Stubborn) -> None:
-        self._owner = owner
-
-    async def close(self) -> None:
-        self._owner.closed += 1
-
-
-@pytest.mark.parametrize("waits", [False, True])
-async def test_a_client_that_does_not_end_is_left_and_its_connections_closed(waits: bool) -> None:
-    client = Stubborn(waits)
-    async with asyncio.timeout(BOUND):
-        await ending.abandon(client, 0.05)
-    assert client.closed == 1

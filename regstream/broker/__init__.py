@@ -59,10 +59,13 @@ class Broker(Protocol):
     def status(self) -> Status:
         """Counts and state at this moment; cheap, never awaits."""
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
         """Create topics that are missing, with their number of partitions; one that exists is used as it is.
 
-        Raises BrokerError when one cannot be made.
+        ``streams`` says which stream is on which topic, so that ``position`` and ``past`` know of them. Raises
+        BrokerError when one cannot be made.
         """
 
     def position(self, stream: str) -> model.Position | None:

@@ -15,16 +15,17 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from regstream import broker, errors, model
-from regstream.broker import kafka, machine, order, spool
+from regstream.broker import kafka, machine, order, past, spool
 
 CHUNK = 2_000
 LIMIT = 20_000
 ACK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
-REWIND = 1_000
+LONGEST_RETRY_SECONDS = 10.0
+SHORT_SECONDS = 10.0
+FLUSH_SECONDS = 1.0
 MARGIN = 200
-MOST_BACK = 64 * REWIND
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
@@ -34,14 +35,15 @@ class FailoverBroker:
     """Meets what the engine asks of a broker, whatever the cluster does.
 
     ``connect`` makes an unconnected ``KafkaBroker`` that begins to consume at given offsets; ``tick`` gives seconds of
-    a steady clock; ``changed`` is told of each change of state. Full: ``publish`` waits while ``LIMIT`` events wait
-    for a cluster that answers; what waits for one that does not is bounded by the spool.
+    a steady clock; ``changed`` is told of each change of state. Without an ``outbox`` it only reads. Full: ``publish``
+    waits while ``LIMIT`` events wait for a cluster that answers; what waits for one that does not is bounded by the
+    spool.
     """
 
     def __init__(
         self,
         connect: Connect,
-        outbox: spool.Spool,
+        outbox: spool.Spool | None,
         tick: Callable[[], float],
         changed: Callable[[str, str, str], None],
     ) -> None:
@@ -50,15 +52,10 @@ class FailoverBroker:
         self._tick = tick
         self._machine = machine.Machine(lambda *change: self._tell(changed, *change))
         self._order = order.Order()
-        self._connection: kafka.KafkaBroker | None = None
         self._kafka: kafka.KafkaBroker | None = None
         self._topics: dict[str, int] = {}
         self._replication = 1
-        self._primed: set[str] = set()
-        self._past: dict[str, list[model.Event]] = {}
-        self._spooled: dict[str, collections.deque[model.Event]] = {}
-        self._newest: dict[str, model.Position] = {}
-        self._topic_of: dict[str, str] = {}
+        self._past = past.Past(self._order)
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
         self._waiting = 0
@@ -83,9 +80,9 @@ class FailoverBroker:
             self._consumed,
             self._errors,
             current.reason,
-            waiting=0 if self._closed else self._spool.waiting,
+            waiting=0 if self._closed or self._spool is None else self._spool.waiting,
             lag=self._lag,
-            foreign=self._foreign,
+            foreign=self._foreign + (0 if self._kafka is None else self._kafka.foreign),
             skipped=self._order.skipped,
             dropped=dict(self._dropped),
         )
@@ -102,12 +99,13 @@ class FailoverBroker:
 
         Raises StartError when the spool cannot be used.
         """
-        self._spool.open()
-        # Of a daemon that was killed nobody knows how much of this it had under way
-        self._doubt = min(2 * CHUNK, self._spool.waiting)
-        for chunk in self._spool.unacknowledged(CHUNK):
-            for event in chunk.events:
-                self._spooled.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
+        if self._spool is not None:
+            self._spool.open()
+            # Of a daemon that was killed nobody knows how much of this it had under way
+            self._doubt = min(2 * CHUNK, self._spool.waiting)
+            self._past.stand(self._spool.positions)
+            for chunk in self._spool.unacknowledged(CHUNK):
+                self._past.leave(chunk.events)
         self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake["settled"].wait(), kafka.CONNECT_SECONDS + 0.5)
@@ -117,17 +115,16 @@ class FailoverBroker:
         if self._closed:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._flush(), ACK_SECONDS)
+            await asyncio.wait_for(self._flush(), FLUSH_SECONDS)
         self._closed = True
         for event in self._wake.values():
             event.set()
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        if self._connection is not None:
-            await self._connection.abandon()
         self._show(itertools.chain.from_iterable(self._order.offer(one, self._tick()) for one in self._unseen))
-        self._spool.close()
+        if self._spool is not None:
+            self._spool.close()
 
     async def _flush(self) -> None:
         while self._machine.state is machine.State.LIVE and (self._pending or self._unseen):
@@ -136,51 +133,54 @@ class FailoverBroker:
 
     # What the engine asks
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
-        """See ``broker.Broker``; while the cluster is away the topics are remembered and made when it is back."""
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
+        """See ``broker.Broker``; while the cluster is away the topics are remembered and made when it is back.
+
+        So are those of the first call even if they are refused: what lasts is told as the reason of the state.
+        """
+        before, first = (dict(self._topics), self._replication), not self._wake["declared"].is_set()
         self._topics.update(topics)
         self._replication = replication
         try:
             if self._kafka is not None:
                 await self._kafka.declare(topics, replication)
-            await self._prime(self._kafka)
+            await self._past.read(self._kafka, self._topics, streams)
         except errors.BrokerError as error:
-            # One with a cause is about the connection; without, the cluster has refused
-            if error.__cause__ is None:
+            if error.final and not first:
+                self._topics, self._replication = before
                 raise
-            _log.warning("topics are made when the broker is back: %s", error)
-            await self._prime(None)
-        finally:
-            self._wake["declared"].set()
+            _log.warning("topics are made when the broker takes them: %s", error)
+            await self._past.read(None, ())
+        self._wake["declared"].set()
 
     def position(self, stream: str) -> model.Position | None:
         """See ``broker.Broker``."""
-        return self._newest.get(stream)
+        return self._past.position(stream)
 
     def past(self, stream: str) -> list[model.Event]:
         """See ``broker.Broker``."""
-        return self._past.pop(stream, [])
+        return self._past.take(stream)
 
     async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
         """See ``broker.Broker``."""
         if self._kafka is None or not self._machine.reachable:
             return None
-        topic = self._topic_of.get(stream)
-        try:
-            return None if topic is None else await self._look_back(self._kafka, topic, after, stream, before)
-        except errors.BrokerError:
-            return None
+        return await self._past.history(self._kafka, stream, after, before)
 
     async def publish(self, events: Sequence[model.Event]) -> None:
         """See ``broker.Broker``."""
-        if self._closed:
+        if self._closed or self._spool is None:
             self._errors += len(events)
-            raise errors.BrokerError("the broker is closed", len(events), tuple(events))
+            raise errors.BrokerError(
+                "the broker is closed" if self._closed else "it only reads", len(events), tuple(events)
+            )
         if not events:
             return
         kept = self._spool.append(events)
         self._produced += len(events)
-        self._note(events[-1])
+        self._past.note(events[-1])
         if self._machine.state is not machine.State.LIVE:
             self._count(kept.lost)
             self._show_all(events)
@@ -225,40 +225,45 @@ class FailoverBroker:
         now = self._tick()
         self._show(one for event in events for one in self._order.offer(event, now))
 
-    def _note(self, event: model.Event) -> None:
-        """Remember the newest position of a stream."""
-        stream, position = event.head.stream, event.position
-        if position > self._newest.get(stream, ("", 0)):
-            self._newest[stream] = position
-        self._topic_of[stream] = event.head.topic
-
     # The connection
 
     async def _supervise(self) -> None:
+        pause = RETRY_SECONDS
         while True:
-            one = self._connection = self._connect(self._offsets)
-            try:
-                await self._use(one)
-            except errors.BrokerError as error:
-                self._fall(error.reason)
-            except Exception as error:
-                # Whatever it is, the daemon outlives it: the next connection begins anew
-                _log.exception("the connection to the broker failed")
-                self._fall(f"{type(error).__name__}: {error}")
-            finally:
-                self._kafka = None
-                self._offsets.update(one.positions)
-                self._foreign += one.foreign
-            self._wake["settled"].set()
+            began, connected = self._tick(), await self._one_connection()
+            # One that is lost again and again as soon as it is there is no reason for a change of state each second
+            lasted = self._tick() - began >= SHORT_SECONDS
+            pause = RETRY_SECONDS if lasted or not connected else min(2 * pause, LONGEST_RETRY_SECONDS)
+            await asyncio.sleep(pause)
+
+    async def _one_connection(self) -> bool:
+        """Connect and serve until the connection is lost; whether there was one."""
+        one = self._connect(self._offsets)
+        try:
+            await self._use(one)
+        except errors.BrokerError as error:
+            self._fall(error.reason)
+        except Exception as error:
+            # Whatever the library stumbles over, the streams go on
+            if self._machine.reachable:
+                _log.exception("the connection to the broker ended with a fault")
+            self._fall(f"{type(error).__name__}: {error}")
+        finally:
+            # Dashboards do not wait for the end of what is lost already
+            connected, self._kafka = self._kafka is not None, None
+            self._offsets.update(one.positions)
+            self._foreign += one.foreign
             await one.abandon()
-            await asyncio.sleep(RETRY_SECONDS)
+        return connected
 
     async def _use(self, one: kafka.KafkaBroker) -> None:
-        """Connect and serve until the connection is lost, which raises BrokerError."""
         await one.start()
         await one.declare(self._topics, self._replication)
+        await self._past.read(one, self._topics)
+        if self._spool is None and self._wake["declared"].is_set():
+            # Nobody asks for it any more, and there is no numbering of our own that it could disturb
+            self._show(self._past.take_all())
         self._kafka = one
-        await self._prime(one)
         self._machine.take(machine.Signal.CONNECTED)
         self._wake["settled"].set()
         await self._serve(one)
@@ -271,11 +276,13 @@ class FailoverBroker:
                 group.create_task(self._probe(one), name="broker-probe")
         except ExceptionGroup as lost:
             # What else went wrong is more than a lost connection, and must be told
-            raise next((one for one in lost.exceptions if not _is_loss(one)), lost.exceptions[0]) from None
+            faults = [one for one in lost.exceptions if not isinstance(one, errors.BrokerError)]
+            raise (faults or lost.exceptions)[0] from None
 
     def _fall(self, reason: str) -> None:
         """The cluster is away: show what did not come back from it; the spool keeps what was not acknowledged."""
         self._machine.take(machine.Signal.LOST, reason)
+        self._wake["settled"].set()
         self._show_unseen()
         self._pending.clear()
         self._waiting = 0
@@ -315,19 +322,22 @@ class FailoverBroker:
             self._lag = await one.lag()
 
     async def _send(self, one: kafka.KafkaBroker) -> None:
-        # Before that, nobody has said how many partitions a missing topic shall have
+        # What waits must not go to topics that are made for it as they come
         await self._wake["declared"].wait()
-        await self._drain(one)
+        await one.declare(self._topics, self._replication)
+        outbox = self._spool
+        if outbox is not None:
+            await self._drain(one, outbox)
         # No await between the last look into the spool and this: what is published from now on is pending
         self._machine.take(machine.Signal.DRAINED)
-        while True:
+        while outbox is not None:
             while not self._pending:
                 self._wake["pending"].clear()
                 await self._wake["pending"].wait()
             upto, chunk = self._take()
-            self._spool.hold(upto)
+            outbox.hold(upto)
             await self._deliver(one, chunk)
-            self._spool.acknowledge(upto)
+            outbox.acknowledge(upto)
             self._wake["room"].set()
 
     def _take(self) -> tuple[int, list[model.Event]]:
@@ -344,81 +354,41 @@ class FailoverBroker:
         self._doubt = len(events)
         try:
             async with asyncio.timeout(ACK_SECONDS):
-                await self._make(one, {event.head.topic for event in events})
+                await one.declare(self._topics, self._replication)
                 await one.publish(events)
+        except errors.BrokerError as error:
+            if not error.final:
+                raise
+            # They will not come back from the topic, and those behind them are not held up for them
+            self._errors += error.count
+            self._show_all(error.refused)
+            self._seen()
         except TimeoutError:
             raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
         self._doubt = 0
 
-    async def _make(self, one: kafka.KafkaBroker, topics: set[str]) -> None:
-        """Topics that the connection does not know yet; one that is of no stream any more is made like the others."""
-        usual = max(self._topics.values(), default=1)
-        await one.declare({topic: self._topics.get(topic, usual) for topic in topics}, self._replication)
-
-    async def _drain(self, one: kafka.KafkaBroker) -> None:
+    async def _drain(self, one: kafka.KafkaBroker, outbox: spool.Spool) -> None:
         """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
         landed: set[tuple[str, str, int]] | None = None
-        for upto, events in self._spool.unacknowledged(CHUNK):
+        for upto, events in outbox.unacknowledged(CHUNK):
             if landed is None:
                 landed = await self._landed(one, events)
-            self._spool.hold(upto)
+            outbox.hold(upto)
             await self._deliver(one, [event for event in events if _name(event) not in landed])
-            self._spool.acknowledge(upto)
+            outbox.acknowledge(upto)
 
     async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
         """What is on the topics already of a send that was not acknowledged: only one is ever under way.
 
         It may reach beyond ``chunk``, into topics that are not in there.
         """
+        # Those that no stream has any more are made as the others
+        like = max(self._topics.values(), default=1)
+        topics = {**{event.head.topic: like for event in chunk}, **self._topics}
+        await one.declare(topics, self._replication)
         if not self._doubt:
             return set()
-        topics = {event.head.topic for event in chunk} | set(self._topics)
-        await self._make(one, topics)
         return {_name(record.event) for record in await one.tail(topics, self._doubt + MARGIN)}
-
-    # The past
-
-    async def _prime(self, one: kafka.KafkaBroker | None) -> None:
-        """Find out where streams stand, and what dashboards can begin with.
-
-        It is read from the ends of topics that were not read yet, and from what an earlier daemon left in the spool.
-        """
-        topics = [topic for topic in self._topics if topic not in self._primed]
-        if not topics:
-            return
-        by_stream: dict[str, list[model.Event]] = {}
-        for record in await one.tail(topics, REWIND) if one is not None else []:
-            by_stream.setdefault(record.event.head.stream, []).append(record.event)
-        if one is not None:
-            self._primed.update(topics)
-        for stream in {*by_stream, *self._spooled}:
-            self._begin(stream, [*by_stream.get(stream, []), *self._spooled.pop(stream, [])])
-
-    def _begin(self, stream: str, found: list[model.Event]) -> None:
-        if self._order.position(stream) is None:
-            for event in found:
-                self._note(event)
-            whole = order.whole_suffix(found)
-            self._order.begin(stream, whole[-1].position)
-            self._past[stream] = whole
-
-    async def _look_back(
-        self, one: kafka.KafkaBroker, topic: str, after: model.Position, stream: str, before: int
-    ) -> list[model.Event] | None:
-        newest = self._newest.get(stream, after)
-        # So many are enough unless the topic has other streams, or other numberings, too
-        count = max(before, newest.seq if newest.epoch == after.epoch else 0) - after.seq + MARGIN
-        while count <= MOST_BACK:
-            records = await one.tail([topic], count)
-            found = order.run_after(after, (one.event for one in records if one.event.head.stream == stream))
-            if len(found) >= before - after.seq - 1:
-                return found
-            count *= 4
-        return None
-
-
-def _is_loss(error: Exception) -> bool:
-    return isinstance(error, errors.BrokerError)
 
 
 def _name(event: model.Event) -> tuple[str, str, int]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import functools
 import itertools
 import logging
 import operator
-import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import aiokafka
 import aiokafka.admin
@@ -24,21 +22,24 @@ import aiokafka.codec
 import aiokafka.errors
 import aiokafka.partitioner
 import aiokafka.record.default_records
-import orjson
 
 from regstream import broker, errors, model
-from regstream.broker import ending, quiet
+from regstream.broker import connection, message, quiet
 
 CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 5.0
-ABANDON_SECONDS = 1.0
 BATCH_BYTES = 512 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
+STOP_SECONDS = 0.8
+PIECE = 1_000
 _TOPIC_EXISTS = 36
+_TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
 _log = logging.getLogger(__name__)
+_refusals = logging.getLogger(f"{__name__}.refused")
 
 Place = tuple[str, int]
+Connection = connection.Connection
+ANSWER_SECONDS = connection.ANSWER_SECONDS
 
 
 def _compress_fast() -> None:
@@ -51,53 +52,19 @@ def _compress_fast() -> None:
     vars(module)["lz4_encode"] = functools.partial(aiokafka.codec.lz4_encode, level=1)
 
 
-class Connection(NamedTuple):
-    """How to reach a cluster: bootstrap servers, comma separated, and the security settings; empty texts are unset."""
-
-    servers: str
-    protocol: str = "PLAINTEXT"
-    mechanism: str = "PLAIN"
-    username: str = ""
-    password: str = ""
-    ca: str = ""
-    cert: str = ""
-    key: str = ""
-
-    def options(self) -> dict[str, Any]:
-        """The keywords that every client of the library takes. Raises BrokerError for files that cannot be used."""
-        made: dict[str, Any] = {
-            "bootstrap_servers": [one.strip() for one in self.servers.split(",")],
-            "security_protocol": self.protocol,
-            "retry_backoff_ms": 250,
-            "request_timeout_ms": int(ANSWER_SECONDS * 1000),
-        }
-        if "SASL" in self.protocol:
-            made |= {
-                "sasl_mechanism": self.mechanism,
-                "sasl_plain_username": self.username,
-                "sasl_plain_password": self.password,
-            }
-        return made | ({"ssl_context": self._tls()} if "SSL" in self.protocol else {})
-
-    def _tls(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise errors.BrokerError(f"the TLS files cannot be used: {error}") from error
-        return context
-
-
 class KafkaBroker:
     """Meets ``broker.Broker`` on a cluster. ``consume`` begins where the topics ended when they were declared.
 
     ``starts`` are offsets to begin at instead, by topic and partition, for whoever goes on after another instance.
+    ``told`` are the topics of which it was said already that they are not as declared.
     """
 
-    def __init__(self, connection: Connection, starts: Mapping[Place, int] | None = None) -> None:
-        self._connection = connection
+    def __init__(
+        self, reach: Connection, starts: Mapping[Place, int] | None = None, told: set[str] | None = None
+    ) -> None:
+        self._connection = reach
         self._starts = dict(starts or {})
+        self._told = set() if told is None else told
         self._state = "new"
         self._reason = ""
         self._produced = self._consumed = self._errors = self.foreign = 0
@@ -110,7 +77,8 @@ class KafkaBroker:
         self._assigned: set[Place] = set()
         self._consuming = False
         self._declaring = asyncio.Lock()
-        quiet.begin("aiokafka")
+        quiet.begin("aiokafka", logging.WARNING)
+        quiet.begin(_refusals.name)
         _compress_fast()
 
     @property
@@ -162,7 +130,9 @@ class KafkaBroker:
 
     # Topics
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
         """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
         async with self._declaring:
             new = {name: count for name, count in topics.items() if name not in self._partitions}
@@ -177,10 +147,10 @@ class KafkaBroker:
     async def _create(self, topics: Mapping[str, int], replication: int) -> dict[str, int]:
         """Create topics that are missing; gives those that were there, with their number of partitions."""
         described = await self._admin.describe_topics(list(topics))
-        found = {one["topic"]: len(one["partitions"]) for one in described if not one["error_code"]}
-        for name, have in found.items():
-            if have != topics[name]:
-                _log.warning("topic %s has %d partitions, the profile asks for %d", name, have, topics[name])
+        there = {one["topic"]: one["partitions"] for one in described if not one["error_code"]}
+        found = {name: len(partitions) for name, partitions in there.items()}
+        for name, partitions in there.items():
+            self._compare(name, (len(partitions), len(partitions[0]["replicas"])), (topics[name], replication))
         missing = [name for name in topics if name not in found]
         if missing:
             wanted = [aiokafka.admin.NewTopic(name, topics[name], replication) for name in missing]
@@ -188,8 +158,16 @@ class KafkaBroker:
             for name, code, *rest in answer.topic_errors:
                 if code not in (0, _TOPIC_EXISTS):
                     why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
-                    raise errors.BrokerError(f"topic {name} cannot be created: {why}")
+                    raise errors.BrokerError(f"topic {name} cannot be created: {why}", final=True)
         return found
+
+    def _compare(self, topic: str, have: tuple[int, int], want: tuple[int, int]) -> None:
+        if have != want and topic not in self._told:
+            self._told.add(topic)
+            _log.warning(
+                "topic %s has %d partitions and replication %d, the profile asks for %d and %d: it is used as it is",
+                *(topic, *have, *want),
+            )
 
     async def _follow(self, found: Mapping[str, int], topics: Mapping[str, int]) -> None:
         counts = {name: found.get(name, count) for name, count in topics.items()}
@@ -219,7 +197,7 @@ class KafkaBroker:
             reader.assign(tps)
             yield reader
         finally:
-            await ending.stop(reader, CONNECT_SECONDS)
+            await _stop(reader)
 
     # Publishing
 
@@ -236,11 +214,14 @@ class KafkaBroker:
         if unknown:
             await self.declare(dict.fromkeys(unknown, 1))
         results = await asyncio.gather(*(self._send(place, group) for place, group in self._grouped(events)))
-        refused = tuple(event for one in results for event in one)
-        self._produced += len(events) - len(refused)
-        if refused:
-            self._errors += len(refused)
-            raise errors.BrokerError(self._reason, len(refused), refused)
+        unsent = tuple(event for one, _ in results for event in one)
+        never = tuple(event for _, one in results for event in one)
+        self._produced += len(events) - len(unsent) - len(never)
+        self._errors += len(unsent) + len(never)
+        if unsent:
+            raise errors.BrokerError(self._reason, len(unsent), unsent)
+        if never:
+            raise errors.BrokerError("the topic takes no message of that size", len(never), never, final=True)
 
     def _grouped(self, events: Iterable[model.Event]) -> Iterable[tuple[Place, list[model.Event]]]:
         """The events of each partition, in order; what has no key goes where its stream's name leads."""
@@ -255,30 +236,52 @@ class KafkaBroker:
                 groups.setdefault((head.topic, number), []).append(event)
         return groups.items()
 
-    async def _send(self, place: Place, events: list[model.Event]) -> list[model.Event]:
-        """Send the events of one partition; gives those that were not acknowledged."""
-        done = 0
+    async def _send(self, place: Place, events: list[model.Event]) -> tuple[list[model.Event], list[model.Event]]:
+        """Send the events of one partition; gives those that were not acknowledged, and those that never can be."""
+        done, most = 0, len(events)
+        never: list[model.Event] = []
         try:
             while done < len(events):
-                batch, taken = self._batch(events, done)
-                sent = await self._producer.send_batch(batch, place[0], partition=place[1])
-                metadata = await sent
-                done += taken
-                self._acked[place] = metadata.offset + taken
+                batch, taken = self._batch(events[done : done + most])
+                try:
+                    sent = await self._producer.send_batch(batch, place[0], partition=place[1])
+                    metadata = await sent
+                except _TOO_LARGE as error:
+                    self._take_back(place, taken)
+                    # One of them is too large, or all together; the others must not suffer for it
+                    most = max(1, taken // 2)
+                    if taken == 1:
+                        never.append(self._give_up(events[done], error))
+                        done, most = done + 1, len(events)
+                else:
+                    done += taken
+                    self._acked[place] = metadata.offset + taken
         except (OSError, aiokafka.errors.KafkaError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and self._state == "live":
                 raise
             self._reason = _why(error, self._connection.servers)
-        return events[done:]
+        return events[done:], never
 
-    def _batch(self, events: list[model.Event], done: int) -> tuple[Any, int]:
+    def _take_back(self, place: Place, count: int) -> None:
+        # The library has counted the messages of a batch when it is refused, and the cluster has not: the next one
+        # would be out of sequence
+        self._producer._txn_manager.increment_sequence_number(aiokafka.TopicPartition(*place), -count)
+
+    def _give_up(self, event: model.Event, error: Exception) -> model.Event:
+        _refusals.error(
+            "an event is refused and not on its topic: %s of %d bytes, %s: %s",
+            *(event.id, len(event.value), event.head.topic, type(error).__name__),
+        )
+        return event
+
+    def _batch(self, events: list[model.Event]) -> tuple[Any, int]:
         batch, taken = self._producer.create_batch(), 0
         append = batch.append
         head: model.Head | None = None
         stamp = 0
-        for event in events[done:]:
+        for event in events:
             if event.head is not head:
-                head, stamp = event.head, _milliseconds(event.head.time)
+                head, stamp = event.head, message.milliseconds(event.head.time)
             key = None if event.key is None else event.key.encode()
             if append(timestamp=stamp, key=key, value=event.value, headers=HEADERS) is None:
                 break
@@ -319,10 +322,12 @@ class KafkaBroker:
             self._reason = _why(error, self._connection.servers)
             await asyncio.sleep(0.1)
             return []
-        records = []
+        records: list[broker.Record] = []
         for tp, messages in found.items():
             self.positions[tp.topic, tp.partition] = messages[-1].offset + 1
-            records += [record for one in messages if (record := self._record(one)) is not None]
+            ours = _ours(messages)
+            self.foreign += len(messages) - len(ours)
+            records += ours
         return records
 
     def _assign(self) -> None:
@@ -331,13 +336,6 @@ class KafkaBroker:
         for place, offset in self.positions.items():
             self._consumer.seek(aiokafka.TopicPartition(*place), offset)
 
-    def _record(self, message: Any) -> broker.Record | None:
-        event = read(message.topic, message.key, message.value)
-        if event is None:
-            self.foreign += 1
-            return None
-        return broker.Record(event, message.topic, message.partition, message.offset)
-
     # The past
 
     async def tail(self, topics: Iterable[str], count: int) -> list[broker.Record]:
@@ -345,17 +343,25 @@ class KafkaBroker:
 
         Raises BrokerError when the cluster does not answer.
         """
+        return (await self.look_back(topics, count, lambda event: True))[0]
+
+    async def look_back(
+        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
+        """As ``tail``, but only the events that are ``wanted``; and whether these are all that the topics hold."""
         try:
             async with asyncio.timeout(4 * ANSWER_SECONDS):
-                return await self._read_back(list(topics), count)
+                return await self._read_back(list(topics), count, wanted)
         except (OSError, TimeoutError, aiokafka.errors.KafkaError) as error:
             raise errors.BrokerError(_why(error, self._connection.servers)) from error
 
-    async def _read_back(self, topics: list[str], count: int) -> list[broker.Record]:
+    async def _read_back(
+        self, topics: list[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
         counts = {topic: range(self._partitions.get(topic, 0)) for topic in topics}
         tps = [aiokafka.TopicPartition(topic, number) for topic, numbers in counts.items() for number in numbers]
         if not tps:
-            return []
+            return [], True
         found: list[broker.Record] = []
         async with self._reading(tps) as reader:
             ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
@@ -363,10 +369,14 @@ class KafkaBroker:
                 reader.seek(tp, max(begins[tp], ends[tp] - count))
             open_ = {tp for tp in tps if ends[tp] > begins[tp]}
             while open_:
-                for messages in (await reader.getmany(*open_, timeout_ms=FETCH_MS)).values():
-                    found += [one for message in messages if (one := self._record(message)) is not None]
+                got = await reader.getmany(*open_, timeout_ms=FETCH_MS, max_records=PIECE)
+                for messages in got.values():
+                    found += [one for one in _ours(messages) if wanted(one.event)]
                 open_ = {tp for tp in open_ if await reader.position(tp) < ends[tp]}
-        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset))
+                # There may be much to read, and others have work
+                await asyncio.sleep(0)
+        whole = all(ends[tp] - count <= begins[tp] for tp in tps)
+        return sorted(found, key=lambda record: (record.topic, record.partition, record.offset)), whole
 
     async def probe(self) -> None:
         """Ask the cluster for something small. Raises BrokerError when no answer comes."""
@@ -395,39 +405,25 @@ class KafkaBroker:
             await self.abandon()
             return
         self._state = "closed"
-        for client in (self._producer, self._admin):
-            await ending.stop(client, CONNECT_SECONDS)
+        await asyncio.gather(_stop(self._producer), _stop(self._admin))
+        await _discard(self._producer)
         self._producer = self._admin = None
 
     async def abandon(self) -> None:
         """Give everything up at once, acknowledged or not."""
         self._state = "closed"
-        clients = (self._producer, self._consumer, self._admin)
+        producer, clients = self._producer, (self._consumer, self._admin)
         self._producer = self._consumer = self._admin = None
-        await asyncio.gather(*(ending.abandon(client, ABANDON_SECONDS) for client in clients if client is not None))
+        await asyncio.gather(_discard(producer), *(_stop(client) for client in clients))
 
 
-def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | None:
-    """One of our events from its bytes, or None when it is anything else."""
-    try:
-        data = orjson.loads(value or b"")
-        head = _head(
-            data["subject"], data["epoch"], data["type"], topic, data["priority"], data["time"], data["region"]
-        )  # fmt: skip
-        seq = data["seq"]
-        sound = data["specversion"] == "1.0" and isinstance(seq, int) and seq > 0 and "data" in data
-        return model.Event(head, seq, None if key is None else key.decode(), value or b"") if sound else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-@functools.lru_cache(maxsize=256)
-def _head(stream: str, epoch: str, kind: str, topic: str, priority: str, time: str, region: str) -> model.Head:
-    """The events of a batch come one after another, and share what they share. Raises TypeError and ValueError."""
-    made = model.Head(stream, epoch, kind, topic, model.Priority(priority), time, region)
-    if not all(isinstance(one, str) for one in made):
-        raise TypeError("a text is not one")
-    return made
+def _ours(messages: Iterable[Any]) -> list[broker.Record]:
+    found = []
+    for one in messages:
+        event = message.read(one.topic, one.key, one.value)
+        if event is not None:
+            found.append(broker.Record(event, one.topic, one.partition, one.offset))
+    return found
 
 
 # The library's hash is plain Python and takes longer than all else that is done with an event; keys come back
@@ -438,14 +434,45 @@ def _partition(key: str, count: int) -> int:
     return int(aiokafka.partitioner.DefaultPartitioner()(key.encode(), everyone, everyone))
 
 
-def _milliseconds(time: str) -> int:
-    return int(datetime.datetime.fromisoformat(time).timestamp() * 1000)
-
-
 def _why(error: BaseException, servers: str) -> str:
     if isinstance(error, TimeoutError):
         return f"{servers} does not answer"
     text = str(error) or type(error).__name__
     if isinstance(error, aiokafka.errors.AuthenticationFailedError | aiokafka.errors.UnsupportedSaslMechanismError):
         return f"{servers} refuses the credentials: {text}"
+    if isinstance(error, aiokafka.errors.KafkaConnectionError):
+        return f"{servers} cannot be reached"
     return f"{servers}: {text}"
+
+
+async def _stop(client: Any) -> None:
+    """Stop a client, which may want to wait for a broker that is gone; bounded, and it never raises.
+
+    In a task of its own, because some clients end with the cancellation of a task that they cancelled themselves.
+    """
+    if client is None:
+        return
+    task = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())
+    _, late = await asyncio.wait({task}, timeout=STOP_SECONDS)
+    task.cancel()
+    if late or task.cancelled() or task.exception() is not None:
+        # It ended before it came to its connections
+        await _stop(getattr(client, "_client", None))
+
+
+async def _discard(producer: Any) -> None:
+    """End a producer with all it holds: one that is only stopped would send that when the cluster is back."""
+    sender = None if producer is None else producer._sender
+    if sender is not None and sender.sender_task is not None:
+        sender.sender_task.cancel()
+        await _stop(producer.client)
+        # What it has under way would wait for news of the cluster that nobody brings any more
+        producer.client.force_metadata_update()
+        producer.client._md_update_fut.set_result(False)
+        await asyncio.wait({sender.sender_task}, timeout=STOP_SECONDS)
+        held = producer._message_accumulator
+        # Each batch takes itself out of there when it ends, those too that were put back
+        held._pending_batches.update(itertools.chain.from_iterable(held._batches.values()))
+        for batch in tuple(held._pending_batches):
+            batch.future.cancel()
+    await _stop(producer)

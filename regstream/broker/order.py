@@ -77,6 +77,7 @@ class Order:
             # Names of epochs sort by time, and each numbering begins with 1
             if line is not None:
                 self._held -= len(line.held)
+                self.skipped += len(line.held)
             line = self._lines[head.stream] = _Line(head.epoch, 0)
         return line if head.epoch == line.epoch else None
 

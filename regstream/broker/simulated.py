@@ -37,7 +37,9 @@ class SimulatedBroker:
         counts = (self._produced, self._consumed, self._errors)
         return broker.Status("simulated", self._state, True, *counts, self._reason)
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
         """See ``broker.Broker``."""
         for topic, partitions in topics.items():
             self._topics.setdefault(topic, [0] * partitions)

@@ -91,9 +91,9 @@ class Engine:
 
     async def equip(self, catalog: model.Catalog) -> None:
         """Create the topics that a catalog needs. Raises BrokerError."""
-        partitions = catalog.profile.kafka.partitions
-        topics = {spec.topic: partitions for spec in catalog.streams.values()}
-        await self._broker.declare({**topics, model.ALERT_TOPIC: partitions}, catalog.profile.kafka.replication)
+        kafka = catalog.profile.kafka
+        streams = {spec.name: spec.topic for spec in (*catalog.streams.values(), self._alerts.spec)}
+        await self._broker.declare(dict.fromkeys(streams.values(), kafka.partitions), kafka.replication, streams)
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
@@ -291,6 +291,9 @@ class Engine:
     def _describe(self, lane: lanes.Lane) -> status.StreamStatus:
         spec, counts, now = lane.spec, lane.counts, self._origin.now()
         interval, late = lane.interval, lane.counts.late
+        # Where nothing is made, a stream stands where its maker is
+        shown = None if self.allowed else self._hub.position(lane.name)
+        position = shown or lane.source.position
         return status.StreamStatus(
             name=lane.name,
             description=spec.description,
@@ -306,8 +309,8 @@ class Engine:
             batch_size=lane.batch_size,
             priority=lane.priority,
             overlays=tuple(dict.fromkeys(layer.run_id for layer in lane.layers.values())),
-            epoch=lane.source.epoch,
-            seq=lane.source.seq,
+            epoch=position.epoch,
+            seq=position.seq,
             events=counts.events,
             bytes=counts.bytes,
             ticks=counts.ticks,

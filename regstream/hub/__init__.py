@@ -100,6 +100,11 @@ class Hub:
         if position.epoch != stream.epoch and position.epoch not in stream.retired:
             stream.begin(*position)
 
+    def position(self, stream: str) -> model.Position | None:
+        """What was shown last of a stream; None when it is not known."""
+        known = self._streams.get(stream)
+        return None if known is None else model.Position(known.epoch, known.last)
+
     def forget(self, stream: str) -> None:
         """The stream is gone: its channels are unknown, its ring is empty; events still under way are shown.
 

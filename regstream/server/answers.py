@@ -136,14 +136,33 @@ class ConfigState(shapes.Shape):
     problems: list[shapes.Place]
 
 
-class KafkaStatus(shapes.Shape):
+class BrokerState(shapes.Shape):
+    """How the broker is."""
+
+    state: str
+    """``new``, ``live`` or ``closed``; of Kafka also ``connecting``, ``fallback`` or ``draining``."""
+    simulation_mode: bool
+    reason: str
+    """Why the state is what it is; empty when there is nothing to say."""
+    waiting: Count
+    """Events on disk that wait for a broker that is away."""
+    lag: Count
+    """Messages on the topics that were not consumed yet."""
+    dropped: dict[str, Count]
+    """By stream, events that were given up because the disk space for those that wait was."""
+    foreign: Count
+    """Messages on the topics that are none of our events."""
+    skipped: Count
+    """Numbers that were waited for and never came."""
+
+
+class KafkaStatus(BrokerState):
     """The broker, as dashboards know it."""
 
     is_connected: bool
     messages_produced: Count
     messages_consumed: Count
     errors: Count
-    simulation_mode: bool
 
 
 class StreamerStatus(shapes.Shape):
@@ -166,13 +185,10 @@ class Status(shapes.Shape):
     config: ConfigState
 
 
-class KafkaHealth(shapes.Shape):
-    """The broker; ``simulationMode`` is a choice and not an ailment."""
+class KafkaHealth(BrokerState):
+    """The broker; ``simulationMode`` is a choice and not an ailment when no broker is named."""
 
-    state: str
     connected: bool
-    simulation_mode: bool
-    reason: str
 
 
 class StreamingHealth(shapes.Shape):

@@ -120,6 +120,20 @@ class _Families(Collector):
         yield core.CounterMetricFamily("regstream_broker_produced", "Events given to the broker", broker.produced)
         yield core.CounterMetricFamily("regstream_broker_consumed", "Events taken from the broker", broker.consumed)
         yield core.CounterMetricFamily("regstream_broker_errors", "Errors of the broker", broker.errors)
+        for name, text, value in (
+            ("waiting_events", "Events on disk that wait for a broker that is away", broker.waiting),
+            ("lag", "Messages on the topics that were not consumed yet", broker.lag),
+            ("simulation", "1 while no broker takes events", broker.simulation),
+        ):
+            yield core.GaugeMetricFamily(f"regstream_broker_{name}", text, float(value))
+        yield core.CounterMetricFamily("regstream_broker_foreign", "Messages that are none of ours", broker.foreign)
+        yield core.CounterMetricFamily("regstream_broker_skipped", "Numbers that never came", broker.skipped)
+        dropped = core.CounterMetricFamily(
+            "regstream_broker_dropped", "Events given up because the disk space for them was", labels=["stream"]
+        )
+        for stream, count in broker.dropped.items():
+            dropped.add_metric([stream], count)
+        yield dropped
         info = core.GaugeMetricFamily("regstream_broker_state", "1 for the state it is in", labels=["kind", "state"])
         info.add_metric([broker.kind, broker.state], 1)
         yield info

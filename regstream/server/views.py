@@ -130,11 +130,11 @@ def status(services: Services) -> answers.Status:
     streams = [stream(one) for one in engine.streams()]
     return answers.Status(
         kafka=answers.KafkaStatus(
+            **_broker(broker),
             is_connected=_connected(broker),
             messages_produced=broker.produced,
             messages_consumed=broker.consumed,
             errors=broker.errors,
-            simulation_mode=broker.simulation,
         ),
         data_streamer=answers.StreamerStatus(
             is_streaming=engine.streaming,
@@ -158,12 +158,7 @@ def health(services: Services) -> answers.Health:
     ailing = bool(failing) or broker.state != "live" or config.error is not None
     return answers.Health(
         status="degraded" if ailing else "ok",
-        kafka=answers.KafkaHealth(
-            state=broker.state,
-            connected=_connected(broker),
-            simulation_mode=broker.simulation,
-            reason=broker.reason,
-        ),
+        kafka=answers.KafkaHealth(**_broker(broker), connected=_connected(broker)),
         streaming=answers.StreamingHealth(
             is_streaming=services.engine.streaming, active_streams=_active(streams), failing=failing
         ),
@@ -173,8 +168,14 @@ def health(services: Services) -> answers.Health:
     )
 
 
+def _broker(broker: brokers.Status) -> dict[str, Any]:
+    same = ("state", "reason", "waiting", "lag", "foreign", "skipped")
+    fields = {name: getattr(broker, name) for name in same}
+    return {**fields, "simulation_mode": broker.simulation, "dropped": dict(broker.dropped)}
+
+
 def _connected(broker: brokers.Status) -> bool:
-    return bool(broker.kind == "kafka" and broker.state == "live")
+    return broker.kind == "kafka" and broker.state in ("live", "draining")
 
 
 def _active(streams: Sequence[answers.StreamState | statuses.StreamStatus]) -> int:

@@ -106,8 +106,9 @@ def _counters(seen: Mapping[Key, set[int]], final: Mapping[str, Any]) -> list[st
     produced, sent = status["kafka"]["messagesProduced"], status["dataStreamer"]["totalMessagesSent"]
     if produced != sent or made > sent:
         wrong.append(f"streams made {made}, sent {sent}, the broker was given {produced}")
-    if status["kafka"]["errors"] or health["kafka"]["state"] != "live":
-        wrong.append(f"{status['kafka']}, {health['kafka']}")
+    told = health["kafka"]
+    if status["kafka"]["errors"] or told["state"] != "live" or told["skipped"] or told["dropped"]:
+        wrong.append(f"{status['kafka']}, {told}")
     if final["exit"] != 0:
         wrong.append(f"the daemon ended with {final['exit']}")
     return wrong

@@ -1,62 +1,16 @@
-"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to.
-
-Where it cannot be had these tests do not run, and the last line of the report says so; with ``CI`` set they fail.
-"""
+"""Every test here needs Apache Kafka."""
 
 from __future__ import annotations
 
-import os
-import pathlib
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from scripts import kafka
+from tests import conftest
+from tests.kafka import clusters
 
-MakeCluster = Callable[..., kafka.Cluster]
-_missing: dict[str, str] = {}
+MakeCluster = conftest.MakeCluster
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before the fixtures, which would start a cluster."""
-    missing = kafka.available()
-    if missing is None:
-        return
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"Apache Kafka must be available here: {missing}", pytrace=False)
-    _missing[item.nodeid] = missing
-    pytest.skip(missing)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _missing:
-        reason = next(iter(_missing.values()))
-        terminalreporter.write_line(
-            f"{len(_missing)} tests with Apache Kafka did not run ({reason}); "
-            "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve",
-            yellow=True,
-        )
-
-
-@pytest.fixture(scope="session")
-def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Cluster]:
-    """One broker, never harmed: name your own topics."""
-    with kafka.Cluster(tmp_path_factory.mktemp("kafka")) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def make_cluster(tmp_path: pathlib.Path) -> Iterator[MakeCluster]:
-    """Starts clusters of the test's own (see ``kafka.Cluster``), which do not outlive it."""
-    made: list[kafka.Cluster] = []
-
-    def make(brokers: int = 1, security: kafka.Security | None = None) -> kafka.Cluster:
-        made.append(kafka.Cluster(tmp_path / f"kafka-{len(made)}", brokers, security))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for cluster in made:
-        for n in cluster.brokers:
-            cluster.kill(n)
+    # Before any fixture starts a cluster
+    clusters.need(item.nodeid)

@@ -1,0 +1,40 @@
+"""A message of a topic as one of our events, or as nothing of ours."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+
+import orjson
+
+from regstream import model
+
+
+def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | None:
+    """One of our events from its bytes, or None when it is anything else."""
+    try:
+        data = orjson.loads(value or b"")
+        head = _head(
+            data["subject"], data["epoch"], data["type"], topic, data["priority"], data["time"], data["region"]
+        )  # fmt: skip
+        event = model.Event(head, data["seq"], None if key is None else key.decode(), value or b"")
+        # Others write CloudEvents too, with members of the same names; the id says whose numbering it is
+        numbered = type(event.seq) is int and event.seq > 0 and data["id"] == event.id
+        sound = data["specversion"] == "1.0" and isinstance(data["data"], dict)
+        return event if numbered and sound else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _head(stream: str, epoch: str, kind: str, topic: str, priority: str, time: str, region: str) -> model.Head:
+    """The events of a batch come one after another, and share what they share. Raises TypeError and ValueError."""
+    made = model.Head(stream, epoch, kind, topic, model.Priority(priority), time, region)
+    if not all(isinstance(one, str) for one in made):
+        raise TypeError("a text is not one")
+    return made
+
+
+def milliseconds(time: str) -> int:
+    """The time of an event as Kafka has it."""
+    return int(datetime.datetime.fromisoformat(time).timestamp() * 1000)

@@ -1,0 +1,46 @@
+"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scripts import kafka
+from tests.kafka import clusters
+
+MakeCluster = Callable[..., kafka.Cluster]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if clusters.missing:
+        reason = next(iter(clusters.missing.values()))
+        terminalreporter.write_line(
+            f"{len(clusters.missing)} tests with Apache Kafka did not run ({reason}); "
+            "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve",
+            yellow=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Cluster]:
+    """One broker, never harmed: name your own topics."""
+    with kafka.Cluster(tmp_path_factory.mktemp("kafka")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def make_cluster(tmp_path: pathlib.Path) -> Iterator[MakeCluster]:
+    """Starts clusters of the test's own (see ``kafka.Cluster``), which do not outlive it."""
+    made: list[kafka.Cluster] = []
+
+    def make(brokers: int = 1, security: kafka.Security | None = None) -> kafka.Cluster:
+        made.append(kafka.Cluster(tmp_path / f"kafka-{len(made)}", brokers, security))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        for n in cluster.brokers:
+            cluster.kill(n)
