@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import statistics
 import time
@@ -48,6 +49,9 @@ async def _measure(servers: str, count: int, rounds: int) -> dict[str, list[floa
         works = await _works(stack, servers, count)
         for work in works.values():
             await work()
+        # As the daemon does: what is there before the work begins is not looked at again by collections
+        gc.collect()
+        gc.freeze()
         rates: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(rounds):
             for name, work in works.items():
