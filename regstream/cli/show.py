@@ -17,11 +17,8 @@ def summary(parts: daemon.Parts) -> str:
     host = parts.settings.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{parts.server.port}"
     catalog, profile = parts.engine.catalog, parts.engine.catalog.profile
-    mode = "in simulation, no broker is configured" if parts.broker.status.simulation else "on Kafka"
-    if not parts.settings.streaming:
-        mode = "generates nothing, because ENABLE_STREAMING is false"
     lines = [
-        f"{typer.style('regstream', bold=True)} listens on {typer.style(url, fg='cyan')} and runs {mode}",
+        f"{typer.style('regstream', bold=True)} listens on {typer.style(url, fg='cyan')} and {_mode(parts)}",
         f"  {len(catalog.streams)} streams, {len(catalog.scenarios)} scenarios, "
         f"profile {parts.settings.env} at speed {profile.speed:g}",
         *_streams(parts.engine.streams()),
@@ -32,6 +29,19 @@ def summary(parts: daemon.Parts) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _mode(parts: daemon.Parts) -> str:
+    status, servers = parts.broker.status, ",".join(parts.settings.kafka_servers)
+    if status.kind != "kafka":
+        does = "runs in simulation, no broker is configured"
+    elif not status.simulation:
+        does = f"runs on Kafka at {servers}"
+    elif parts.settings.streaming:
+        does = f"goes on without Kafka, events wait on disk for it: {status.reason}"
+    else:
+        does = f"waits for Kafka: {status.reason}"
+    return does if parts.settings.streaming else f"{does}; it generates nothing, because ENABLE_STREAMING is false"
 
 
 def _streams(found: list[engine.status.StreamStatus]) -> list[str]:
