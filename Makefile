@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench docs lock clean
+.PHONY: help run test check format bench chaos docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ format: $(VENV)/.dev ## format, and mend what the linter can mend
 
 bench: $(VENV)/.dev ## measure speed and size, as a table and as JSON
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.dev ## kill Kafka and the daemon for ten minutes and see what is lost (ARGS=--short: one minute)
+	@$(BIN)/python -m scripts.chaos $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/configuration.md from the declarations
 	@$(BIN)/python scripts/configuration_page.py

@@ -585,3 +585,33 @@ class Interleavings(stateful.RuleBasedStateMachine):
 
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_older_joins_on_to_a_ring_that_moved_on() -> None:
+    one = make(ring_events=3)
+    for seq in range(1, 11):
+        one.broadcast(event("ONE", seq))
+    reader = Reader()
+    after = {"ONE": model.Position("E1", 2)}
+    asked = one.missing(reader.queue, ["ONE"], after)
+    assert asked == {"ONE": (model.Position("E1", 2), 8)}
+    for seq in (11, 12):
+        one.broadcast(event("ONE", seq))
+    # It holds more than was asked for, and more than was shown
+    older = {"ONE": [event("ONE", seq) for seq in range(3, 15)]}
+    answer = one.subscribe(reader.queue, ["ONE"], after, older=older)
+    assert answer["ONE"] == ("E1", 12, True, 10)
+    for seq in (13, 14):
+        one.broadcast(event("ONE", seq))
+    assert [seq for _, seq in reader.take()] == list(range(3, 15))
+
+
+def test_what_is_older_and_does_not_reach_the_ring_is_no_recovery() -> None:
+    one = make(ring_events=3)
+    for seq in range(1, 11):
+        one.broadcast(event("ONE", seq))
+    reader = Reader()
+    older = {"ONE": [event("ONE", seq) for seq in range(3, 7)]}
+    answer = one.subscribe(reader.queue, ["ONE"], {"ONE": model.Position("E1", 2)}, older=older)
+    assert not answer["ONE"].recovered
+    assert reader.take() == []

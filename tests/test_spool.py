@@ -751,3 +751,43 @@ class TestSize:
         assert count == 20_000
         # Ten times what it takes: this is about a mistake, the figures are above.
         assert sum(took.values()) / count < (20e-6 if size > 1 else 300e-6)
+
+
+class TestPositions:
+    """Where streams stood outlives what they were told in."""
+
+    def test_are_the_newest_ever_appended(self, make: Make) -> None:
+        one = make()
+        assert one.positions == {}
+        one.append(events(10))
+        one.append(events(5, stream="TWO", priority=Priority.HIGH))
+        one.acknowledge(one.last)
+        assert one.positions == {"ONE": ("01JD", 10), "TWO": ("01JD", 5)}
+
+    @pytest.mark.parametrize("end", [killed, spool.Spool.close])
+    def test_outlive_the_files(self, make: Make, end: Callable[[spool.Spool], None]) -> None:
+        one = make(limit=1024 * KIB, segment_size=64 * KIB)
+        one.append(events(3, stream="TWO"))
+        for first in range(1, 2001, 100):
+            one.acknowledge(one.append(events(100, first, size=600)).last)
+        end(one)
+        for _ in range(2):
+            again = make()
+            assert again.waiting == 0
+            assert again.positions == {"ONE": ("01JD", 2000), "TWO": ("01JD", 3)}
+            end(again)
+
+    def test_of_what_was_lost_are_kept_too(self, make: Make) -> None:
+        one = make(limit=64 * KIB)
+        for first in range(1, 2001, 100):
+            one.append(events(100, first, size=600, priority=Priority.LOW))
+        one.close()
+        assert make().positions == {"ONE": ("01JD", 2000)}
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"ONE": 3}', '{"ONE": ["E", "x"]}', "\0\0"])
+    def test_that_cannot_be_believed_are_as_good_as_none(self, make: Make, tmp_path: pathlib.Path, text: str) -> None:
+        one = make()
+        one.append(events(3))
+        killed(one)
+        (tmp_path / "spool" / "positions").write_text(text)
+        assert make().positions == {"ONE": ("01JD", 3)}

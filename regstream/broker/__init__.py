@@ -75,7 +75,10 @@ class Broker(Protocol):
         """The newest events of a stream from before this start, without a gap, in order; given out once."""
 
     async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
-        """All events of a stream after a position up to the number ``before``, in order; None when not all are held."""
+        """The events of a stream after a position, in order, without a gap and as far as they are held.
+
+        None when they do not reach up to the number ``before``, which itself is not asked for.
+        """
 
     async def start(self) -> None:
         """Connect; a broker is started once. Raises BrokerError when that cannot be done."""

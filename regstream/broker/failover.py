@@ -25,6 +25,7 @@ RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 10.0
 SHORT_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
+MARGIN = 200
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
@@ -58,6 +59,7 @@ class FailoverBroker:
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
         self._waiting = 0
+        self._doubt = 0
         self._dropped: collections.Counter[str] = collections.Counter()
         self._unseen: collections.deque[model.Event] = collections.deque(maxlen=5 * LIMIT)
         self._out: collections.deque[model.Event] = collections.deque()
@@ -99,6 +101,9 @@ class FailoverBroker:
         """
         if self._spool is not None:
             self._spool.open()
+            # Of a daemon that was killed nobody knows how much of this it had under way
+            self._doubt = min(2 * CHUNK, self._spool.waiting)
+            self._past.stand(self._spool.positions)
             for chunk in self._spool.unacknowledged(CHUNK):
                 self._past.leave(chunk.events)
         self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")
@@ -269,18 +274,24 @@ class FailoverBroker:
                 group.create_task(self._read(one), name="broker-reader")
                 group.create_task(self._send(one), name="broker-sender")
                 group.create_task(self._probe(one), name="broker-probe")
-        except* errors.BrokerError as lost:
-            raise lost.exceptions[0] from None
+        except ExceptionGroup as lost:
+            # What else went wrong is more than a lost connection, and must be told
+            faults = [one for one in lost.exceptions if not isinstance(one, errors.BrokerError)]
+            raise (faults or lost.exceptions)[0] from None
 
     def _fall(self, reason: str) -> None:
         """The cluster is away: show what did not come back from it; the spool keeps what was not acknowledged."""
         self._machine.take(machine.Signal.LOST, reason)
         self._wake["settled"].set()
-        self._show_all(self._unseen)
-        self._unseen.clear()
+        self._show_unseen()
         self._pending.clear()
         self._waiting = 0
         self._wake["room"].set()
+
+    def _show_unseen(self) -> None:
+        """Show what was published and did not come back yet; when it does, it is not shown again."""
+        self._show_all(self._unseen)
+        self._unseen.clear()
 
     async def _read(self, one: kafka.KafkaBroker) -> None:
         async for records in one.consume():
@@ -301,7 +312,11 @@ class FailoverBroker:
 
     async def _probe(self, one: kafka.KafkaBroker) -> None:
         while True:
+            oldest = self._unseen[0] if self._unseen else None
             await asyncio.sleep(PROBE_SECONDS)
+            if oldest is not None and self._unseen and self._unseen[0] is oldest:
+                # It does not come back, though the cluster answers: a partition has no leader, or is far behind
+                self._show_unseen()
             self._show(self._order.expire(self._tick()))
             await one.probe()
             self._lag = await one.lag()
@@ -336,6 +351,7 @@ class FailoverBroker:
         return upto, chunk
 
     async def _deliver(self, one: kafka.KafkaBroker, events: Sequence[model.Event]) -> None:
+        self._doubt = len(events)
         try:
             async with asyncio.timeout(ACK_SECONDS):
                 await one.declare(self._topics, self._replication)
@@ -349,6 +365,7 @@ class FailoverBroker:
             self._seen()
         except TimeoutError:
             raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
+        self._doubt = 0
 
     async def _drain(self, one: kafka.KafkaBroker, outbox: spool.Spool) -> None:
         """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
@@ -361,12 +378,17 @@ class FailoverBroker:
             outbox.acknowledge(upto)
 
     async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
-        """Which events of the first chunk are on the topics already: only one chunk is ever under way."""
+        """What is on the topics already of a send that was not acknowledged: only one is ever under way.
+
+        It may reach beyond ``chunk``, into topics that are not in there.
+        """
         # Those that no stream has any more are made as the others
         like = max(self._topics.values(), default=1)
-        topics = {event.head.topic: self._topics.get(event.head.topic, like) for event in chunk}
+        topics = {**{event.head.topic: like for event in chunk}, **self._topics}
         await one.declare(topics, self._replication)
-        return {_name(record.event) for record in await one.tail(topics, 2 * CHUNK)}
+        if not self._doubt:
+            return set()
+        return {_name(record.event) for record in await one.tail(topics, self._doubt + MARGIN)}
 
 
 def _name(event: model.Event) -> tuple[str, str, int]:

@@ -7,6 +7,7 @@ counted, never silently.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from regstream import model
@@ -108,3 +109,9 @@ def whole_suffix(events: Iterable[model.Event]) -> list[model.Event]:
         made.append(by_seq[seq])
         seq -= 1
     return made[::-1]
+
+
+def run_after(position: model.Position, events: Iterable[model.Event]) -> list[model.Event]:
+    """The events of one stream that follow a position without a gap, in order and each once."""
+    by_seq = {event.seq: event for event in events if event.head.epoch == position.epoch}
+    return [by_seq[seq] for seq in itertools.takewhile(by_seq.__contains__, itertools.count(position.seq + 1))]

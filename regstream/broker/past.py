@@ -13,6 +13,8 @@ REWIND = 1_000
 DEEPEST = 64 * REWIND
 MOST = 50_000
 HISTORY_SECONDS = 10.0
+# ``before`` is where a ring begins: what that holds is on the topic too
+AHEAD = 1_000
 
 
 class Past:
@@ -37,6 +39,10 @@ class Past:
         for event in events:
             self._left.setdefault(event.head.stream, collections.deque(maxlen=REWIND)).append(event)
 
+    def stand(self, positions: Mapping[str, model.Position]) -> None:
+        """Take in where streams stood: numbers up to there were used, even if their events are nowhere any more."""
+        self._newest.update(positions)
+
     def note(self, event: model.Event) -> None:
         """Remember where a stream stands."""
         stream, position = event.head.stream, event.position
@@ -49,7 +55,10 @@ class Past:
         return self._newest.get(stream)
 
     def take(self, stream: str) -> list[model.Event]:
-        """The newest events of a stream without a gap, in order; given out once."""
+        """The newest events of a stream without a gap, in order; given out once. From now on it goes on."""
+        if stream in self._newest:
+            # When there is nothing to begin with, what comes next is still in turn
+            self._order.begin(stream, self._newest[stream])
         return self._found.pop(stream, [])
 
     def take_all(self) -> list[model.Event]:
@@ -76,7 +85,7 @@ class Past:
     async def _seek(self, one: kafka.KafkaBroker, streams: Mapping[str, str]) -> None:
         """Look further back for those that a topic's busier streams have pushed out of its end."""
         count, whole = REWIND, False
-        sought = {name for name in streams if name not in self._newest} - self._sought
+        sought = {name for name in streams if name not in self._topics} - self._sought
 
         def wanted(event: model.Event) -> bool:
             return event.head.stream in sought
@@ -85,7 +94,7 @@ class Past:
             count *= 4
             records, whole = await one.look_back({streams[name] for name in sought}, count, wanted)
             self._begin(records, ())
-            sought.difference_update(self._newest)
+            sought.difference_update(self._topics)
         self._sought.update(streams)
 
     def _begin(self, records: Iterable[broker.Record], left: Iterable[str]) -> None:
@@ -100,13 +109,16 @@ class Past:
             for event in events:
                 self.note(event)
             whole = order.whole_suffix(events)
-            self._order.begin(stream, whole[-1].position)
+            self._order.begin(stream, self._newest[stream])
             self._found[stream] = whole[-REWIND:]
 
     async def history(
         self, one: kafka.KafkaBroker, stream: str, after: model.Position, before: int
     ) -> list[model.Event] | None:
-        """All events of a stream behind a position and below a number; None when they cannot be had whole in time."""
+        """The events of a stream behind a position as far as they follow each other.
+
+        None when those below the number ``before`` cannot be had whole in time.
+        """
         topic = self._topics.get(stream)
         if topic is None or before - after.seq > MOST:
             return None
@@ -123,13 +135,13 @@ async def _look_back(
 ) -> list[model.Event] | None:
     def wanted(event: model.Event) -> bool:
         head = event.head
-        return head.stream == stream and head.epoch == after.epoch and after.seq < event.seq < before
+        return head.stream == stream and head.epoch == after.epoch and event.seq > after.seq
 
-    count, whole = max(REWIND, before - after.seq), False
+    count, whole = max(REWIND, before - after.seq) + AHEAD, False
     while count <= DEEPEST and not whole:
         records, whole = await one.look_back([topic], count, wanted)
-        found = {record.event.seq: record.event for record in records}
-        if len(found) == before - after.seq - 1:
-            return [found[seq] for seq in sorted(found)]
+        found = order.run_after(after, (record.event for record in records))
+        if len(found) >= before - after.seq - 1:
+            return found
         count *= 4
     return None

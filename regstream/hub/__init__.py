@@ -186,10 +186,10 @@ class Hub:
     ) -> dict[str, tuple[model.Position, int]]:
         """What ``subscribe`` could use that the rings do not hold: by stream, behind what position, below what number.
 
-        What is read meanwhile may be shown meanwhile: the rings join on to it.
+        More than that is welcome: rings move on while it is read, and join on to what reaches far enough.
         """
         return {
-            stream.name: (after[stream.name], stream.last + 1)
+            stream.name: (after[stream.name], stream.held + 1)
             for stream in self._on(channels)
             if stream.name in after and not self._follows(subscriber, stream) and stream.lacks(after[stream.name])
         }

@@ -77,7 +77,11 @@ class Stream:
     def recover(
         self, position: model.Position, older: Sequence[queue.Entry] = ()
     ) -> tuple[list[queue.Entry], Subscribed]:
-        """Everything behind ``position``, or nothing; ``older`` are entries from right behind it on, without a gap."""
+        """Everything behind ``position``, or nothing; ``older`` are entries from right behind it on, without a gap.
+
+        Those of them that were not shown yet are left out: they are going to be.
+        """
+        older = older[: max(0, self.last - position.seq)]
         reached = position.seq + len(older)
         whole = position.epoch == self.epoch and self.held <= reached and position.seq <= self.last
         if not whole:

@@ -37,7 +37,7 @@ POLL = 0.01
 log = logging.getLogger("regstream.ws")
 
 History = Callable[[str, model.Position, int], Awaitable[Sequence[model.Event] | None]]
-"""Asked for all events of a stream behind a position and below a number; None when not all of them are held."""
+"""Asked for the events of a stream behind a position, up to a number at least; see ``broker.Broker.history``."""
 
 
 def attach(
@@ -268,10 +268,9 @@ class Connection:
         self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: History
     ) -> None:
         """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
-        older = {}
-        for stream, (position, before) in missing.items():
-            if (found := await history(stream, position, before)) is not None:
-                older[stream] = found
+        reading = [history(stream, position, before) for stream, (position, before) in missing.items()]
+        found = zip(missing, await asyncio.gather(*reading), strict=True)
+        older = {stream: events for stream, events in found if events is not None}
         held, self._held = self._held or [], None
         if self._closing:
             return

@@ -15,8 +15,8 @@ appended.
   ``read``; the events concerned are returned as lost.
 
 Files: one for each priority at a time (``3-….spool`` holds events of priority LOW), so that making room is deleting
-files; ``acknowledged`` holds a mark, ``lock`` the process that has the folder. All calls are for one thread and none
-waits for anything but the disk.
+files; ``acknowledged`` holds a mark, ``positions`` where streams stood in files that are deleted, ``lock`` the process
+that has the folder. All calls are for one thread and none waits for anything but the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import NamedTuple
 from regstream import errors, model
 from regstream.broker.spool import block, segment
 from regstream.broker.spool import folder as spool_folder
+from regstream.broker.spool import positions as spool_positions
 
 Loss = segment.Loss
 LIMIT = 256 * 1024 * 1024
@@ -85,6 +86,7 @@ class Spool:
     def _empty(self) -> None:
         self._lanes: list[_Lane] = [collections.deque() for _ in model.Priority]
         self._active: list[segment.Segment | None] = [None for _ in model.Priority]
+        self._positions = spool_positions.Positions(self._folder.path)
         self._next = 1
         self._acknowledged = self._held = self._size = self._damaged = self._torn = 0
         self._lost: collections.Counter[str] = collections.Counter()
@@ -108,6 +110,7 @@ class Spool:
         if not self._folder.is_open:
             return
         self._reclaim(0)
+        self._try(self._positions.keep)
         for lane in self._lanes:
             for one in lane:
                 self._try(one.sync)
@@ -130,6 +133,11 @@ class Spool:
     def waiting(self) -> int:
         """How many events are not acknowledged."""
         return sum(one.waiting(self._acknowledged)[0] for lane in self._lanes for one in lane)
+
+    @property
+    def positions(self) -> Mapping[str, model.Position]:
+        """The newest position of each stream that was ever appended, acknowledged, lost or not."""
+        return self._positions.newest
 
     @property
     def status(self) -> Status:
@@ -204,6 +212,7 @@ class Spool:
         ranks: dict[int, tuple[list[_Block], int]] = {}
         for part in block.split(events):
             rank, both = part[0].head.priority.rank, block.pack(part, self._next)
+            self._positions.note(part[-1].head.stream, part[-1].position)
             blocks, size = ranks.pop(rank, ([], 0))
             if blocks and size + len(both[1]) > self._segment_size:
                 yield rank, blocks
@@ -285,6 +294,8 @@ class Spool:
         if self._active[one.rank] is one:
             self._active[one.rank] = None
         self._size -= one.size
+        # First, because afterwards nothing may say that these numbers are used
+        self._try(self._positions.keep)
         self._try(one.delete)
 
     def _turn(self, after: int) -> tuple[segment.Segment, int] | None:
@@ -306,11 +317,14 @@ class Spool:
 
     def _load(self) -> None:
         self._acknowledged = self._folder.open()
+        self._positions.recall()
         for path in sorted(self._folder.path.glob("[0-3]-*.spool")):
             one = segment.Segment(path, int(path.name[0]))
             damaged, torn = one.load()
             self._damaged += damaged
             self._torn += torn
+            for loss in one.tally.losses():
+                self._positions.note(loss.stream, model.Position(loss.epoch, loss.last))
             if one.count:
                 self._size += one.size
                 self._lanes[one.rank].append(one)

@@ -1,0 +1,302 @@
+"""What the failover makes of a cluster that goes away and comes back, on a cluster of lists: each fault it once had."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from regstream import broker, errors, model
+from regstream.broker import failover, kafka, order, spool
+from tests.test_broker import events
+
+BOUND = 20.0
+TOPIC = "t.one"
+
+
+class Cluster:
+    """Topics as lists of events. ``reaches`` says for how many partitions of a send it stays up, None: for all."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.reaches: int | None = None
+        self.deaf: set[int] = set()
+        self.logs: dict[str, list[list[model.Event]]] = {}
+
+    def seqs(self, topic: str = TOPIC) -> list[int]:
+        return sorted(event.seq for log in self.logs.get(topic, ()) for event in log)
+
+
+class Connection:
+    """What ``failover`` uses of ``kafka.KafkaBroker``."""
+
+    def __init__(self, cluster: Cluster, starts: Mapping[kafka.Place, int]) -> None:
+        self._cluster, self._starts = cluster, dict(starts)
+        self.positions: dict[kafka.Place, int] = {}
+        self.foreign = 0
+
+    def _check(self) -> None:
+        if not self._cluster.up:
+            raise errors.BrokerError("nobody answers") from OSError()
+
+    async def start(self) -> None:
+        self._check()
+
+    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+        self._check()
+        for name, count in topics.items():
+            log = self._cluster.logs.setdefault(name, [[] for _ in range(count)])
+            for number, one in enumerate(log):
+                self.positions.setdefault((name, number), self._starts.get((name, number), len(one)))
+
+    async def publish(self, sent: Sequence[model.Event]) -> None:
+        for count, event in enumerate(sent):
+            if self._cluster.reaches is not None and count >= self._cluster.reaches:
+                self._cluster.up = False
+            self._check()
+            log = self._cluster.logs[event.head.topic]
+            log[event.seq % len(log)].append(event)
+
+    async def consume(self) -> AsyncIterator[list[broker.Record]]:
+        while True:
+            await asyncio.sleep(0.001)
+            for (topic, number), offset in list(self.positions.items()):
+                found = self._cluster.logs[topic][number][offset:] if self._cluster.up else []
+                if found and number not in self._cluster.deaf:
+                    self.positions[topic, number] = offset + len(found)
+                    yield [broker.Record(event, topic, number, 0) for event in found]
+
+    async def tail(self, topics: Iterable[str], count: int) -> list[broker.Record]:
+        self._check()
+        logs = [(topic, n, log) for topic in topics for n, log in enumerate(self._cluster.logs.get(topic, ()))]
+        return [broker.Record(event, topic, number, 0) for topic, number, log in logs for event in log[-count:]]
+
+    async def probe(self) -> None:
+        self._check()
+
+    async def lag(self) -> int:
+        return 0
+
+    async def look_back(
+        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
+        return [one for one in await self.tail(topics, count) if wanted(one.event)], True
+
+    async def abandon(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROBE_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(failover, name, 0.02)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+class Life:
+    """One life of a daemon's broker, and what it showed."""
+
+    def __init__(self, cluster: Cluster, folder: pathlib.Path) -> None:
+        self.spool = spool.Spool(folder)
+        self.changes: list[str] = []
+        self.shown: list[int] = []
+        connect = cast("failover.Connect", lambda starts: Connection(cluster, starts))
+        clock = asyncio.get_running_loop().time
+        self.broker = failover.FailoverBroker(connect, self.spool, clock, lambda _, to, why: self.changes.append(to))
+
+    async def start(self, partitions: int | None = 3) -> None:
+        await self.broker.start()
+        self._pump = asyncio.create_task(self._show())
+        if partitions:
+            await self.broker.declare({TOPIC: partitions})
+
+    async def _show(self) -> None:
+        async for records in self.broker.consume():
+            self.shown += [record.event.seq for record in records]
+
+    async def die(self) -> None:
+        """As with SIGKILL: nothing is flushed, nothing is said; the folder is free for the next one."""
+        assert self.broker._supervisor is not None
+        for task in (self.broker._supervisor, self._pump):
+            task.cancel()
+        await asyncio.gather(self.broker._supervisor, self._pump, return_exceptions=True)
+        self.spool._folder.close()
+
+
+@pytest.fixture
+async def begin(cluster: Cluster, tmp_path: pathlib.Path) -> AsyncIterator[Callable[[], Life]]:
+    made: list[Life] = []
+
+    def make() -> Life:
+        made.append(Life(cluster, tmp_path / "spool"))
+        return made[-1]
+
+    yield make
+    await made[-1].broker.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(BOUND):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def numbers(last: int, first: int = 1) -> list[int]:
+    return list(range(first, last + 1))
+
+
+class TestAnOutage:
+    async def test_loses_nothing_and_shows_nothing_twice(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        await life.broker.publish(events(10, topic=TOPIC))
+        cluster.up = False
+        await life.broker.publish(events(10, topic=TOPIC, first=11))
+        await until(lambda: life.broker.status.state == "fallback")
+        await life.broker.publish(events(10, topic=TOPIC, first=21))
+        await until(lambda: len(life.shown) == 30)
+        cluster.up = True
+        await until(lambda: life.broker.status.state == "live")
+        await life.broker.publish(events(10, topic=TOPIC, first=31))
+        await until(lambda: len(life.shown) == 40)
+        assert life.shown == numbers(40)
+        assert cluster.seqs() == numbers(40)
+        assert life.broker.status.skipped == 0
+
+    async def test_is_outlived_whatever_it_raises(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def confused(self: Connection, sent: Sequence[model.Event]) -> None:
+            monkeypatch.undo()
+            raise RuntimeError("what now")
+
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        monkeypatch.setattr(Connection, "publish", confused)
+        await life.broker.publish(events(10, topic=TOPIC))
+        await until(lambda: cluster.seqs() == numbers(10))
+        assert "fallback" in life.changes
+        await until(lambda: life.shown == numbers(10))
+
+    async def test_a_send_that_was_in_doubt_is_not_repeated(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        cluster.reaches = 7
+        await life.broker.publish(events(10, topic=TOPIC))
+        await until(lambda: life.broker.status.state == "fallback")
+        cluster.reaches, cluster.up = None, True
+        await until(lambda: life.broker.status.state == "live")
+        assert cluster.seqs() == numbers(10)
+
+    async def test_of_one_partition_makes_no_gap(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        cluster.deaf = {1}
+        await life.broker.publish(events(10, topic=TOPIC))
+        await until(lambda: life.shown == numbers(10))
+        cluster.deaf = set()
+        await life.broker.publish(events(10, topic=TOPIC, first=11))
+        await until(lambda: len(life.shown) >= 20)
+        assert life.shown == numbers(20)
+        assert life.broker.status.skipped == 0
+
+    async def test_while_topics_are_declared_does_not_stop_the_start(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        life = begin()
+        await life.start(partitions=None)
+        cluster.up = False
+        await life.broker.declare({TOPIC: 3})
+        await life.broker.publish(events(3, topic=TOPIC))
+        cluster.up = True
+        await until(lambda: cluster.seqs() == numbers(3))
+        assert len(cluster.logs[TOPIC]) == 3
+
+
+class TestTheNextDaemon:
+    async def test_sends_what_the_last_one_had_under_way(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        first = begin()
+        await first.start()
+        await until(lambda: first.broker.status.state == "live")
+        cluster.reaches = 7
+        await first.broker.publish(events(10, topic=TOPIC))
+        await until(lambda: not cluster.up)
+        await first.die()
+        cluster.reaches, cluster.up = None, True
+        second = begin()
+        await second.start()
+        assert second.broker.position("ONE") == model.Position("E1", 10)
+        assert [event.seq for event in second.broker.past("ONE")] == numbers(10)
+        await second.broker.publish(events(5, topic=TOPIC, first=11))
+        await until(lambda: len(second.shown) >= 5 and not second.spool.waiting)
+        assert second.shown == numbers(15, 11)
+        assert cluster.seqs() == numbers(15)
+
+    async def test_makes_a_topic_as_the_files_say_and_not_before(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        cluster.up = False
+        first = begin()
+        await first.start()
+        await first.broker.publish(events(10, topic=TOPIC))
+        await first.die()
+        cluster.up = True
+        second = begin()
+        await second.start(partitions=None)
+        await asyncio.sleep(0.1)
+        assert TOPIC not in cluster.logs
+        await second.broker.declare({TOPIC: 3})
+        await until(lambda: cluster.seqs() == numbers(10))
+        assert len(cluster.logs[TOPIC]) == 3
+
+    async def test_goes_on_with_every_numbering_while_kafka_is_away(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        first = begin()
+        await first.start()
+        await first.broker.publish(events(10, topic=TOPIC))
+        await first.broker.publish(events(4, stream="TWO", topic=TOPIC))
+        await until(lambda: len(first.shown) == 14 and not first.spool.waiting)
+        await first.die()
+        cluster.up = False
+        second = begin()
+        await second.start()
+        for stream, seq in (("ONE", 10), ("TWO", 4)):
+            assert second.broker.past(stream) == []
+            assert second.broker.position(stream) == model.Position("E1", seq)
+        await second.broker.publish(events(5, topic=TOPIC, first=11))
+        await until(lambda: second.shown == numbers(15, 11))
+        cluster.up = True
+        await until(lambda: second.broker.status.state == "live")
+        await second.broker.publish(events(5, topic=TOPIC, first=16))
+        await until(lambda: len(second.shown) >= 10)
+        assert second.shown == numbers(20, 11)
+        assert second.broker.status.skipped == 0
+
+
+class TestHistory:
+    async def test_reaches_as_far_as_it_can(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        life = begin()
+        await life.start()
+        await life.broker.publish(events(600, topic=TOPIC))
+        await until(lambda: len(life.shown) == 600)
+        after = model.Position("E1", 20)
+        assert [event.seq for event in await life.broker.history("ONE", after, 51) or ()] == numbers(600, 21)
+        assert await life.broker.history("ONE", after, 602) is None
+        assert await life.broker.history("ONE", model.Position("E0", 20), 51) is None
+
+    def test_follows_a_position_without_a_gap(self) -> None:
+        some = [*events(3), *events(4, first=3), *events(2, first=9)]
+        assert [event.seq for event in order.run_after(model.Position("E1", 1), some)] == numbers(7, 2)[:5]
+        assert order.run_after(model.Position("E1", 7), some) == []
