@@ -171,3 +171,11 @@ def resident(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError("no VmRSS")
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds of all threads of a process."""
+    times = (
+        path.read_text(encoding="ascii").split()[0] for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    )
+    return sum(map(int, times)) / 1e9

@@ -25,6 +25,9 @@ from regstream.generate import stream as streams
 from regstream.server import app, ws
 
 STEP_SECONDS = 2.0
+SHOWN = 64
+# Who reads more slowly than events are made must get over the largest burst; the frames are shared by all who wait
+QUEUE = {"limit": 2 * model.MAX_BATCH, "limit_bytes": 32 * 2**20}
 SWITCH_SECONDS = 0.0005
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _log = logging.getLogger(__name__)
@@ -73,7 +76,15 @@ def build(chosen: settings.Settings) -> Parts:
     services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
-    sockets = ws.attach(site, fanout, now=now, welcome=welcome, origins=chosen.cors_origins, history=carrier.history)
+    sockets = ws.attach(
+        site,
+        fanout,
+        now=now,
+        welcome=welcome,
+        origins=chosen.cors_origins,
+        subscriber_limits=QUEUE,
+        history=carrier.history,
+    )
     server = app.Server(site, chosen.host, chosen.port, closing=lambda: sockets.close_all(STEP_SECONDS / 2))
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)
 
@@ -177,10 +188,11 @@ class Daemon:
         """Show what the broker gives out."""
         broadcast = self._parts.hub.broadcast
         async for records in self._parts.broker.consume():
-            for record in records:
+            for number, record in enumerate(records, 1):
                 broadcast(record.event)
-            # While the broker has more, it waits for nothing, and those who write to clients would have to
-            await asyncio.sleep(0)
+                # While the broker has more, it waits for nothing; who writes to clients has to come in between
+                if number % SHOWN == 0 or number == len(records):
+                    await asyncio.sleep(0)
 
     async def _watch(self) -> None:
         await self._stopping.wait()

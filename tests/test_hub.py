@@ -587,6 +587,25 @@ TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 
 
+def test_of_streams_that_went_long_ago_nothing_is_kept() -> None:
+    one, reader = make(), Reader()
+    one.subscribe(reader.queue, [model.ALL_CHANNEL], after={})
+    for number in range(hub.MAX_FORGOTTEN + 50):
+        one.declare(f"S{number}", f"s{number}", model.Position("E1", 0))
+        one.broadcast(event(f"S{number}", 1))
+        one.forget(f"S{number}")
+    one.declare("S60", "s60", model.Position("E2", 0))
+    show(one, "S60", 1)
+    show(one, "S60", 1, epoch="E2")
+    assert reader.take()[-1] == ("S60", 1)
+    assert one.counts.dropped == 1
+    one.forget("S60")
+    assert len(one._streams) == len(TYPES) + hub.MAX_FORGOTTEN
+    assert len(reader.queue.since) <= len(TYPES) + hub.MAX_FORGOTTEN
+    show(one, "S0", 2)
+    assert one.counts.unknown == 1
+
+
 def test_what_is_older_joins_on_to_a_ring_that_moved_on() -> None:
     one = make(ring_events=3)
     for seq in range(1, 11):

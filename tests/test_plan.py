@@ -106,3 +106,23 @@ def test_a_plan_is_a_set_difference(old: dict[str, int], new: dict[str, int]):
     assert set(found.streams.changed) == {name for name in old.keys() & new.keys() if old[name] != new[name]}
     assert sorted(sum(found.streams, ())) == sorted(old.keys() | new.keys())
     assert found.streams.empty == (old == new)
+
+
+def test_a_difference_of_an_entity_goes_on_to_those_that_pick_from_it():
+    def declared(count: int) -> list[model.Spec]:
+        lead = {"id": "x", "lead": "{{ pick('svp').id }}"}
+        return [
+            entity("svp", count=count),
+            entity("team", fields=lead),
+            entity("unit", fields={"id": "{{ pick('team') }}"}),
+        ]
+
+    found = plan.plan(catalog(*declared(2), entity("svp2")), catalog(*declared(3), entity("svp2"))).entities
+    assert found == plan.Diff(changed=("svp", "team", "unit"), unchanged=("svp2",))
+
+
+def test_an_entity_follows_what_its_macros_pick_from():
+    templates = {"m.j2": "{% macro f() %}{{ pick('svp').id }}{% endmacro %}"}
+    team = entity("team", files=(("m.j2", "hash"),))
+    old, new = (catalog(entity("svp", count=count), team, templates=templates) for count in (2, 3))
+    assert plan.plan(old, new).entities.changed == ("svp", "team")

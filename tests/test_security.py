@@ -34,3 +34,15 @@ LOCAL = ("http://localhost:*", "http://127.0.0.1:*")
 )
 def test_origin(origin: str, patterns: tuple[str, ...], allowed: bool) -> None:
     assert security.origin_allowed(origin, patterns) is allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("localhost", True), ("LOCALHOST:3001", True), ("127.0.0.1:3001", True), ("10.0.0.7", True),
+        ("[::1]:3001", True), ("[::1]", True), ("bank.example:3001", False), ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example:3001", False), ("", False), (":3001", False),
+    ],
+)  # fmt: skip
+def test_only_an_address_is_the_daemons_own_name(host: str, known: bool) -> None:
+    assert security.is_address(host) is known

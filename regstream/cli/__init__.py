@@ -6,15 +6,18 @@ Exit codes: 0 done, 1 failed, 2 wrong use (an unknown stream too), 78 bad config
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import gc
 import json
 import os
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from regstream import __version__, errors
 
@@ -27,16 +30,35 @@ Begin with `regstream run` in a folder that holds a streams.yaml, then follow it
 terminal. `regstream validate` tells what is wrong with the files, `regstream preview STREAM` what a stream makes.
 """
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Streams = Annotated[Path | None, typer.Option("--streams", help="The streams file.", show_default="./streams.yaml")]
+class _Commands(typer.core.TyperGroup):
+    """Ends a command whose reader has had enough (``… | head``) like any that is done."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is buffered would be written again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
+        return result
+
+
+app = typer.Typer(
+    cls=_Commands, help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+Streams = Annotated[
+    Path | None, typer.Option("--streams", metavar="FILE", help="The streams file.  [default: ./streams.yaml]")
+]
 Scenarios = Annotated[
-    Path | None, typer.Option("--scenarios", help="The folder of scenario files.", show_default="./scenarios")
+    Path | None, typer.Option("--scenarios", metavar="FOLDER", help="Scenario files.  [default: ./scenarios]")
 ]
 Templates = Annotated[
-    Path | None, typer.Option("--templates", help="The folder of template files.", show_default="./templates")
+    Path | None, typer.Option("--templates", metavar="FOLDER", help="Template files.  [default: ./templates]")
 ]
-Url = Annotated[str, typer.Option("--url", help="Where the daemon listens.", envvar="REGSTREAM_URL")]
+Url = Annotated[str, typer.Option("--url", metavar="URL", help="Where the daemon listens.", envvar="REGSTREAM_URL")]
 
 
 class Kind(enum.StrEnum):
@@ -52,6 +74,13 @@ def _settings(**flags: Any) -> Any:
     return settings.load(os.environ, **flags)
 
 
+def _names(incomplete: str) -> list[str]:
+    """Streams of the files here that begin so, for the completion of the shell."""
+    with contextlib.suppress(errors.RegstreamError):
+        return [name for name in _catalog(None, None, None)[1].streams if name.startswith(incomplete)]
+    return []
+
+
 def _catalog(streams: Path | None, scenarios: Path | None, templates: Path | None) -> tuple[Any, Any]:
     from regstream import config
 
@@ -64,8 +93,8 @@ def run(
     streams: Streams = None,
     scenarios: Scenarios = None,
     templates: Templates = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any.", show_default="3001")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port; 0 takes a free one.  [default: 3001]")] = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
@@ -85,35 +114,49 @@ def run(
 
 @app.command()
 def validate(streams: Streams = None, scenarios: Scenarios = None, templates: Templates = None) -> None:
-    """Print every problem of the files as file:line:column: message, or that there is none.
+    """Print every problem of the files.
 
-    Exit code 0 when the files are good, 78 when they are not.
+    Each is one line, file:line:column: message, with the name that was probably meant. Exit code 0 when the files
+    are good, 78 when they are not.
     """
     _, catalog = _catalog(streams, scenarios, templates)
-    counts = {"stream": catalog.streams, "scenario": catalog.scenarios, "entity": catalog.entities}
-    texts = [f"{len(one)} {name}{'' if len(one) == 1 else 's'}" for name, one in counts.items()]
-    typer.echo(f"ok: {', '.join(texts).replace('entitys', 'entities')}")
+    counts = (
+        _counted(catalog.streams, "stream", "streams"),
+        _counted(catalog.scenarios, "scenario", "scenarios"),
+        _counted(catalog.entities, "entity", "entities"),
+        _counted(catalog.templates, "template file", "template files"),
+    )
+    typer.echo(f"ok: {', '.join(counts)}")
+
+
+def _counted(found: Sized, one: str, many: str) -> str:
+    return f"{len(found)} {one if len(found) == 1 else many}"
 
 
 @app.command()
 def preview(
-    stream: Annotated[str, typer.Argument(help="Which stream.")],
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1_000_000, help="How many events.")] = 5,
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same events, today and tomorrow.")] = None,
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="Which stream.", autocompletion=_names)],
+    count: Annotated[
+        int, typer.Option("-n", "--count", metavar="N", min=1, max=1_000_000, help="How many events.")
+    ] = 5,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Same seed, same events, today and tomorrow.")
+    ] = None,
     streams: Streams = None,
     scenarios: Scenarios = None,
     templates: Templates = None,
 ) -> None:
-    """Print the first events of a stream as JSON lines, without a broker or a network.
+    """Print the first events of a stream as JSON lines.
 
-    With --seed the clock begins at 2026-01-01T00:00:00Z and the output is the same each time; without, it begins now.
+    No broker and no network is touched. With --seed the clock begins at 2026-01-01T00:00:00Z and the output is the
+    same each time; without, it begins now.
     Exit code 2 when there is no such stream.
     """
     from regstream.cli import rehearse
 
     chosen, catalog = _catalog(streams, scenarios, templates)
     for event in rehearse.events(chosen, catalog, stream, count, seed):
-        typer.echo(event.value)
+        sys.stdout.buffer.write(event.value + b"\n")
 
 
 @app.command()
@@ -123,8 +166,9 @@ def plan(
     scenarios: Scenarios = None,
     templates: Templates = None,
 ) -> None:
-    """Tell what the files will produce before anything starts: events and bytes per hour and day.
+    """Tell how much the files will produce.
 
+    That is events and bytes per hour and day, for each stream and in all, before anything starts.
     Sizes are measured on a sample of each stream; rates come from the intervals, schedules and the profile's speed.
     """
     from regstream.cli import rehearse, show
@@ -136,12 +180,13 @@ def plan(
 
 @app.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which files.")] = Kind.streams,
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="Which files: streams or scenario.")] = Kind.streams,
 ) -> None:
     """Print the JSON Schema of the YAML files, for editors.
 
-    In VS Code: regstream schema streams > .streams.schema.json, and begin streams.yaml with the line
-    # yaml-language-server: $schema=.streams.schema.json
+    Write it with: regstream schema streams > streams.schema.json
+
+    and begin streams.yaml with: # yaml-language-server: $schema=./streams.schema.json
     """
     from regstream import config
 
@@ -152,13 +197,20 @@ def schema(
 def tail(
     url: Url = URL,
     channel: Annotated[
-        list[str] | None, typer.Option("--channel", "-c", help="May be given several times.", show_default="all")
+        list[str] | None,
+        typer.Option(
+            "-c", "--channel", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
+        ),
     ] = None,
-    rewind: Annotated[int, typer.Option(min=0, max=1000, help="Begin with this many past events.")] = 0,
-    count: Annotated[int, typer.Option("-n", "--count", min=0, help="End after this many events; 0: never.")] = 0,
+    rewind: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1000, help="Begin with so many past events of each channel.")
+    ] = 0,
+    count: Annotated[
+        int, typer.Option("-n", "--count", metavar="N", min=0, help="End after so many events; 0: never.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The frames as they come.")] = False,
 ) -> None:
-    """Follow a running daemon in the terminal, one line an event.
+    """Follow a running daemon, one line an event.
 
     Channels: dashboard-updates (all streams), the name of a stream or of an event, immediate-alert, system. When the
     connection is lost it comes back by itself, with the events that it missed.
@@ -175,9 +227,10 @@ def check(
     ws: Annotated[bool, typer.Option("--ws", help="Subscribe, ping, receive a burst whole and in order.")] = False,
     url: Url = URL,
 ) -> None:
-    """Check a running daemon from end to end, one line a step; without flags all steps.
+    """Check a running daemon from end to end.
 
-    The checks of --api and --ws make a burst of a few events. Exit code 0 when all pass, 1 otherwise.
+    One line a step, without flags all steps. Those of --api and --ws make a burst of a few events. Exit code 0 when
+    all pass, 1 otherwise.
     """
     from regstream.cli import checks
 
@@ -202,30 +255,28 @@ def _root(
 def main() -> None:
     """The console script: errors become a few lines on the terminal and an exit code."""
     try:
-        app()
+        app(prog_name="regstream", color=_colour())
     except errors.ConfigError as error:
         for problem in error.problems:
             _complain(str(problem))
-        count = len(error.problems)
-        _leave(f"{count} problem{'' if count == 1 else 's'} in the configuration", EX_CONFIG)
+        _leave(f"{_counted(error.problems, 'problem', 'problems')} in the configuration", EX_CONFIG)
     except errors.SettingsError as error:
         _leave(str(error), EX_CONFIG)
-    except errors.UnknownName as error:
+    except (errors.UnknownName, errors.BadValue) as error:
         _leave(str(error), 2)
     except errors.RegstreamError as error:
         _leave(str(error), 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has had enough (… | head); nothing more can be said to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
-def _complain(text: str) -> None:
-    typer.echo(text, err=True)
+def _colour() -> bool | None:
+    """False when there must be no colours; None: where there is a terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
+def _complain(text: str, colour: str | None = None) -> None:
+    typer.echo(typer.style(text, fg=colour), err=True, color=_colour())
 
 
 def _leave(text: str, code: int) -> None:
-    _complain(typer.style(f"regstream: {text}", fg="red") if sys.stderr.isatty() else f"regstream: {text}")
+    _complain(f"regstream: {text}", "red")
     sys.exit(code)

@@ -22,8 +22,13 @@ class Failed(Exception):
     """A step did not see what it should; the text says what it saw."""
 
 
+class Unreachable(Failed):
+    """Nobody answers: no other step can pass."""
+
+
 def run(url: str, wanted: list[str]) -> bool:
-    """Carry out the groups ``health``, ``api`` and ``ws``; true when every step passed."""
+    """Carry out the groups ``health``, ``api`` and ``ws``; true when every step passed. Raises BadValue."""
+    follow.socket_url(url)
     base = url.rstrip("/")
     groups: dict[str, Callable[[str], Iterator[tuple[str, Callable[[], str]]]]] = {
         "health": _health,
@@ -31,15 +36,22 @@ def run(url: str, wanted: list[str]) -> bool:
         "ws": _ws,
     }
     steps = [(f"{group}: {name}", step) for group in wanted for name, step in groups[group](base)]
-    passed = [_step(name, step) for name, step in steps]
-    typer.echo(f"{sum(passed)} of {len(passed)} steps passed")
-    return all(passed)
+    passed = 0
+    try:
+        for name, step in steps:
+            passed += _step(name, step)
+    except Unreachable as error:
+        typer.echo(f"{error}\nis the daemon running? start it: regstream run", err=True)
+    typer.echo(f"{passed} of {len(steps)} steps passed")
+    return passed == len(steps)
 
 
 def _step(name: str, step: Callable[[], str]) -> bool:
     began = time.perf_counter()
     try:
         told, good = step(), True
+    except Unreachable:
+        raise
     except Exception as error:
         told, good = f"{type(error).__name__}: {error}" if not isinstance(error, Failed) else str(error), False
     mark = typer.style("pass", fg="green") if good else typer.style("FAIL", fg="red", bold=True)
@@ -59,7 +71,7 @@ def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:
         raise Failed(f"{path} answered {error.code}: {error.read().decode(errors='replace')[:200]}") from error
     except (urllib.error.URLError, ValueError) as error:
         why = getattr(error, "reason", error)
-        raise Failed(f"{base}{path}: {why}; is the daemon running? start it: regstream run") from error
+        raise Unreachable(f"{base}{path}: {why}") from error
 
 
 def _health(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -84,7 +96,7 @@ def _api(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
     def status() -> str:
         found = _call(base, "/api/streaming/status")["dataStreamer"]
         if not found["isStreaming"]:
-            raise Failed("streaming is stopped")
+            raise Failed(f"streaming is stopped; start it: curl -X POST {base}/api/streaming/start")
         return f"{found['activeStreams']} active streams, {found['totalMessagesSent']} events"
 
     def burst() -> str:

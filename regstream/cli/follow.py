@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import Any
 
@@ -15,6 +14,11 @@ from regstream import errors
 
 RETRY_SECONDS = 1.0
 MAX_FIELDS = 6
+_NEWS = {
+    "scenario-started": ("scenario", "runId"),
+    "scenario-step": ("scenario", "path", "text"),
+    "scenario-ended": ("scenario", "state", "error"),
+}
 _COLOURS = {"CRITICAL": "red", "HIGH": "yellow", "NORMAL": None, "LOW": "bright_black"}
 
 
@@ -93,10 +97,22 @@ class _Follower:
 
 def _line(event: str, data: dict[str, Any], is_event: bool) -> str:
     if not is_event:
-        rest = {key: value for key, value in data.items() if key not in ("kind", "time")}
-        return typer.style(f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_short(rest)}", fg="cyan")
-    line = f"{data['time'][11:23]} {data['subject']} #{data['seq']} {_short(data['data'])}"
-    return typer.style(line, fg=_COLOURS.get(data["priority"]), bold=event == "immediate-alert")
+        return typer.style(f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_news(data)}", fg="cyan")
+    alert = event == "immediate-alert"
+    line = f"{data['time'][11:23]} {data['subject']} #{data['seq']} {(_alert if alert else _short)(data['data'])}"
+    return typer.style(line, fg=_COLOURS.get(data["priority"]), bold=alert)
+
+
+def _news(data: dict[str, Any]) -> str:
+    keys = _NEWS.get(str(data.get("kind")))
+    if keys is None:
+        return _short({key: value for key, value in data.items() if key not in ("kind", "time")})
+    return " ".join(str(data[key]) for key in keys if data.get(key) is not None)
+
+
+def _alert(data: dict[str, Any]) -> str:
+    cause = f" ({data['stream']} #{data.get('causeSeq')})" if data.get("stream") else ""
+    return f"{data.get('severity')} {data.get('message')}{cause}"
 
 
 def _short(data: Any) -> str:
@@ -107,4 +123,4 @@ def _short(data: Any) -> str:
 
 
 def _note(text: str) -> None:
-    typer.echo(typer.style(text, fg="yellow") if sys.stderr.isatty() else text, err=True)
+    typer.echo(typer.style(text, fg="yellow"), err=True)

@@ -40,7 +40,7 @@ def events(
     if name not in catalog.streams:
         raise errors.UnknownName("stream", name, errors.near(name, catalog.streams))
     start = time.time() if seed is None else START
-    made = _stream(chosen, catalog, catalog.streams[name], start, seed)
+    made = streams.Stream(catalog.streams[name], _workshop(chosen, catalog, start, seed), "PREVIEW")
     schedule = _schedule(catalog, made.spec, start)
     due = schedule.first(start)
     for _ in range(count):
@@ -51,14 +51,12 @@ def events(
         due = None if due is None else schedule.after(due, due)[0]
 
 
-def _stream(
-    chosen: settings.Settings, catalog: model.Catalog, spec: model.StreamSpec, start: float, seed: int | None
-) -> streams.Stream:
+def _workshop(chosen: settings.Settings, catalog: model.Catalog, start: float, seed: int | None) -> streams.Workshop:
     number = catalog.seed if seed is None else seed
     identity = streams.Identity(chosen.source, chosen.region)
     workshop = streams.Workshop(catalog, secrets.randbits(63) if number is None else number, identity)
     workshop.fill(start)
-    return streams.Stream(spec, workshop, "PREVIEW")
+    return workshop
 
 
 def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float) -> clock.Schedule:
@@ -69,17 +67,19 @@ def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float) -> c
 
 def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
     """What each stream will make, in the order of the files. Raises RenderError."""
-    return [_forecast(chosen, catalog, spec) for spec in catalog.streams.values()]
+    workshop = _workshop(chosen, catalog, START, catalog.seed or 0)
+    return [_forecast(catalog, streams.Stream(spec, workshop, "PREVIEW")) for spec in catalog.streams.values()]
 
 
-def _forecast(chosen: settings.Settings, catalog: model.Catalog, spec: model.StreamSpec) -> Forecast:
+def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
+    spec = stream.spec
     ticks = _ticks(catalog, spec) if spec.enabled else 0.0
     daily = ticks * spec.batch_size
     if spec.interval is not None:
         cadence = f"every {model.duration_text(round(spec.interval / catalog.profile.speed))}"
     else:
         cadence = f"{spec.schedule} {spec.timezone}"
-    sample = _stream(chosen, catalog, spec, START, catalog.seed or 0).next_batch(START, SAMPLE)
+    sample = stream.next_batch(START, SAMPLE)
     if sample.error is not None and not sample.events:
         raise sample.error
     size = sum(len(event.value) for event in sample.events) / len(sample.events)

@@ -60,6 +60,7 @@ class Engine:
         self.streaming = False
         self.allowed = allowed
         self.started_at = origin.now()
+        self._serving = False
         self._origin = origin
         self._broker = carrier
         self._hub = fanout
@@ -137,15 +138,20 @@ class Engine:
 
     async def serve(self) -> None:
         """Serve ticks until cancelled; a worker or the clock that dies ends it with its error."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._clock.run(), name="clock")
-            for number in range(WORKERS):
-                group.create_task(self._works.work(), name=f"engine-worker-{number}")
+        self._serving = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._clock.run(), name="clock")
+                for number in range(WORKERS):
+                    group.create_task(self._works.work(), name=f"engine-worker-{number}")
+        finally:
+            self._serving = False
 
     async def drain(self) -> None:
         """Stop ticking, end all runs and wait until what has a number is published. The caller bounds the time."""
         self._halt()
-        await self._works.join()
+        if self._serving:
+            await self._works.join()
 
     def _halt(self) -> None:
         self.streaming = False

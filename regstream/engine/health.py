@@ -25,16 +25,13 @@ class Health:
         self._causes: collections.Counter[tuple[str, str]] = collections.Counter()
         self._told = False
 
-    def note(self, error: errors.RenderError, short: bool) -> None:
-        """A batch met a fault; unless it is ``short``, other draws have made up for it."""
+    def note(self, error: errors.RenderError) -> None:
+        """A batch is short of events."""
+        self.fault = error
         count = self._count((error.field, error.cause))
         if is_news(count):
             _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "")
-            self._told = self._told or short
-        if short:
-            self.fault = error
-        else:
-            self.well(error.stream)
+            self._told = True
 
     def _count(self, cause: tuple[str, str]) -> int:
         # Causes may hold random values: those beyond the bound are counted as one

@@ -127,12 +127,11 @@ class Works:
             job.last = batch.events[-1].seq
             job.made += len(batch.events)
             self._count(lane, batch, now)
-        short = len(batch.events) < wanted
-        self._judge(lane, batch.error, short)
+        self._judge(lane, batch.error)
         for signal in batch.signals:
             self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
         await self._publish(batch.events)
-        return short or job.made >= job.count
+        return batch.error is not None or job.made >= job.count
 
     def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
         size = sum(len(event.value) for event in batch.events)
@@ -155,13 +154,13 @@ class Works:
             if health.is_news(self._losses):
                 _log.error("%d events of %s were lost: %s", error.count, events[0].head.stream, error)
 
-    def _judge(self, lane: lanes.Lane, error: errors.RenderError | None, short: bool) -> None:
+    def _judge(self, lane: lanes.Lane, error: errors.RenderError | None) -> None:
         if error is None:
             lane.health.well(lane.name)
             return
         lane.counts.errors += 1
         self.totals.errors += 1
-        lane.health.note(error, short)
+        lane.health.note(error)
 
     def alert(
         self, severity: str, message: str, stream: str | None, cause: int | None, name: str | None, run_id: str | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from regstream.generate.site import UNKNOWN, Code, Site, total
 
 Path = tuple[str, ...]
 _OPTIONS = orjson.OPT_UTC_Z
+_NOW = re.compile(r"\bnow\b")
 
 
 class Fault(NamedTuple):
@@ -40,13 +42,14 @@ class Program(NamedTuple):
     """A compiled batch function and the draws it needs.
 
     ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
-    and the path of each value in ``data``.
+    and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
     """
 
     function: Callable[..., None]
     layout: draws.Layout
     places: tuple[Path, ...]
     shown: tuple[tuple[str, Path], ...]
+    reads_now: bool
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -99,6 +102,12 @@ def _default(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
+def _known(code: Code, site: Site) -> Any:
+    """The value of a template that is a constant, else UNKNOWN."""
+    number = code.text.removeprefix("-")
+    return int(code.text) if number.isdigit() else site.constants.get(code.text, UNKNOWN)
+
+
 def _loaded(value: Any) -> dict[str, Any]:
     data = orjson.loads(value) if isinstance(value, str) else value
     if not isinstance(data, dict):
@@ -143,10 +152,11 @@ class Builder:
         if isinstance(value, list):
             parts = [self.shown(self.compiled(one, (*path, str(n)), scope)) for n, one in enumerate(value)]
             return self.site.fitting(Code(f"[{', '.join(part.text for part in parts)}]", "list", total(parts)))
-        if not isinstance(value, str):
+        if not text.is_template(value):
             return self._constant(value, path)
         code = text.compiled(self.site, value, scope, self.key)
         self.take_notes(path)
+        self._check_value(_known(code, self.site), path)
         return code
 
     def take_notes(self, path: Path) -> None:
@@ -155,17 +165,21 @@ class Builder:
         self.site.notes.clear()
 
     def _constant(self, value: Any, path: Path) -> Code:
-        problem = json_fault(value)
+        self._check_value(value, path)
+        if isinstance(value, str):
+            return Code(repr(value), "str", len(value))
+        return Code(self.site.constant(value), type(value).__name__ if value is not None else "none")
+
+    def _check_value(self, value: Any, path: Path) -> None:
+        problem = json_fault(value) if path[0] == "fields" and value is not UNKNOWN else ""
         if problem:
             self.faults.append(Fault(path, 1, problem))
-        return Code(self.site.constant(value), type(value).__name__ if value is not None else "none")
 
     def mapping(self, values: Mapping[str, Any], path: Path, scope: dict[str, Code]) -> Code:
         """A mapping of declared values, each of which the later ones may name: they are added to ``scope``."""
         parts = []
         for key, value in values.items():
             code = self.compiled(value, (*path, key), scope)
-            self._check_constant(code, (*path, key))
             scope[key] = code._replace(text=self.bind(code, (*path, key)))
             self._shown.append((scope[key].text, (*path, key)))
             if code.kind in {"float", "number"}:
@@ -174,15 +188,6 @@ class Builder:
         written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
         size = total(part for _, part in parts) + sum(len(key) for key, _ in parts)
         return self.site.fitting(Code(f"{{{written}}}", "dict", size))
-
-    def _check_constant(self, code: Code, path: Path) -> None:
-        value = self.site.constants.get(code.text, UNKNOWN)
-        number = code.text.removeprefix("-")
-        if number.isdigit():
-            value = int(number)
-        problem = json_fault(value) if value is not UNKNOWN and path[0] == "fields" else ""
-        if problem and not any(fault.path == path for fault in self.faults):
-            self.faults.append(Fault(path, 1, problem))
 
     def bind(self, code: Code, path: Path) -> str:
         """Give a value a local name."""
@@ -219,7 +224,8 @@ class Builder:
             return None
         space: dict[str, Any] = {**_SPACE, **_guards(site.box), **site.constants, "STREAM": name}
         exec(code, space)  # noqa: S102 - the source is written here, from parsed templates
-        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown))
+        reads_now = any(_NOW.search(line) for line, _ in self._lines)
+        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown), reads_now)
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:

@@ -241,9 +241,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def item(self, obj: Any, argument: Any) -> Any:
-        """``obj[argument]`` in an expression; what a slice gives is counted. Raises CostError."""
-        made = self.getitem(obj, argument)
-        return self.weighed(made) if isinstance(argument, slice) else made
+        """``obj[argument]`` in an expression; what a slice gives is counted, and never undefined. Raises CostError."""
+        return self.weighed(obj[argument]) if isinstance(argument, slice) else self.getitem(obj, argument)
 
     def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call ``target`` from an expression. Raises CostError, SecurityError."""
@@ -251,6 +250,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call an object from a template, counted and checked. Raises CostError, SecurityError."""
+        if __obj == __self.counted:
+            # A loop's values are counted one by one and need not be small together
+            return __self.counted(*args)
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
         values = (owner if isinstance(owner, str | int) else None, *args, *kwargs.values())
         __self._charge(_CALL, values)

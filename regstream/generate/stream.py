@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -76,6 +77,26 @@ class _Variant(NamedTuple):
     box: sandbox.Sandbox
 
 
+class _Form(NamedTuple):
+    """The parts of the envelope that do not depend on the time, and what goes around the time in ``Head``."""
+
+    before: bytes
+    opening: bytes
+    closing: bytes
+    after: bytes
+    head: tuple[Any, ...]
+    region: str
+
+
+def _form(stream: Stream, priority: model.Priority) -> _Form:
+    spec, identity = stream.spec, stream.workshop.identity
+    head = model.Head(spec.name, stream.epoch, spec.event, spec.topic, priority, "", identity.region)
+    before, between, after = envelope(head, identity.source)
+    # No text within it can hold this, its quotes would be escaped
+    opening, closing = between.split(b'"time":""')
+    return _Form(before, opening + b'"time":"', b'"' + closing, after, head[:5], identity.region)
+
+
 class Stream:
     """One stream's position, and the programs that make its events: its own and those of overlays."""
 
@@ -86,6 +107,7 @@ class Stream:
         self.workshop = workshop
         self._key = draws.key(workshop.seed, spec.name)
         self._variants: dict[bytes, _Variant] = {}
+        self._last_form: _Form | None = None
         self._variant(None)
 
     @property
@@ -116,8 +138,14 @@ class Stream:
             variant = self._variant(fields)
         except ValueError as error:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
-        maker = _Maker(self, variant, vocabulary.Instant.at(now), priority or self.spec.priority, base)
+        maker = _Maker(self, variant, self._form(priority or self.spec.priority), now, base)
         return maker.make(self.spec.batch_size if count is None else count)
+
+    def _form(self, priority: model.Priority) -> _Form:
+        form = self._last_form
+        if form is None or form.head[4] is not priority or form.head[1] != self.epoch:
+            form = self._last_form = _form(self, priority)
+        return form
 
     def _variant(self, fields: Mapping[str, Any] | None) -> _Variant:
         name = orjson.dumps(fields) if fields else b""
@@ -137,27 +165,30 @@ class Stream:
 
 
 class _Maker:
-    """One call of ``next_batch``: the envelope's constant parts, and the lists that the program fills."""
+    """One call of ``next_batch``: what the program is given besides its draws, and the lists that it fills."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        variant: _Variant,
-        now: vocabulary.Instant,
-        priority: model.Priority,
-        base: int | None,
-    ) -> None:
+    __slots__ = ("_alerts", "_given", "_head", "_keys", "_stream", "_values", "_variant")
+
+    def __init__(self, stream: Stream, variant: _Variant, form: _Form, now: float, base: int | None) -> None:
         self._stream = stream
         self._variant = variant
-        self._now = now
-        self._text = str(now)
-        self._base = stream.seq + 1 if base is None else base
-        spec, identity = stream.spec, stream.workshop.identity
-        self._head = model.Head(spec.name, stream.epoch, spec.event, spec.topic, priority, self._text, identity.region)
-        self._parts = envelope(self._head, identity.source)
+        text = vocabulary.time_text(now)
+        self._head = _head((*form.head, text, form.region))
         self._values: list[bytes] = []
         self._keys: list[str | None] = []
         self._alerts: list[tuple[int, str, str]] = []
+        self._given = (
+            stream.seq + 1 if base is None else base,
+            vocabulary.Instant.at(now) if variant.program.reads_now else None,
+            text,
+            form.before,
+            b"".join((form.opening, text.encode(), form.closing)),
+            form.after,
+            stream.workshop.pools,
+            self._values,
+            self._keys,
+            self._alerts,
+        )
 
     def make(self, count: int) -> Batch:
         first, error = self._stream.seq + 1, None
@@ -165,28 +196,12 @@ class _Maker:
             self._run(self._variant.records.span(first, count))
         except Exception as fault:
             error = self._again(first, count, fault)
-        made = len(self._values)
-        self._stream.seq += made
-        rows = zip([self._head] * made, range(first, first + made), self._keys, self._values, strict=True)
-        events = list(map(_event, rows))
-        return Batch(events, [Signal(*one) for one in self._alerts], error)
+        self._stream.seq += len(self._values)
+        rows = zip(itertools.repeat(self._head), itertools.count(first), self._keys, self._values, strict=False)
+        return Batch(list(map(_event, rows)), [Signal(*one) for one in self._alerts], error)
 
     def _run(self, records: Any) -> None:
-        program = self._variant.program.function
-        last = self._stream.seq + len(self._values)
-        pools = self._stream.workshop.pools
-        program(
-            records,
-            last,
-            self._base,
-            self._now,
-            self._text,
-            *self._parts,
-            pools,
-            self._values,
-            self._keys,
-            self._alerts,
-        )
+        self._variant.program.function(records, self._stream.seq + len(self._values), *self._given)
 
     def _again(self, first: int, count: int, fault: Exception) -> errors.RenderError | None:
         """Go on after an event failed; gives the first fault unless other draws mended all."""
@@ -233,8 +248,9 @@ class _GiveUpError(Exception):
     """An event failed in all attempts."""
 
 
-# A tuple's own constructor, called from C for a whole batch: a third of the time of Event(...)
+# A tuple's own constructor, called from C: a third of the time of Event(...)
 _event = functools.partial(tuple.__new__, model.Event)
+_head = functools.partial(tuple.__new__, model.Head)
 
 
 def envelope(head: model.Head, source: str) -> tuple[bytes, bytes, bytes]:

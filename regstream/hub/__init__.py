@@ -26,6 +26,7 @@ from regstream.hub.ring import Subscribed
 __all__ = ["Counts", "Entry", "Hub", "Subscribed", "Subscriber", "encode", "rfc3339"]
 
 SYSTEM_RING = 100
+MAX_FORGOTTEN = 100
 # Comparing a name with 2,000 others takes 50 ms, in which nobody else is served.
 SUGGEST_AMONG = 400
 
@@ -55,6 +56,7 @@ class Hub:
         self._channels_of: dict[Subscriber, dict[str, None]] = {}
         self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
         self._prefixes: dict[str, bytes] = {}
+        self._forgotten: dict[str, None] = {}
         self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = 0
 
     @property
@@ -82,6 +84,7 @@ class Hub:
         again: the broker may carry another process's numbering of this stream.
         """
         known = self._streams.get(stream)
+        self._forgotten.pop(stream, None)
         if known is None:
             self._streams[stream] = ring.Stream(stream, type_, position)
         else:
@@ -103,11 +106,23 @@ class Hub:
         return None if known is None else model.Position(known.epoch, known.last)
 
     def forget(self, stream: str) -> None:
-        """The stream is gone: its channels are unknown, its ring is empty; events still under way are shown."""
+        """The stream is gone: its channels are unknown, its ring is empty; events still under way are shown.
+
+        Where the streams stood that went last is remembered, of the last ``MAX_FORGOTTEN``.
+        """
         known = self._streams.get(stream)
         if known is not None:
             known.declared = False
             known.clear()
+            self._forgotten[stream] = None
+        if len(self._forgotten) > MAX_FORGOTTEN:
+            self._drop(next(iter(self._forgotten)))
+
+    def _drop(self, stream: str) -> None:
+        del self._forgotten[stream], self._streams[stream]
+        for subscriber in self._channels_of:
+            subscriber.since.pop(stream, None)
+        self._prefixes.clear()
 
     def broadcast(self, event: model.Event) -> None:
         """Show ``event`` to everyone who follows its stream, once; what was shown before, or is stale, is dropped."""

@@ -25,7 +25,7 @@ def attach(app: sanic.Sanic[Any, Any], patterns: Sequence[str]) -> None:
 
     async def before(request: Request) -> HTTPResponse | None:
         origin = request.headers.get("origin")
-        if origin is None or _trusted(request, origin, patterns):
+        if origin is None or security.trusted(origin, request.headers.get("host", ""), patterns):
             return _preflight(request)
         if request.method not in _SAFE:
             return problems.answer(request, problems.ForeignOrigin(origin))
@@ -40,11 +40,6 @@ def attach(app: sanic.Sanic[Any, Any], patterns: Sequence[str]) -> None:
 
     app.register_middleware(before, "request")
     app.register_middleware(after, "response")
-
-
-def _trusted(request: Request, origin: str, patterns: Sequence[str]) -> bool:
-    own = origin.partition("://")[2] == request.headers.get("host", "")
-    return own or security.origin_allowed(origin, patterns)
 
 
 def _preflight(request: Request) -> HTTPResponse | None:

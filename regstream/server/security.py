@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Iterable
 
@@ -17,6 +18,26 @@ def origin_allowed(origin: str, patterns: Iterable[str]) -> bool:
     Letter case does not count.
     """
     return any(_compiled(pattern).fullmatch(_plain(origin)) for pattern in patterns)
+
+
+def trusted(origin: str, host: str, patterns: Iterable[str]) -> bool:
+    """Whether a page of ``origin`` may do everything: the daemon's own, asked for as ``host``, or an allowed one."""
+    own = origin.partition("://")[2] == host and is_address(host)
+    return own or origin_allowed(origin, patterns)
+
+
+def is_address(host: str) -> bool:
+    """Whether a ``Host`` header names ``localhost`` or an IP address.
+
+    A page may only count as the daemon's own under such a name: any other one can be made to point here by whoever owns
+    it (DNS rebinding), and has to be among the allowed origins.
+    """
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return name.lower() == "localhost"
+    return True
 
 
 def _plain(origin: str) -> str:

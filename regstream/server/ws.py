@@ -111,7 +111,7 @@ class Sockets:
         origin = request.headers.get("origin")
         if request.headers.get("upgrade", "").lower() != "websocket":
             raise exceptions.SanicException("this is a WebSocket", 426, headers={"Upgrade": "websocket"})
-        if origin is not None and not security.origin_allowed(origin, self._origins):
+        if origin is not None and not security.trusted(origin, request.headers.get("host", ""), self._origins):
             raise exceptions.Forbidden(f"origin {origin[:200]!r} is not allowed")
         if self._draining or len(self._connections) >= self._max:
             reason = "the server is stopping" if self._draining else "too many connections"

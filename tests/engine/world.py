@@ -70,7 +70,7 @@ class World:
             self.now, lambda: f"E{next(numbers)}", lambda: f"R{next(numbers)}", 7, streams.Identity("/test", "LATAM")
         )
         self.engine = engine.Engine(origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick))
-        self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate)
+        self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest)
         self.system = Sink(self.hub, "system")
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -79,6 +79,9 @@ class World:
 
     def load(self) -> model.Catalog:
         return config.load(self.paths.streams, self.paths.scenarios, self.paths.templates, "test")
+
+    def digest(self) -> str:
+        return config.digest(self.paths.streams, self.paths.scenarios, self.paths.templates)
 
     def locate(self, where: tuple[str, ...], message: str) -> errors.Problem:
         return config.locate(self.paths.streams, where, message)

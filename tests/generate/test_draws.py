@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from regstream.generate import draws
@@ -30,6 +30,7 @@ def made(counts: list[int], seed: int = 7, name: str = "S", seq: int = 0) -> lis
 WHOLE = made([100])
 
 
+@settings(deadline=None)
 @given(some.lists(some.integers(1, 40), min_size=1, max_size=8))
 def test_batch_sizes_do_not_matter(counts):
     assert made(counts) == made([sum(counts)])

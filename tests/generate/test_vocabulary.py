@@ -9,6 +9,8 @@ import re
 import statistics
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as some
 
 from regstream.generate import fakes, vocabulary
 from tests.generate import support
@@ -239,3 +241,11 @@ def test_the_ends_of_a_draw_stay_in_bounds(u):
         vocabulary.pareto(u, 1), vocabulary.triangular(u, 0, 1, 1), vocabulary.triangular(u, 0, 1, 0),
     ):  # fmt: skip
         assert math.isfinite(value)
+
+
+@given(some.floats(0, 4e9))
+@example(0.9995)
+@example(1_795_435_200.9999999)
+@example(1_795_435_200.0005)
+def test_the_time_as_text_is_that_of_the_instant(now):
+    assert vocabulary.time_text(now) == str(vocabulary.Instant.at(now))

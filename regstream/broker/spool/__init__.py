@@ -162,11 +162,11 @@ class Spool:
         Those that are lost have marks too, so what is acknowledged needs no account of them.
         """
         lost = segment.Tally()
-        for rank, blocks in self._packed(events):
-            if not self._write(rank, blocks, lost):
+        for rank, blocks, size in self._packed(events):
+            if not self._write(rank, blocks, size, lost):
                 for _, refused, _ in blocks:
                     lost.add_events(refused)
-        return Appended(self.last, self._count(lost.losses()))
+        return Appended(self._next - 1, self._count(lost.losses()) if lost else ())
 
     def acknowledge(self, upto: int) -> None:
         """Everything up to the mark ``upto`` is done with; an older mark than before changes nothing. Never raises."""
@@ -207,30 +207,33 @@ class Spool:
             after = chunk.upto
             yield chunk
 
-    def _packed(self, events: Sequence[model.Event]) -> Iterator[tuple[int, list[_Block]]]:
-        """The events as blocks, with the rank of their priority; as many together as one write may take."""
+    def _packed(self, events: Sequence[model.Event]) -> Iterator[tuple[int, list[_Block], int]]:
+        """The events as blocks, with rank of their priority and bytes; as many together as one write may take."""
         ranks: dict[int, tuple[list[_Block], int]] = {}
         for part in block.split(events):
             rank, both = part[0].head.priority.rank, block.pack(part, self._next)
             self._positions.note(part[-1].head.stream, part[-1].position)
+            more = len(both[0]) + len(both[1])
             blocks, size = ranks.pop(rank, ([], 0))
-            if blocks and size + len(both[1]) > self._segment_size:
-                yield rank, blocks
+            if blocks and size + more > self._segment_size:
+                yield rank, blocks, size
                 blocks, size = [], 0
             blocks.append((self._next, part, both))
-            ranks[rank] = blocks, size + len(both[1])
+            ranks[rank] = blocks, size + more
             self._next += len(part)
-        yield from ((rank, blocks) for rank, (blocks, _) in ranks.items())
+        for rank, (blocks, size) in ranks.items():
+            yield rank, blocks, size
 
-    def _write(self, rank: int, blocks: list[_Block], lost: segment.Tally) -> bool:
-        if not self._folder.is_open or not self._make_room(rank, sum(map(_size, blocks)), lost):
+    def _write(self, rank: int, blocks: list[_Block], size: int, lost: segment.Tally) -> bool:
+        if not self._folder.is_open or not self._make_room(rank, size, lost):
             return False
         try:
-            self._size += self._writable(rank, blocks[0][0]).write(blocks)
+            self._writable(rank, blocks[0][0]).write(blocks)
         except OSError as error:
             self._error = _reason(error)
             self._abandon(rank)
             return False
+        self._size += size
         self._error = ""
         return True
 
@@ -248,12 +251,12 @@ class Spool:
 
     def _abandon(self, rank: int) -> None:
         """After a failed write: no file stays that has nothing in it, and none is written to that may end torn."""
-        active, self._active[rank] = self._active[rank], None
-        if active is not None:
-            active.close()
-            if not active.count:
-                self._lanes[rank].remove(active)
-                self._try(active.delete)
+        active = self._active[rank]
+        if active is not None and not active.count:
+            self._lanes[rank].remove(active)
+            self._forget(active)
+        elif active is not None and not active.is_writable:
+            self._active[rank] = None
 
     def _make_room(self, rank: int, size: int, lost: segment.Tally) -> bool:
         if self._size + size <= self._limit:
@@ -339,10 +342,6 @@ class Spool:
             action()
         except OSError as error:
             self._error = _reason(error)
-
-
-def _size(one: _Block) -> int:
-    return len(one[2][0]) + len(one[2][1])
 
 
 def _reason(error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import bisect
-import contextlib
 import errno
 import os
 import pathlib
@@ -34,10 +33,12 @@ class Tally:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], tuple[int, int, int]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
     def add(self, head: model.Head, first: int, last: int, count: int) -> None:
         """Count events, the first and last of which have these numbers in their stream."""
-        low, high, before = self._counts.get((head.stream, head.epoch), (first, last, 0))
-        self._counts[head.stream, head.epoch] = min(low, first), max(high, last), before + count
+        self._add((head.stream, head.epoch), first, last, count)
 
     def add_events(self, events: Iterable[model.Event]) -> None:
         """Count events one by one."""
@@ -47,9 +48,15 @@ class Tally:
     def add_losses(self, losses: Iterable[Loss]) -> None:
         """Count what was counted elsewhere."""
         for loss in losses:
-            low, high, before = self._counts.get((loss.stream, loss.epoch), (loss.first, loss.last, 0))
-            counted = min(low, loss.first), max(high, loss.last), before + loss.events
-            self._counts[loss.stream, loss.epoch] = counted
+            self._add((loss.stream, loss.epoch), loss.first, loss.last, loss.events)
+
+    def _add(self, key: tuple[str, str], first: int, last: int, count: int) -> None:
+        low, high, before = self._counts.get(key, (first, last, 0))
+        # The usual case by itself: min and max take as long as all the rest.
+        if first > high:
+            self._counts[key] = low, last, before + count
+        else:
+            self._counts[key] = min(low, first), max(high, last), before + count
 
     def losses(self) -> tuple[Loss, ...]:
         """What was counted, one entry for each numbering."""
@@ -59,12 +66,13 @@ class Tally:
 class Segment:
     """A file, and where its blocks lie. Marks rise from block to block, and by one from event to event of a block.
 
-    ``rank`` is the priority of its events (3 is the lowest), ``size`` its bytes, ``tally`` what is in it.
+    ``rank`` is the priority of its events (3 is the lowest), ``size`` its bytes, ``count`` its events, ``tally`` of
+    which streams they are.
     """
 
     def __init__(self, path: pathlib.Path, rank: int) -> None:
         self.path, self.rank = path, rank
-        self.size = 0
+        self.size = self.count = 0
         self.tally = Tally()
         self._fd = -1
         self._starts = array.array("Q")
@@ -77,11 +85,6 @@ class Segment:
         """Mark of the last event, 0 when there is none."""
         return self._lasts[-1] if self._lasts else 0
 
-    @property
-    def count(self) -> int:
-        """How many events there are."""
-        return self._totals[-1] if self._totals else 0
-
     def load(self) -> tuple[int, int]:
         """Read what is there and cut off what is behind the last sound block; how many places were damaged or torn.
 
@@ -91,7 +94,7 @@ class Segment:
         damaged = 0
         for found in block.search(data, 0):
             damaged += found.start > self.size
-            self._index(found)
+            self._index(found.start, found.first, found.events)
             head, first, last = block.head(data, found)
             self.tally.add(head, first, last, found.events)
             self.size = found.end
@@ -104,10 +107,15 @@ class Segment:
         """Begin the file; raises OSError."""
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
-    def write(self, blocks: Sequence[tuple[int, Sequence[model.Event], tuple[bytes, bytes]]]) -> int:
-        """Append blocks (mark of the first event, events, bytes) with one write; the number of bytes.
+    @property
+    def is_writable(self) -> bool:
+        """Whether the file is open."""
+        return self._fd >= 0
 
-        Raises OSError, and then the file is as it was before.
+    def write(self, blocks: Sequence[tuple[int, Sequence[model.Event], tuple[bytes, bytes]]]) -> None:
+        """Append blocks (mark of the first event, events, bytes) with one write.
+
+        Raises OSError, and then the file is as it was before, or closed if even that cannot be done.
         """
         parts = [part for _, _, both in blocks for part in both]
         total = sum(map(len, parts))
@@ -117,20 +125,24 @@ class Segment:
             if done != total:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.size)
+            self._undo()
             raise
         for first, events, (front, body) in blocks:
-            end = self.size + len(front) + len(body)
-            self._index(block.Found(self.size, end, first, len(events)))
+            self._index(self.size, first, len(events))
             self.tally.add(events[0].head, events[0].seq, events[-1].seq, len(events))
-            self.size = end
-        return total
+            self.size += len(front) + len(body)
 
-    def _index(self, found: block.Found) -> None:
-        self._starts.append(found.start)
-        self._lasts.append(found.first + found.events - 1)
-        self._totals.append(self.count + found.events)
+    def _undo(self) -> None:
+        try:
+            os.ftruncate(self._fd, self.size)
+        except OSError:
+            self.close()
+
+    def _index(self, start: int, first: int, events: int) -> None:
+        self.count += events
+        self._starts.append(start)
+        self._lasts.append(first + events - 1)
+        self._totals.append(self.count)
 
     def _first(self, at: int) -> int:
         count = self._totals[at] - (self._totals[at - 1] if at else 0)

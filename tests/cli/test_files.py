@@ -1,0 +1,156 @@
+"""Commands that only read the files: validate, preview, plan, schema."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from tests import process
+from tests.support import ROOT
+
+BAD = """
+version: 1
+streams:
+  VISITS:
+    interval: 5 seconds
+    batchsize: 3
+    fields:
+      branch: "{{ choise(['Centro', 'Norte']) }}"
+"""
+CALENDAR = """
+version: 1
+seed: 1
+profiles: {development: {speed: 2}}
+streams:
+  EVEN: {interval: 10s, batch_size: 5, fields: {a: "{{ digits(8) }}"}}
+  OFFICE: {schedule: "*/5 8-18 * * MON-FRI", batch_size: 2, fields: {a: 1}}
+  RESTING: {interval: 1s, enabled: false, fields: {a: 1}}
+"""
+
+
+def test_validate_counts_what_is_good(files: pathlib.Path) -> None:
+    done = process.run("validate", cwd=files)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ok: 6 streams, 5 scenarios, 6 entities, 2 template files\n"
+
+
+def test_validate_prints_every_problem_of_every_file_with_its_place(files: pathlib.Path) -> None:
+    (files / "streams.yaml").write_text(BAD)
+    (files / "scenarios" / "bad.yaml").write_text("name: BAD\nsteps:\n  - wait: long\n  - burst: {stream: VISIT}\n")
+    done = process.run("validate", cwd=files)
+    assert done.returncode == 78 and done.stdout == ""
+    *problems, count = done.stderr.splitlines()
+    assert all(re.match(r"^(streams|scenarios/[a-z-]+)\.yaml:\d+:\d+: \S", line) for line in problems)
+    assert count == f"regstream: {len(problems)} problems in the configuration"
+    text = "\n".join(problems)
+    assert "streams.yaml:5:15: " in text
+    assert re.search(r"streams\.yaml:6:5: .*batchsize.*batch_size", text)
+    assert re.search(r"streams\.yaml:8:\d+: .*choise.*choice", text)
+    assert "scenarios/bad.yaml:3:11: " in text
+    assert re.search(r"scenarios/bad\.yaml:4:\d+: .*VISIT.*VISITS", text)
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "preview"])
+def test_files_that_are_not_there_are_named_with_the_cure(tmp_path: pathlib.Path, command: str) -> None:
+    done = process.run(command, *(["X"] if command == "preview" else []), cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.startswith("streams.yaml:1:1: there is no such file")
+    assert "--streams" in done.stderr and "1 problem in" in done.stderr
+
+
+def preview(*arguments: object, cwd: pathlib.Path = ROOT) -> list[str]:
+    done = process.run("preview", *arguments, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_a_preview_with_a_seed_is_the_same_whenever_and_whatever_the_batch(files: pathlib.Path) -> None:
+    first = preview("TRANSACTION_STREAM", "-n", "40", "--seed", "7", cwd=files)
+    path = files / "streams.yaml"
+    path.write_text(re.sub(r"batch_size: \d+", "batch_size: 17", path.read_text()))
+    assert preview("TRANSACTION_STREAM", "-n", "40", "--seed", "7", cwd=files) == first
+    assert preview("TRANSACTION_STREAM", "-n", "12", "--seed", "7", cwd=files) == first[:12]
+    assert preview("TRANSACTION_STREAM", "-n", "12", "--seed", "8", cwd=files) != first[:12]
+    events = [json.loads(line) for line in first]
+    assert [event["seq"] for event in events] == list(range(1, 41))
+    assert events[0]["time"].startswith("2026-01-01T00:00:00") and events[0]["specversion"] == "1.0"
+    assert [event["time"] for event in events] == sorted(event["time"] for event in events)
+
+
+def test_a_preview_of_an_unknown_stream_names_the_near_ones() -> None:
+    done = process.run("preview", "BUDGET_UPDATE")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("regstream: unknown stream 'BUDGET_UPDATE', did you mean BUDGET_UPDATES")
+
+
+def test_a_preview_shows_five_events_of_a_stream_that_is_not_enabled_too(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(CALENDAR)
+    assert len(preview("RESTING", cwd=tmp_path)) == 5
+    office = [json.loads(line)["time"] for line in preview("OFFICE", "--seed", "1", cwd=tmp_path)]
+    assert office == [f"2026-01-01T08:{minute:02}:00.000Z" for minute in (0, 5, 10, 15, 20)]
+
+
+def test_a_template_that_fails_while_it_is_previewed_is_told_of(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(
+        'version: 1\nstreams:\n  X: {interval: 1s, fields: {a: "{{ 1 // (seq - 3) }}"}}\n'
+    )
+    done = process.run("preview", "X", cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+    assert done.stderr.startswith("regstream: X: fields.a: ") and "Traceback" not in done.stderr
+
+
+def test_a_plan_adds_up_to_a_virtual_day(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(CALENDAR)
+    done = process.run("plan", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    plan = json.loads(done.stdout)
+    rows: dict[str, dict[str, Any]] = {row["stream"]: row for row in plan["streams"]}
+    assert rows["EVEN"]["eventsPerDay"] == pytest.approx(86_400 / 10 * 2 * 5), "every ten seconds, twice as fast"
+    assert rows["OFFICE"]["eventsPerDay"] == pytest.approx(11 * 12 * 2 * 5 / 7), "a schedule knows no speed"
+    assert rows["RESTING"]["eventsPerDay"] == 0 and rows["RESTING"]["when"] == "stopped"
+    size = len(preview("EVEN", "-n", "1", cwd=tmp_path)[0])
+    assert rows["EVEN"]["bytesPerEvent"] == pytest.approx(size, rel=0.1)
+    for key in ("eventsPerHour", "eventsPerDay", "bytesPerHour", "bytesPerDay"):
+        assert plan["total"][key] == pytest.approx(sum(row[key] for row in rows.values()))
+    assert plan["total"]["eventsPerDay"] == pytest.approx(24 * plan["total"]["eventsPerHour"])
+
+
+def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
+    table = process.run("plan", cwd=files).stdout.splitlines()
+    assert table[0] == "profile development, speed 20"
+    assert re.split(r" {2,}", table[1]) == [
+        *("STREAM", "WHEN", "BATCH", "PRIORITY"),
+        *("EVENTS/H", "EVENTS/DAY", "BYTES/EVENT", "BYTES/H", "BYTES/DAY"),
+    ]
+    rows = {line.split()[0]: line.split() for line in table[2:]}
+    assert rows["TRANSACTION_STREAM"][1:7] == ["every", "250ms", "5", "NORMAL", "72,000", "1,728,000"]
+    assert set(rows) == {*(one["stream"] for one in plan_of(files)["streams"]), "all"}
+    slow = process.run("plan", cwd=files, REGSTREAM_ENV="production").stdout.splitlines()
+    assert slow[0] == "profile production, speed 1"
+    assert next(line for line in slow if line.startswith("BUDGET_UPDATES")).split()[1:3] == ["every", "5m"]
+
+
+def plan_of(folder: pathlib.Path) -> dict[str, Any]:
+    return dict(json.loads(process.run("plan", "--json", cwd=folder).stdout))
+
+
+@pytest.mark.parametrize(
+    ("kind", "paths"),
+    [("streams", [ROOT / "streams.yaml"]), ("scenario", sorted((ROOT / "scenarios").glob("*.yaml")))],
+)
+def test_a_schema_is_one_and_takes_the_files(kind: str, paths: list[pathlib.Path]) -> None:
+    schema = json.loads(process.run("schema", kind).stdout)
+    kind_of = jsonschema.validators.validator_for(schema, default=None)
+    assert kind_of is not None, "it says which schema it follows"
+    kind_of.check_schema(schema)
+    assert paths
+    for path in paths:
+        kind_of(schema).validate(YAML(typ="safe").load(path))
+    with pytest.raises(jsonschema.ValidationError):
+        kind_of(schema).validate({"nonsense": 1})
