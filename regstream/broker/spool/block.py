@@ -61,14 +61,14 @@ def _halved(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
 
 def pack(events: Sequence[model.Event], first: int) -> tuple[bytes, bytes]:
     """The block of ``events``, which share a head, in two parts; ``first`` is the mark of the first event."""
-    values = [event.value for event in events]
-    keys = [event.key if event.key is None else event.key.encode(*_CODING) for event in events]
+    _, seqs, texts, values = zip(*events, strict=True)
+    keys = [None if text is None else text.encode(*_CODING) for text in texts]
     head = _pack_head(events[0].head)
     body = b"".join(
         (
             _INNER.pack(first, len(values), len(head)),
             head,
-            array.array("Q", [event.seq for event in events]),
+            array.array("Q", seqs),
             array.array("i", [-1 if key is None else len(key) for key in keys]),
             array.array("I", map(len, values)),
             *filter(None, keys),
