@@ -230,18 +230,20 @@ class FailoverBroker:
     async def _supervise(self) -> None:
         pause = RETRY_SECONDS
         while True:
-            began, connected = self._tick(), await self._one_connection()
-            # One that is lost again and again as soon as it is there is no reason for a change of state each second
+            began, answered = self._tick(), await self._one_connection()
+            # One that is lost again and again as soon as it is there is no reason for a change of state each second,
+            # and who is refused should not knock each second
             lasted = self._tick() - began >= SHORT_SECONDS
-            pause = RETRY_SECONDS if lasted or not connected else min(2 * pause, LONGEST_RETRY_SECONDS)
+            pause = RETRY_SECONDS if lasted or not answered else min(2 * pause, LONGEST_RETRY_SECONDS)
             await asyncio.sleep(pause)
 
     async def _one_connection(self) -> bool:
-        """Connect and serve until the connection is lost; whether there was one."""
-        one = self._connect(self._offsets)
+        """Connect and serve until the connection is lost; whether there was one, or a refusal."""
+        one, refused = self._connect(self._offsets), False
         try:
             await self._use(one)
         except errors.BrokerError as error:
+            refused = error.final
             self._fall(error.reason)
         except Exception as error:
             # Whatever the library stumbles over, the streams go on
@@ -254,7 +256,7 @@ class FailoverBroker:
             self._offsets.update(one.positions)
             self._foreign += one.foreign
             await one.abandon()
-        return connected
+        return connected or refused
 
     async def _use(self, one: kafka.KafkaBroker) -> None:
         await one.start()
