@@ -58,6 +58,7 @@ class FailoverBroker:
         self._past = past.Past(self._order)
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
+        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
         self._waiting = 0
         self._doubt = 0
         self._dropped: collections.Counter[str] = collections.Counter()
@@ -185,6 +186,9 @@ class FailoverBroker:
             self._count(kept.lost)
             self._show_all(events)
             return
+        if kept.lost:
+            # Not on disk, but in memory: lost only if the cluster goes before it has them
+            self._unkept.append((kept.last, kept.lost))
         self._pending.append((kept.last, events))
         self._waiting += len(events)
         self._unseen.extend(events)
@@ -287,6 +291,9 @@ class FailoverBroker:
         self._wake["settled"].set()
         self._show_unseen()
         self._pending.clear()
+        for _, lost in self._unkept:
+            self._count(lost)
+        self._unkept.clear()
         self._waiting = 0
         self._wake["room"].set()
 
@@ -340,6 +347,8 @@ class FailoverBroker:
             outbox.hold(upto)
             await self._deliver(one, chunk)
             outbox.acknowledge(upto)
+            while self._unkept and self._unkept[0][0] <= upto:
+                self._unkept.popleft()
             self._wake["room"].set()
 
     def _take(self) -> tuple[int, list[model.Event]]:
