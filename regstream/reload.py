@@ -129,7 +129,7 @@ class Door:
         async with self._lock:
             try:
                 if await self._differ():
-                    await self._reload("changed files")
+                    await self._reload("changed files", only_new=True)
             except errors.ConfigError as error:
                 self._refuse("changed files", error)
             except errors.Conflict:
@@ -145,11 +145,14 @@ class Door:
             return self.error is not None
         return digest != self._seen
 
-    async def _reload(self, reason: str, dry_run: bool = False) -> Receipt:
+    async def _reload(self, reason: str, dry_run: bool = False, only_new: bool = False) -> Receipt:
         self._check_open()
         if self._digest is not None and not dry_run:
             self._seen = await asyncio.to_thread(self._digest)
         catalog = await asyncio.to_thread(self._load)
+        if only_new and self.error is None and catalog.digest == self._engine.catalog.digest:
+            # The look found a file while it was being written, and what was written is in force already
+            return self.receipt
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)
         if dry_run:

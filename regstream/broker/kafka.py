@@ -25,13 +25,12 @@ import aiokafka.partitioner
 import aiokafka.record.default_records
 
 from regstream import broker, errors, model
-from regstream.broker import connection, message, quiet
+from regstream.broker import connection, ending, message, quiet
 
 CONNECT_SECONDS = 3.0
 BATCH_BYTES = 512 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 FETCH_MS = 200
-STOP_SECONDS = 0.8
 PIECE = 1_000
 _TOPIC_EXISTS = 36
 _TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
@@ -207,7 +206,7 @@ class KafkaBroker:
             reader.assign(tps)
             yield reader
         finally:
-            await _stop(reader)
+            await ending.stop(reader)
 
     # Publishing
 
@@ -415,8 +414,8 @@ class KafkaBroker:
             await self.abandon()
             return
         self._state = "closed"
-        await asyncio.gather(_stop(self._producer), _stop(self._admin))
-        await _discard(self._producer)
+        await asyncio.gather(ending.stop(self._producer), ending.stop(self._admin))
+        await ending.discard(self._producer)
         self._producer = self._admin = None
 
     async def abandon(self) -> None:
@@ -424,7 +423,7 @@ class KafkaBroker:
         self._state = "closed"
         producer, clients = self._producer, (self._consumer, self._admin)
         self._producer = self._consumer = self._admin = None
-        await asyncio.gather(_discard(producer), *(_stop(client) for client in clients))
+        await asyncio.gather(ending.discard(producer), *(ending.stop(client) for client in clients))
 
 
 def _ours(messages: Iterable[Any]) -> list[broker.Record]:
@@ -467,36 +466,3 @@ async def _explain(options: Mapping[str, Any]) -> None:
             cause = error if cause is None or isinstance(error, _REFUSED) else cause
     if cause is not None:
         raise cause
-
-
-async def _stop(client: Any) -> None:
-    """Stop a client, which may want to wait for a broker that is gone; bounded, and it never raises.
-
-    In a task of its own, because some clients end with the cancellation of a task that they cancelled themselves.
-    """
-    if client is None:
-        return
-    task = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())
-    _, late = await asyncio.wait({task}, timeout=STOP_SECONDS)
-    task.cancel()
-    if late or task.cancelled() or task.exception() is not None:
-        # It ended before it came to its connections
-        await _stop(getattr(client, "_client", None))
-
-
-async def _discard(producer: Any) -> None:
-    """End a producer with all it holds: one that is only stopped would send that when the cluster is back."""
-    sender = None if producer is None else producer._sender
-    if sender is not None and sender.sender_task is not None:
-        sender.sender_task.cancel()
-        await _stop(producer.client)
-        # What it has under way would wait for news of the cluster that nobody brings any more
-        producer.client.force_metadata_update()
-        producer.client._md_update_fut.set_result(False)
-        await asyncio.wait({sender.sender_task}, timeout=STOP_SECONDS)
-        held = producer._message_accumulator
-        # Each batch takes itself out of there when it ends, those too that were put back
-        held._pending_batches.update(itertools.chain.from_iterable(held._batches.values()))
-        for batch in tuple(held._pending_batches):
-            batch.future.cancel()
-    await _stop(producer)

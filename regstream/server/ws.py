@@ -173,7 +173,9 @@ class Sockets:
         await self._until(lambda: not self._connections, end)
         for connection in tuple(self._connections):
             connection.abort()
-        await self._until(lambda: not self._connections, end + 1)
+        for task in tuple(self._reading):
+            task.cancel()
+        await self._until(lambda: not self._connections and not self._reading, end + 1)
 
     async def _until(self, condition: Callable[[], bool], end: float) -> None:
         # Polled: it happens once, at the end, and an event would have to be set on every path of every connection.
@@ -268,7 +270,7 @@ class Connection:
         self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: History
     ) -> None:
         """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
-        reading = [history(stream, position, before) for stream, (position, before) in missing.items()]
+        reading = [_read(history, stream, *asked) for stream, asked in missing.items()]
         found = zip(missing, await asyncio.gather(*reading), strict=True)
         older = {stream: events for stream, events in found if events is not None}
         held, self._held = self._held or [], None
@@ -357,6 +359,15 @@ class _Inbox(WebsocketFrameAssembler):
             # Nobody awaits the task that runs this, and the client must not wait for an answer that never comes.
             log.exception("a message of a client could not be handled")
             self._connection.close(INTERNAL_ERROR, "internal error")
+
+
+async def _read(history: History, stream: str, position: model.Position, before: int) -> Sequence[model.Event] | None:
+    try:
+        return await history(stream, position, before)
+    except Exception:
+        # Whoever waits for it must get an answer all the same: that it was not recovered
+        log.exception("the history of %s could not be read", stream)
+        return None
 
 
 def _tune(sock: socket.socket) -> None:

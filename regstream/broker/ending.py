@@ -1,0 +1,42 @@
+"""How the clients of the library come to their end, for which they cannot be relied on while the cluster is away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+STOP_SECONDS = 0.8
+
+
+async def stop(client: Any) -> None:
+    """Stop a client, which may want to wait for a broker that is gone; bounded, and it never raises.
+
+    In a task of its own, because some clients end with the cancellation of a task that they cancelled themselves.
+    """
+    if client is None:
+        return
+    task = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())
+    _, late = await asyncio.wait({task}, timeout=STOP_SECONDS)
+    task.cancel()
+    if late or task.cancelled() or task.exception() is not None:
+        # It ended before it came to its connections
+        await stop(getattr(client, "_client", None))
+
+
+async def discard(producer: Any) -> None:
+    """End a producer with all it holds: one that is only stopped would send that when the cluster is back."""
+    sender = None if producer is None else producer._sender
+    if sender is not None and sender.sender_task is not None:
+        sender.sender_task.cancel()
+        await stop(producer.client)
+        # What it has under way would wait for news of the cluster that nobody brings any more
+        producer.client.force_metadata_update()
+        producer.client._md_update_fut.set_result(False)
+        await asyncio.wait({sender.sender_task}, timeout=STOP_SECONDS)
+        held = producer._message_accumulator
+        # Each batch takes itself out of there when it ends, those too that were put back
+        held._pending_batches.update(itertools.chain.from_iterable(held._batches.values()))
+        for batch in tuple(held._pending_batches):
+            batch.future.cancel()
+    await stop(producer)

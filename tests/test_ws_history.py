@@ -1,0 +1,120 @@
+"""What `/ws` does while something with a longer memory than the rings is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from regstream import model
+from regstream.server import ws
+from tests.test_ws import serving, until
+
+AFTER = {"ONE": {"epoch": "E1", "seq": 10}}
+
+
+class Memory:
+    """Answers when it is let, with a little more than was asked for; ``fault`` is raised in place of an answer."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.let = asyncio.Event()
+        self.asked: list[tuple[str, model.Position, int]] = []
+        self.fault = fault
+
+    async def __call__(self, stream: str, after: model.Position, before: int) -> Sequence[model.Event] | None:
+        self.asked.append((stream, after, before))
+        await self.let.wait()
+        if self.fault is not None:
+            raise self.fault
+        head = model.Head(stream, after.epoch, "one-type", "t", model.Priority.LOW, "2026", "LATAM")
+        value = b'{"subject":"%b","seq":%d}'
+        numbers = range(after.seq + 1, before + 10)
+        return [model.Event(head, seq, None, value % (stream.encode(), seq)) for seq in numbers]
+
+
+async def test_the_gap_comes_whole_and_what_was_shown_meanwhile_after_it() -> None:
+    memory = Memory()
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+        await until(lambda: memory.asked)
+        assert memory.asked[0][:2] == ("ONE", model.Position("E1", 10))
+        # An answer to this must not overtake the first
+        await client.say(action="ping")
+        server.show("ONE", 5)
+        memory.let.set()
+        streams = (await client.one("subscribed"))["streams"]
+        assert streams == {"ONE": {"epoch": "E1", "seq": 105, "recovered": True, "replayed": 95}}
+        assert await client.seqs(95) == [("ONE", seq) for seq in range(11, 106)]
+        await client.one("pong")
+        server.show("ONE")
+        assert await client.seqs(1) == [("ONE", 106)]
+
+
+async def test_what_the_ring_has_moved_on_from_meanwhile_is_not_recovered_in_part() -> None:
+    memory = Memory()
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+        await until(lambda: memory.asked)
+        server.show("ONE", 500)
+        memory.let.set()
+        streams = (await client.one("subscribed"))["streams"]
+        assert (streams["ONE"]["recovered"], streams["ONE"]["replayed"]) == (False, 0)
+        server.show("ONE")
+        assert await client.seqs(1) == [("ONE", 601)]
+
+
+@pytest.mark.parametrize("fault", [OSError("gone"), RuntimeError("a bug")], ids=str)
+async def test_a_memory_that_fails_leaves_nobody_waiting(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(ws.log, "exception", lambda text, *args: told.append(text % args))
+    memory = Memory(fault)
+    memory.let.set()
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        streams = await client.subscribe("ONE", after=AFTER)
+        assert (streams["ONE"]["recovered"], streams["ONE"]["replayed"]) == (False, 0)
+        await client.say(action="ping")
+        await client.one("pong")
+    assert told == ["the history of ONE could not be read"]
+
+
+async def test_a_client_that_goes_on_talking_is_bounded() -> None:
+    memory = Memory()
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+        await until(lambda: memory.asked)
+        for _ in range(ws.MAX_HELD + 1):
+            await client.say(action="ping")
+        assert await client.closed() == ws.BAD_MESSAGE
+        memory.let.set()
+
+
+async def test_a_client_that_leaves_meanwhile_is_forgotten() -> None:
+    memory = Memory()
+    async with serving(ring_events=20, history=memory) as server:
+        server.show("ONE", 100)
+        async with server.client() as client:
+            await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+            await until(lambda: memory.asked)
+        await until(lambda: server.sockets.connections == 0)
+        memory.let.set()
+        await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "ws-history"])
+        assert server.hub.subscribers == 0
+
+
+async def test_closing_waits_for_no_memory() -> None:
+    memory = Memory()
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+        await until(lambda: memory.asked)
+        async with asyncio.timeout(5):
+            await server.sockets.close_all(0.5)
+        assert await client.closed() == ws.GOING_AWAY
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "ws-history"]
