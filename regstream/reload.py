@@ -140,14 +140,15 @@ class Door:
         if self._digest is None:
             return True
         digest = await asyncio.to_thread(self._digest)
-        seen, self._seen = self._seen, digest
         if digest == self._engine.catalog.digest:
             # Back to what is in force: nothing to do but to take the complaint back
             return self.error is not None
-        return digest != seen
+        return digest != self._seen
 
     async def _reload(self, reason: str, dry_run: bool = False) -> Receipt:
         self._check_open()
+        if self._digest is not None and not dry_run:
+            self._seen = await asyncio.to_thread(self._digest)
         catalog = await asyncio.to_thread(self._load)
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)

@@ -102,7 +102,7 @@ def _origin(text: str) -> str:
 def _servers(text: str) -> tuple[str, ...]:
     servers = tuple(one.strip() for one in text.split(",") if one.strip())
     for one in servers:
-        if not _SERVER.fullmatch(one):
+        if not _SERVER.fullmatch(one) or not 0 < int(one.rpartition(":")[2]) < 65536:
             raise ValueError(f"{one!r} is not a server, write host:port, several with commas between them")
     return servers
 

@@ -45,7 +45,8 @@ def test_every_variable_of_the_contract_is_declared():
         "REGSTREAM_TOKENS REGSTREAM_TOKENS_FILE CORS_ORIGINS RATE_LIMIT"
     )
     expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
-    assert {one.name for one in settings.VARIABLES} == expected
+    # Besides those of the contract, where it keeps what has to outlive the process
+    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE"}
 
 
 @pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.default], ids=lambda one: one.name)
@@ -102,6 +103,12 @@ BAD = [
     ("RATE_LIMIT", "-5/minute", "60/minute"),
     ("RATE_LIMIT", "60/fortnight", "60/minute"),
     ("REGSTREAM_TOKENS_FILE", "tokens.txt", "unset it"),
+    ("KAFKA_BROKER", "kafka", "host:port"),
+    ("KAFKA_BROKER", "a:9092,b:port", "'b:port'"),
+    ("KAFKA_BROKER", "a:99999", "host:port"),
+    ("KAFKA_BROKER", "kafka://a:9092", "host:port"),
+    ("KAFKA_SECURITY_PROTOCOL", "TLS", "SASL_SSL"),
+    ("KAFKA_SASL_MECHANISM", "GSSAPI", "SCRAM-SHA-256"),
 ]
 
 
@@ -208,10 +215,39 @@ def test_origins(text, origins):
 
 
 def test_what_this_version_does_not_do_is_said_in_one_line_each():
-    given = settings.load({"KAFKA_BROKER": "k:9092", "DATABASE_URL": f"postgresql://u:{SECRET}@h/d"})
+    given = settings.load({"RATE_LIMIT": "5/second", "DATABASE_URL": f"postgresql://u:{SECRET}@h/d"})
     assert len(given.notices) == 2
-    assert "simulation" in given.notices[0] and "stores nothing" in given.notices[1]
+    assert "stores nothing" in given.notices[0] and "does not limit" in given.notices[1]
     assert not any("\n" in one for one in given.notices)
+
+
+def test_kafka_is_what_its_variables_say():
+    given = settings.load({
+        "KAFKA_BROKER": " a.example:9092, [::1]:9093 ,", "KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
+        "KAFKA_SASL_MECHANISM": "scram-sha-512", "KAFKA_SASL_USERNAME": "alice", "KAFKA_SASL_PASSWORD": SECRET,
+        "KAFKA_SSL_CA": "/ca.pem", "KAFKA_SSL_CERT": "/cert.pem", "KAFKA_SSL_KEY": "/key.pem",
+    })  # fmt: skip
+    assert given.kafka_servers == ("a.example:9092", "[::1]:9093")
+    assert (given.kafka_protocol, given.kafka_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (given.kafka_username, given.kafka_password.get_secret_value()) == ("alice", SECRET)
+    assert (given.kafka_ca, given.kafka_cert, given.kafka_key) == ("/ca.pem", "/cert.pem", "/key.pem")
+    assert SECRET not in f"{given!r} {given}"
+
+
+def test_without_servers_there_is_no_kafka():
+    assert settings.load({}).kafka_servers == settings.load({"KAFKA_BROKER": " , "}).kafka_servers == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "state"),
+    [
+        ({}, ".regstream"),
+        ({"STATE_DIRECTORY": "/var/lib/one"}, "/var/lib/one"),
+        ({"STATE_DIRECTORY": "/var/lib/one", "REGSTREAM_STATE": "/two"}, "/two"),
+    ],
+)
+def test_where_it_keeps_what_outlives_it(environ, state):
+    assert str(settings.load(environ).state) == state
 
 
 @pytest.mark.parametrize(

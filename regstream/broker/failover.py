@@ -58,6 +58,7 @@ class FailoverBroker:
         self._past = past.Past(self._order)
         self._offsets: dict[kafka.Place, int] = {}
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
+        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
         self._waiting = 0
         self._doubt = 0
         self._dropped: collections.Counter[str] = collections.Counter()
@@ -185,6 +186,9 @@ class FailoverBroker:
             self._count(kept.lost)
             self._show_all(events)
             return
+        if kept.lost:
+            # Not on disk, but in memory: lost only if the cluster goes before it has them
+            self._unkept.append((kept.last, kept.lost))
         self._pending.append((kept.last, events))
         self._waiting += len(events)
         self._unseen.extend(events)
@@ -230,18 +234,20 @@ class FailoverBroker:
     async def _supervise(self) -> None:
         pause = RETRY_SECONDS
         while True:
-            began, connected = self._tick(), await self._one_connection()
-            # One that is lost again and again as soon as it is there is no reason for a change of state each second
+            began, answered = self._tick(), await self._one_connection()
+            # One that is lost again and again as soon as it is there is no reason for a change of state each second,
+            # and who is refused should not knock each second
             lasted = self._tick() - began >= SHORT_SECONDS
-            pause = RETRY_SECONDS if lasted or not connected else min(2 * pause, LONGEST_RETRY_SECONDS)
+            pause = RETRY_SECONDS if lasted or not answered else min(2 * pause, LONGEST_RETRY_SECONDS)
             await asyncio.sleep(pause)
 
     async def _one_connection(self) -> bool:
-        """Connect and serve until the connection is lost; whether there was one."""
-        one = self._connect(self._offsets)
+        """Connect and serve until the connection is lost; whether there was one, or a refusal."""
+        one, refused = self._connect(self._offsets), False
         try:
             await self._use(one)
         except errors.BrokerError as error:
+            refused = error.final
             self._fall(error.reason)
         except Exception as error:
             # Whatever the library stumbles over, the streams go on
@@ -254,7 +260,7 @@ class FailoverBroker:
             self._offsets.update(one.positions)
             self._foreign += one.foreign
             await one.abandon()
-        return connected
+        return connected or refused
 
     async def _use(self, one: kafka.KafkaBroker) -> None:
         await one.start()
@@ -285,6 +291,9 @@ class FailoverBroker:
         self._wake["settled"].set()
         self._show_unseen()
         self._pending.clear()
+        for _, lost in self._unkept:
+            self._count(lost)
+        self._unkept.clear()
         self._waiting = 0
         self._wake["room"].set()
 
@@ -338,6 +347,8 @@ class FailoverBroker:
             outbox.hold(upto)
             await self._deliver(one, chunk)
             outbox.acknowledge(upto)
+            while self._unkept and self._unkept[0][0] <= upto:
+                self._unkept.popleft()
             self._wake["room"].set()
 
     def _take(self) -> tuple[int, list[model.Event]]:

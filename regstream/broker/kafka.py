@@ -19,6 +19,7 @@ from typing import Any
 import aiokafka
 import aiokafka.admin
 import aiokafka.codec
+import aiokafka.conn
 import aiokafka.errors
 import aiokafka.partitioner
 import aiokafka.record.default_records
@@ -34,6 +35,11 @@ STOP_SECONDS = 0.8
 PIECE = 1_000
 _TOPIC_EXISTS = 36
 _TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
+_REFUSED = (
+    aiokafka.errors.AuthenticationFailedError,
+    aiokafka.errors.SaslAuthenticationFailed,
+    aiokafka.errors.UnsupportedSaslMechanismError,
+)
 _log = logging.getLogger(__name__)
 _refusals = logging.getLogger(f"{__name__}.refused")
 
@@ -108,7 +114,7 @@ class KafkaBroker:
         except (OSError, TimeoutError, aiokafka.errors.KafkaError, ValueError) as error:
             self._state, self._reason = "closed", _why(error, self._connection.servers)
             await self.abandon()
-            raise errors.BrokerError(self._reason) from error
+            raise errors.BrokerError(self._reason, final=isinstance(error, _REFUSED)) from error
         self._state = "live"
 
     async def _connect(self) -> None:
@@ -116,7 +122,11 @@ class KafkaBroker:
         self._producer = aiokafka.AIOKafkaProducer(
             **options, acks="all", enable_idempotence=True, compression_type="lz4", max_batch_size=BATCH_BYTES
         )
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except aiokafka.errors.KafkaConnectionError:
+            await _explain(options)
+            raise
         self._consumer = self._reader()
         await self._consumer.start()
         self._admin = aiokafka.admin.AIOKafkaAdminClient(**options)
@@ -438,11 +448,25 @@ def _why(error: BaseException, servers: str) -> str:
     if isinstance(error, TimeoutError):
         return f"{servers} does not answer"
     text = str(error) or type(error).__name__
-    if isinstance(error, aiokafka.errors.AuthenticationFailedError | aiokafka.errors.UnsupportedSaslMechanismError):
+    if isinstance(error, _REFUSED):
         return f"{servers} refuses the credentials: {text}"
-    if isinstance(error, aiokafka.errors.KafkaConnectionError):
-        return f"{servers} cannot be reached"
-    return f"{servers}: {text}"
+    if isinstance(error, OSError):
+        return f"{servers} cannot be reached: {error.strerror or text}"
+    return f"{servers} cannot be used: {text}"
+
+
+async def _explain(options: Mapping[str, Any]) -> None:
+    """Raise why no server can be reached, which the library only logs; nothing if that cannot be told."""
+    security = {name: one for name, one in options.items() if name.startswith(("sasl_", "security_", "ssl_"))}
+    cause: Exception | None = None
+    for server in options["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            (await aiokafka.conn.create_conn(host.strip("[]"), int(port), **security)).close()
+        except (OSError, aiokafka.errors.KafkaError) as error:
+            cause = error if cause is None or isinstance(error, _REFUSED) else cause
+    if cause is not None:
+        raise cause
 
 
 async def _stop(client: Any) -> None:

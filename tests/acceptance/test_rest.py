@@ -37,6 +37,7 @@ def test_health(daemon: Daemon) -> None:
 
 
 def test_status(daemon: Daemon) -> None:
+    eventually(lambda: daemon.get(f"{API}/status")["kafka"]["messagesProduced"])
     with daemon.reader("?channel=system") as reader:
         reader.until("subscribed")
         status = daemon.get(f"{API}/status")

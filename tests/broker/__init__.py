@@ -1,0 +1,1 @@
+"""The parts of the broker room that need no broker."""

@@ -1,0 +1,147 @@
+"""What the failover does with events that cannot be kept or sent, and with calls that it has to refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from regstream import errors, model
+from regstream.broker import failover, spool
+from tests.test_broker import events
+from tests.test_outages import TOPIC, Cluster, Connection, Life, begin, cluster, numbers, quick, until
+
+__all__ = ["begin", "cluster", "quick"]
+
+
+def ranked(count: int, priority: model.Priority, stream: str, size: int = 500) -> list[model.Event]:
+    """Large events of a priority."""
+    made = events(count, stream=stream)
+    head = made[0].head._replace(priority=priority)
+    return [event._replace(head=head, value=event.value + b" " * size) for event in made]
+
+
+def refusing(one: Connection, number: int) -> None:
+    """Let a connection refuse for ever the event of that number."""
+    publish = one.publish
+
+    async def publish_others(sent: list[model.Event]) -> None:
+        await publish([event for event in sent if event.seq != number])
+        never = tuple(event for event in sent if event.seq == number)
+        if never:
+            raise errors.BrokerError("too large", len(never), never, final=True)
+
+    one.publish = publish_others  # type: ignore[method-assign, assignment]
+
+
+class TestASpoolThatIsFull:
+    async def test_gives_up_the_least_urgent_first_and_counts_it(
+        self, cluster: Cluster, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cluster.up = False
+        outbox = spool.Spool(tmp_path / "spool", limit=1024 * 1024)
+        connect = cast("failover.Connect", lambda starts: Connection(cluster, starts))
+        one = failover.FailoverBroker(connect, outbox, asyncio.get_running_loop().time, lambda *change: None)
+        await one.start()
+        await one.declare({TOPIC: 1})
+        urgent, rest = ranked(700, model.Priority.CRITICAL, "URGENT"), ranked(3000, model.Priority.LOW, "REST")
+        for first in range(0, 3000, 100):
+            await one.publish(rest[first : first + 100])
+        await one.publish(urgent)
+        given_up = one.status.dropped["REST"]
+        assert one.status.dropped == {"REST": given_up} and 0 < given_up < 3000
+        assert one.status.waiting == 3700 - given_up
+        assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+        cluster.up = True
+        await until(lambda: one.status.state == "live")
+        sent = [event for log in cluster.logs[TOPIC] for event in log]
+        assert [event.seq for event in sent if event.head.stream == "URGENT"] == numbers(700)
+        # The oldest went
+        assert [event.seq for event in sent if event.head.stream == "REST"] == numbers(3000, given_up + 1)
+        await one.close()
+
+    async def test_is_no_loss_while_the_cluster_takes_all(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        lost = (spool.Loss("ONE", "E1", 1, 10, 10),)
+        monkeypatch.setattr(life.spool, "append", lambda sent: spool.Appended(life.spool.last, lost))
+        await life.broker.publish(events(10))
+        await until(lambda: cluster.seqs() == numbers(10))
+        assert life.broker.status.dropped == {}
+
+    async def test_is_a_loss_when_the_cluster_goes_before_it_has_them(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        lost = (spool.Loss("ONE", "E1", 1, 10, 10),)
+        monkeypatch.setattr(life.spool, "append", lambda sent: spool.Appended(life.spool.last + 10, lost))
+        cluster.up = False
+        await life.broker.publish(events(10))
+        await until(lambda: life.broker.status.state == "fallback")
+        assert life.broker.status.dropped == {"ONE": 10}
+
+
+class TestAnEventThatIsRefused:
+    async def test_blocks_nothing_and_is_shown(
+        self, cluster: Cluster, tmp_path: pathlib.Path, begin: Callable[[], Life]
+    ) -> None:
+        life = begin()
+
+        def connect(starts: object) -> Connection:
+            made = Connection(cluster, {})
+            refusing(made, 5)
+            return made
+
+        life.broker._connect = cast("failover.Connect", connect)
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        await life.broker.publish(events(10))
+        await life.broker.publish(events(10, first=11))
+        await until(lambda: len(life.shown) == 20)
+        assert life.shown == numbers(20)
+        assert cluster.seqs() == [*numbers(4), *numbers(20, 6)]
+        status = life.broker.status
+        assert (status.state, status.errors, status.waiting, status.skipped) == ("live", 1, 0, 0)
+        assert life.changes == ["draining", "live"]
+
+
+class TestDeclaring:
+    async def test_what_is_refused_is_forgotten_again(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        one = cast("Connection", life.broker._kafka)
+
+        async def refuse(topics: object, replication: int = 1) -> None:
+            raise errors.BrokerError("topic t.new cannot be created", final=True)
+
+        declare, one.declare = one.declare, refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(errors.BrokerError):
+            await life.broker.declare({"t.new": 3}, 3)
+        one.declare = declare  # type: ignore[method-assign]
+        cluster.up = False
+        await until(lambda: life.broker.status.state == "fallback")
+        cluster.up = True
+        await until(lambda: life.broker.status.state == "live")
+        assert "t.new" not in cluster.logs
+
+    async def test_one_that_only_reads_takes_nothing(self, cluster: Cluster) -> None:
+        connect = cast("failover.Connect", lambda starts: Connection(cluster, starts))
+        one = failover.FailoverBroker(connect, None, asyncio.get_running_loop().time, lambda *change: None)
+        await one.start()
+        await one.declare({TOPIC: 1})
+        await until(lambda: one.status.state == "live")
+        with pytest.raises(errors.BrokerError) as caught:
+            await one.publish(events(3))
+        assert (caught.value.count, one.status.errors) == (3, 3)
+        await one.close()
+        assert one.status.state == "closed"
