@@ -334,7 +334,7 @@ class KafkaBroker:
         records: list[broker.Record] = []
         for tp, messages in found.items():
             self.positions[tp.topic, tp.partition] = messages[-1].offset + 1
-            ours = _ours(messages)
+            ours = message.ours(messages)
             self.foreign += len(messages) - len(ours)
             records += ours
         return records
@@ -380,7 +380,7 @@ class KafkaBroker:
             while open_:
                 got = await reader.getmany(*open_, timeout_ms=FETCH_MS, max_records=PIECE)
                 for messages in got.values():
-                    found += [one for one in _ours(messages) if wanted(one.event)]
+                    found += [one for one in message.ours(messages) if wanted(one.event)]
                 open_ = {tp for tp in open_ if await reader.position(tp) < ends[tp]}
                 # There may be much to read, and others have work
                 await asyncio.sleep(0)
@@ -424,15 +424,6 @@ class KafkaBroker:
         producer, clients = self._producer, (self._consumer, self._admin)
         self._producer = self._consumer = self._admin = None
         await asyncio.gather(ending.discard(producer), *(ending.stop(client) for client in clients))
-
-
-def _ours(messages: Iterable[Any]) -> list[broker.Record]:
-    found = []
-    for one in messages:
-        event = message.read(one.topic, one.key, one.value)
-        if event is not None:
-            found.append(broker.Record(event, one.topic, one.partition, one.offset))
-    return found
 
 
 # The library's hash is plain Python and takes longer than all else that is done with an event; keys come back

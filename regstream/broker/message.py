@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
-from regstream import model
+from regstream import broker, model
+
+
+def ours(messages: Iterable[Any]) -> list[broker.Record]:
+    """Those messages of the client library that are our events, in the same order."""
+    found = []
+    for one in messages:
+        event = read(one.topic, one.key, one.value)
+        if event is not None:
+            found.append(broker.Record(event, one.topic, one.partition, one.offset))
+    return found
 
 
 def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | None:
