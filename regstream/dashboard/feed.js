@@ -25,7 +25,7 @@ function matches(one) {
   const text = $("feed-text").value.trim().toLowerCase();
   if (stream && one.event.subject !== stream) return false;
   if (!text) return true;
-  one.lower ??= `${one.event.subject} ${one.event.type} #${one.event.seq} ${words(one.event)}`.toLowerCase();
+  one.lower ??= `${one.event.subject} ${one.event.type || ""} #${one.event.seq || ""} ${one.note || words(one.event)}`.toLowerCase();
   return one.lower.includes(text);
 }
 

@@ -9,7 +9,7 @@ const { $ } = dom;
 const PARTS = { s: "streams", a: "alerts", e: "events", c: "scenarios", r: "files", h: "health" };
 const THEMES = ["auto", "light", "dark"];
 
-function go(id) {
+export function go(id) {
   $(id).scrollIntoView({ block: "start" });
   $(id).focus({ preventScroll: true });
 }

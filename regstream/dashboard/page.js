@@ -22,29 +22,34 @@ let lostAt = 0;
 let spent = null;
 let base = {};
 
-// Banners: what needs attention, above everything, each once.
+// Banners: what needs attention, above everything, each once. What counts on in one is not read out each time.
 const banners = new Map();
 
-function banner(key, tone, words, label = "", work = null) {
-  const known = banners.get(key);
+function banner(key, tone, words, label = "", work = null, counting = "") {
   if (!words) {
-    known?.element.remove();
+    banners.get(key)?.element.remove();
     banners.delete(key);
     return;
   }
-  if (known) {
-    put(known.text, words);
-    return;
-  }
-  const text = dom.make("span", {}, words);
-  const element = dom.make("p", { className: "banner", data: { tone, about: key } }, text);
+  if (!banners.has(key)) banners.set(key, raise(key, tone, label, work));
+  const { element, text, tail } = banners.get(key);
+  dom.mark(element, "tone", tone);
+  put(text, words);
+  put(tail, counting);
+}
+
+function raise(key, tone, label, work) {
+  const text = dom.make("span");
+  const tail = dom.make("span");
+  tail.setAttribute("aria-live", "off");
+  const element = dom.make("p", { className: "banner", data: { tone, about: key } }, text, tail);
   if (label) {
     const button = dom.make("button", { type: "button" }, label);
     button.addEventListener("click", () => dom.attempt(button, async () => work()));
     element.append(button);
   }
-  banners.set(key, { element, text });
   $("banners").append(element);
+  return { element, text, tail };
 }
 
 // How things stand, as the API says.
@@ -53,12 +58,12 @@ function drawBroker(kafka) {
   const [tone, words] = simulated ? ["idle", "Simulation"] : BROKER[kafka.state] || ["wait", kafka.state];
   dom.lamp($("broker"), tone, words, kafka.reason);
   const away = kafka.state === "fallback" || kafka.state === "connecting" || kafka.state === "draining";
-  const waits = kafka.waiting ? ` ${dom.count(kafka.waiting, "event")} on disk wait for it.` : "";
+  const waits = kafka.waiting ? `${dom.count(kafka.waiting, "event")} on disk ${kafka.waiting === 1 ? "waits" : "wait"} for it.` : "";
   const said = {
-    fallback: `Kafka is away: ${kafka.reason || "it does not answer"}. Streams go on in simulation.${waits}`,
-    connecting: `Connecting to Kafka.${waits}`, draining: `Kafka is back, what waited goes first.${waits}`,
+    fallback: `Kafka is away: ${kafka.reason || "it does not answer"}. Streams go on in simulation.`,
+    connecting: "Connecting to Kafka.", draining: "Kafka is back, what waited goes first.",
   };
-  banner("broker", kafka.state === "fallback" ? "bad" : "wait", away ? said[kafka.state] : "");
+  banner("broker", kafka.state === "fallback" ? "bad" : "wait", away ? said[kafka.state] : "", "", null, waits);
 }
 
 function drawStreaming(data) {
@@ -98,7 +103,7 @@ function draw(found) {
   feed.names(["ALERTS", ...found.streams.map((one) => one.name)]);
   files.show(found.config);
   const problems = found.config.error ? dom.count(found.config.problems.length, "problem") : "";
-  banner("files", "bad", problems && `The files on disk were refused: ${problems}.`, "Show", () => $("files").scrollIntoView());
+  banner("files", "bad", problems && `The files on disk were refused: ${problems}.`, "Show", () => keys.go("files"));
 }
 
 function drawHealth(health) {
@@ -167,7 +172,7 @@ const hears = {
       return live();
     }
     if (name === "connecting") return dom.lamp($("link"), "wait", "Connecting");
-    if (name === "again") return lost("Trying again");
+    if (name === "again") return lost("Trying again.");
     lostAt ||= Date.now();
     retryAt = Date.now() + wait;
     this.reason = reason || "";
@@ -197,8 +202,8 @@ function lost(words = "") {
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   dom.lamp($("link"), "bad", "Lost");
   const why = hears.reason ? ` (${hears.reason})` : "";
-  const next = words || `Next try in ${seconds} s`;
-  banner("lost", "bad", `No connection since ${dom.clock(lostAt)}${why}. What you see is from then. ${next}.`, "Try now", () => link.now());
+  const next = words || `Next try in ${seconds} s.`;
+  banner("lost", "bad", `No connection since ${dom.clock(lostAt)}${why}. What you see is from then.`, "Try now", () => link.now(), next);
 }
 
 function take(event, past) {

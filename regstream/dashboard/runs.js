@@ -80,7 +80,8 @@ function list(element, texts) {
   texts.forEach((text, at) => {
     const cut = text.indexOf(" ");
     put(element.children[at].firstChild, text.slice(cut + 1));
-    put(element.children[at].lastChild, text.slice(0, cut));
+    // steps[6].parallel[0][1] is 7.1.2 to those who count from one
+    put(element.children[at].lastChild, (text.slice(0, cut).match(/\d+/g) || []).map((one) => Number(one) + 1).join("."));
     element.children[at].title = text;
   });
 }
