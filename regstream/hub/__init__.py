@@ -68,12 +68,16 @@ RING_BYTES = Share(48 * 2**20, 2 * 2**20, 6 * 2**20)
 
 
 class Counts(NamedTuple):
-    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow."""
+    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow.
+
+    ``lost`` are deliveries for which subscribers that wanted so had no room.
+    """
 
     shown: int
     dropped: int
     unknown: int
     slow: int
+    lost: int = 0
 
 
 class Hub:
@@ -83,9 +87,7 @@ class Hub:
     each one's ring may be.
     """
 
-    def __init__(
-        self, now: Callable[[], float], ring_events: int | None = None, ring_bytes: int | None = None
-    ) -> None:
+    def __init__(self, now: Callable[[], float], ring_events: int | None = None, ring_bytes: int | None = None) -> None:
         self._now, self._given = now, (ring_events, ring_bytes)
         self._bound()
         self._streams: dict[str, ring.Stream] = {}
@@ -96,7 +98,7 @@ class Hub:
         self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
         self._prefixes: dict[str, bytes] = {}
         self._forgotten: dict[str, None] = {}
-        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = 0
+        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = self._lost = 0
 
     def _bound(self, streams: int = 0) -> None:
         events, size = self._given
@@ -110,7 +112,8 @@ class Hub:
     @property
     def counts(self) -> Counts:
         """What happened since the hub was made."""
-        return Counts(self._shown, self._dropped, self._unknown, self._slow)
+        lost = self._lost + sum(one.lost for one in self._channels_of)
+        return Counts(self._shown, self._dropped, self._unknown, self._slow, lost)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -358,6 +361,7 @@ class Hub:
             self._leave(subscriber, name)
         if self._channels_of.pop(subscriber, None) is not None:
             self._slow += subscriber.slow
+            self._lost += subscriber.lost
         self._picky.discard(subscriber)
         subscriber.since.clear()
 
