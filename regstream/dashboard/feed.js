@@ -118,11 +118,19 @@ export function lagging(total) {
   draw();
 }
 
+// The streams that can be chosen; many are added a few at a time.
+let unnamed = [];
+const nameSome = dom.painter(() => {
+  $("feed-stream").append(...unnamed.splice(0, 100).map((name) => dom.make("option", { value: name }, name)));
+  if (unnamed.length) nameSome();
+});
+
 export function names(found) {
   for (const name of found) {
     if (streams.has(name)) continue;
     streams.add(name);
-    $("feed-stream").append(dom.make("option", { value: name }, name));
+    unnamed.push(name);
+    nameSome();
   }
 }
 

@@ -3,7 +3,6 @@
 const SHORTEST = 500;
 const LONGEST = 10000;
 const PING = 10000;
-const REWIND = 50;
 const CHANNELS = ["dashboard-updates"];
 
 export class Link {
@@ -15,7 +14,6 @@ export class Link {
     this.skew = 0;
     this.delay = SHORTEST;
     this.first = true;
-    this.plain = false;
     addEventListener("online", () => this.now());
     document.addEventListener("visibilitychange", () => document.hidden || this.now());
   }
@@ -44,8 +42,9 @@ export class Link {
   }
 
   subscribe(socket) {
-    const past = this.plain ? { rewind: REWIND } : { snapshot: true };
-    this.send(socket, { action: "subscribe", channels: CHANNELS, after: this.positions, ...past });
+    // Rather with gaps that are told than cut off: who falls behind would only have more to catch up with
+    const ways = { snapshot: true, policy: "dropOldest" };
+    this.send(socket, { action: "subscribe", channels: CHANNELS, after: this.positions, ...ways });
   }
 
   send(socket, message) {
@@ -73,7 +72,7 @@ export class Link {
     else if (event === "system") this.hears.system(data);
     else if (event === "lagging") this.hears.lagging(data);
     else if (event === "welcome") this.hears.welcome(data);
-    else if (event === "error") this.refused(socket, data);
+    else if (event === "error") this.refused(socket);
   }
 
   event(event) {
@@ -106,14 +105,11 @@ export class Link {
     this.hears.state("pong", { took });
   }
 
-  refused(socket, data) {
-    if (!this.plain && data.message.startsWith("snapshot")) {
-      this.plain = true;
-      this.subscribe(socket);
-    } else if (Object.keys(this.positions).length) {
-      this.positions = {};
-      this.subscribe(socket);
-    }
+  // Positions that the daemon cannot make sense of: begin anew.
+  refused(socket) {
+    if (!Object.keys(this.positions).length) return;
+    this.positions = {};
+    this.subscribe(socket);
   }
 
   lost(end) {

@@ -187,6 +187,7 @@ const hears = {
   },
   lagging({ dropped, total }) {
     feed.lagging(total);
+    if (dropped.ALERTS) alertsSince().catch(() => {});
     for (const [stream, number] of Object.entries(dropped)) feed.gap(stream, new Date(Date.now() + link.skew).toISOString(), `${dom.count(number, "event")} skipped: this page was too slow`);
   },
 };

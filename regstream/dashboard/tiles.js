@@ -6,6 +6,8 @@ import { Chart, Counts } from "./chart.js";
 const { $, call, put } = dom;
 const VALUES = 4;
 const SLICE = 8;
+const FEW = 12;
+const MOST = 60;
 const FACES = ["Pause", "Resume", "Start"];
 const TONES = { running: "good", paused: "idle", stopped: "idle", failing: "bad" };
 export const tiles = new Map();
@@ -167,9 +169,10 @@ class Tile {
   }
 }
 
-// The streams as the API lists them. New tiles and changed ones are done a few a frame: a thousand take a while, and
-// hold nothing up.
+// The streams as the API lists them, those that are looked for, and no more than anybody overlooks. New tiles and
+// changed ones are done a few a frame, so that many hold nothing up.
 let streaming = false;
+let all = [];
 let wanted = [];
 let behind = new Map();
 let refreshing = null;
@@ -193,23 +196,36 @@ function add(name, stream) {
   $("tiles").insertBefore(tiles.get(name).element, later ? tiles.get(later.name).element : null);
 }
 
-export function show(streams, isStreaming, refresh) {
-  wanted = streams;
-  streaming = isStreaming;
-  refreshing = refresh;
+function choose() {
+  const text = $("streams-find").value.trim().toLowerCase();
+  const found = !text ? all : all.filter((one) => `${one.name} ${one.event} ${one.description} ${one.state}`.toLowerCase().includes(text));
+  wanted = found.slice(0, MOST);
   // First those that are not there at all
-  const pairs = streams.map((one) => [one.name, one]);
+  const pairs = wanted.map((one) => [one.name, one]);
   behind = new Map([...pairs.filter(([name]) => !tiles.has(name)), ...pairs]);
   for (const [name, tile] of tiles) {
     if (behind.has(name)) continue;
     tile.end();
     tiles.delete(name);
-    records.delete(name);
   }
-  $("tiles-empty").hidden = streams.length > 0;
-  if (!streams.length) $("tiles").replaceChildren();
+  if (!wanted.length) $("tiles").replaceChildren();
+  $("tiles-empty").hidden = wanted.length > 0;
+  put($("tiles-empty"), all.length ? "No stream matches." : "No stream is declared. Add one to streams.yaml and save: it shows here a second later.");
+  put($("streams-note"), wanted.length < all.length ? `${dom.whole(wanted.length)} of ${dom.whole(all.length)}` : "The last two minutes, second by second");
   work();
 }
+
+export function show(streams, isStreaming, refresh) {
+  all = streams;
+  streaming = isStreaming;
+  refreshing = refresh;
+  const names = new Set(streams.map((one) => one.name));
+  for (const name of records.keys()) if (!names.has(name)) records.delete(name);
+  $("streams-find").hidden = streams.length <= FEW;
+  choose();
+}
+
+$("streams-find").addEventListener("input", choose);
 
 // What arrived; `past` is shown, but was counted before or never will be.
 export function take(event, past) {

@@ -18,7 +18,7 @@ from tests.browser import pages
 
 SIZE = 100_000
 TASK = 50.0
-WINDOW = 5.0
+WINDOW = 4.0
 WINDOWS = 3
 IDLE = 0.4
 FAST = """streams:
@@ -101,13 +101,13 @@ def busiest(events: list[dict[str, Any]], url: str) -> float:
     return max(one.get("tdur", 0) for one in tasks) / 1000
 
 
-def check(measure: Callable[[], Load]) -> None:
+def check(measure: Callable[[], Load], bound: float = TASK) -> None:
     """No task takes long: not of the processor, ever, and not by the clock, where the machine has time for the page."""
     found = []
     for _ in range(WINDOWS):
         found.append(measure())
-        assert found[-1].busiest < TASK, found
-        if not found[-1].long:
+        assert found[-1].busiest < bound, found
+        if not [one for one in found[-1].long if one > bound]:
             return
     assert all(one.idle < IDLE for one in found), found
 
@@ -159,15 +159,27 @@ def test_nothing_jumps(daemon, visit):
     )
 
 
-def test_a_thousand_streams_do_not_hold_it_up(folder, visit):
+def test_a_thousand_streams_do_not_hold_it_up(browser, folder, visit):
     text = "".join(f"  S{number}:\n    interval: 1h\n    fields: {{x: 1}}\n" for number in range(1000))
     (folder / "streams.yaml").write_text(f"streams:\n{text}")
     for file in (folder / "scenarios").glob("*.yaml"):
         file.unlink()
     daemon = process.Daemon(folder)
     try:
-        page = visit(daemon.url)
-        page.wait_for_function("() => document.querySelectorAll('article.tile').length === 1000", timeout=60_000)
-        assert pages.text(page, "#stat-streams") == "1,000 of 1,000"
+
+        def work() -> sync_api.Page:
+            page = visit(daemon.url)
+            page.wait_for_function("() => document.querySelectorAll('article.tile').length === 60")
+            assert pages.text(page, "#stat-streams") == "1,000 of 1,000"
+            assert pages.text(page, "#streams-note") == "60 of 1,000"
+            page.locator("#streams-find").fill("s99")
+            page.wait_for_function("() => document.querySelectorAll('article.tile').length === 11")
+            assert list(pages.tiles(page)) == ["S99", *(f"S99{number}" for number in range(10))]
+            page.locator("#streams-find").fill("no such stream")
+            page.locator("#tiles-empty").wait_for()
+            return page
+
+        # The status alone is 700 KB of JSON then, taken apart in one piece
+        check(lambda: measured(browser, daemon.url, work), 3 * TASK)
     finally:
         daemon.stop()

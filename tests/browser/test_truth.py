@@ -101,6 +101,21 @@ def test_the_newest_rows_are_the_newest_events(daemon, page, stopped):
     process.eventually(agree, what="the newest events in the list")
 
 
+def test_a_page_that_opens_is_full_at_once(daemon, visit, page, stopped):
+    # More than the list and the charts begin with: what other streams said last is not in it any more
+    daemon.post("start", {})
+    daemon.burst("TRANSACTION_STREAM", 1200)
+    daemon.post("stop", {})
+    late = visit(daemon.url)
+    for one in stopped:
+        event = daemon.get(f"/api/streaming/events?stream={one['name']}&limit=1")["events"][0]
+        key, value = next(iter(event["data"].items()))
+        process.eventually(
+            lambda name=one["name"], words=f"{key}{value}": pages.tiles(late)[name]["values"].startswith(words),
+            what=f"the last values of {one['name']}",
+        )
+
+
 def test_charts_begin_with_what_was_there_before_the_page(daemon, visit, page, stopped):
     late = visit(daemon.url)
     for one in (one for one in stopped if one["events"] > 5):
