@@ -217,7 +217,7 @@ def tail(
     """
     from regstream.cli import follow
 
-    follow.follow(url, channel or ["dashboard-updates", "system"], rewind, count, as_json)
+    follow.follow(url, channel or ["dashboard-updates", "system"], count, as_json, rewind=rewind)
 
 
 @app.command()
@@ -234,8 +234,8 @@ def check(
     """
     from regstream.cli import checks
 
-    wanted = [name for name, on in (("health", health), ("api", api), ("ws", ws)) if on]
-    if not checks.run(url, wanted or ["health", "api", "ws"]):
+    flags = {"health": health, "api": api, "ws": ws}
+    if not checks.run(url, [name for name, on in flags.items() if on] or list(flags)):
         raise typer.Exit(1)
 
 
