@@ -89,5 +89,5 @@ def refusal(data: dict[str, Any]) -> errors.BadValue | errors.UnknownName:
     unknown = re.match(r"unknown (\w+) '(.*?)'(?:,|$)", message)
     if unknown:
         return errors.UnknownName(unknown[1], unknown[2], tuple(map(str, data.get("near", ()))))
-    field, found, reason = message.partition(": ")
-    return errors.BadValue(field, reason) if found else errors.BadValue("subscription", message)
+    field = re.match(r"([\w.]+): (.*)", message, re.DOTALL)
+    return errors.BadValue(field[1], field[2]) if field else errors.BadValue("subscription", message)
