@@ -22,7 +22,7 @@ from typing import Any
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, ws
+from regstream.server import app, outlet, ws
 
 STEP_SECONDS = 2.0
 SHOWN = 64
@@ -84,6 +84,7 @@ def build(chosen: settings.Settings) -> Parts:
         origins=chosen.cors_origins,
         subscriber_limits=QUEUE,
         history=carrier.history,
+        outlets=outlet.Outlets(chosen.window / 1000),
     )
     server = app.Server(site, chosen.host, chosen.port, closing=lambda: sockets.close_all(STEP_SECONDS / 2))
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)

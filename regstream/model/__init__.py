@@ -36,6 +36,7 @@ from regstream.model.steps import (
 from regstream.model.values import (
     MAX_BATCH,
     MAX_DURATION,
+    MAX_RATE,
     UNITS,
     BatchSize,
     Duration,
@@ -44,6 +45,7 @@ from regstream.model.values import (
     Identifier,
     Jitter,
     Name,
+    Policy,
     Priority,
     Severity,
     Spec,
@@ -61,6 +63,7 @@ __all__ = [
     "EMPTY",
     "MAX_BATCH",
     "MAX_DURATION",
+    "MAX_RATE",
     "STEP_KINDS",
     "SYSTEM_CHANNEL",
     "UNITS",
@@ -71,6 +74,7 @@ __all__ = [
     "Burst",
     "BurstStep",
     "Catalog",
+    "ChannelSpec",
     "Defaults",
     "Duration",
     "EntitySpec",
@@ -85,6 +89,7 @@ __all__ = [
     "Overlay",
     "ParallelStep",
     "PauseStep",
+    "Policy",
     "Position",
     "Priority",
     "Profile",
@@ -120,6 +125,18 @@ class KafkaProfile(Spec):
     """Partitions of a topic that the daemon creates, in simulation too."""
     replication: Annotated[int, Field(ge=1, le=10, strict=True)] = 1
     """Replicas of a topic that the daemon creates."""
+
+
+class ChannelSpec(Spec):
+    """How the events of a channel reach a subscriber that does not ask for another way."""
+
+    policy: Policy = Policy.DISCONNECT
+    """What happens when a subscriber reads more slowly than events are made."""
+    max_rate: Annotated[
+        float | None, Field(gt=0, le=MAX_RATE, strict=True, validation_alias=AliasChoices("max_rate", "maxRate"))
+    ] = None
+    """How many events a second leave at most; with ``conflate``, how often a second the newest of a key. Left out: no
+    bound."""
 
 
 class Profile(Spec):
@@ -226,6 +243,8 @@ class StreamsFile(Spec):
     """What a stream has that does not say otherwise."""
     profiles: dict[Name, Profile] = {}
     """Overlays, one of which ``REGSTREAM_ENV`` picks; an environment without a profile has the defaults of one."""
+    channels: dict[str, ChannelSpec] = {}
+    """How channels are delivered: ``dashboard-updates``, names of streams, names of events."""
     entities: dict[Identifier, EntitySpec] = {}
     """Shared, stateful rows."""
     streams: Annotated[dict[Name, StreamSpec], Field(min_length=1)]
@@ -246,6 +265,7 @@ class Catalog(NamedTuple):
     scenarios: Mapping[str, ScenarioSpec]
     templates: Mapping[str, str]
     digest: str
+    channels: Mapping[str, ChannelSpec] = {}
 
 
 EMPTY = Catalog(None, Profile(), {}, {}, {}, {}, "")

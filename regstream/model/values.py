@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 MAX_BATCH = 10_000
 MAX_DURATION = 366 * 24 * 3_600_000
+MAX_RATE = 10_000
 UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -34,6 +35,17 @@ class Priority(enum.StrEnum):
 
 
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class Policy(enum.StrEnum):
+    """What happens when a subscriber reads more slowly than events are made."""
+
+    DISCONNECT = "disconnect"
+    """The subscriber is cut off; it can come back and resume."""
+    DROP_OLDEST = "dropOldest"
+    """The oldest event of the lowest priority is dropped, and the subscriber is told."""
+    CONFLATE = "conflate"
+    """What waits is replaced by the newer event with the same key."""
 
 
 class Severity(enum.StrEnum):
