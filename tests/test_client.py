@@ -423,7 +423,7 @@ async def test_a_silent_peer_is_noticed() -> None:
         await talk.show(1)
         talk.socket.transport.pause_reading()
 
-    async with reading(silent, stays(2), notice=heard, timing=Pauses().timing(ping=0.1)) as (events, _):
+    async with reading(silent, stays(2), notice=heard, timing=Pauses().timing(ping=0.5)) as (events, _):
         assert await take(events, 2) == [1, 2]
     assert "ping" in heard.data("lost")[0]["reason"]
 
