@@ -141,6 +141,35 @@ async def test_cut_off_for_longer_than_history_it_is_told_and_goes_on(daemon: Da
     assert "lost" in heard.names
 
 
+async def test_a_snapshot_comes_when_history_does_not_reach(daemon: Daemon) -> None:
+    heard = Heard()
+    asked = {"snapshot": True, "notice": heard, "timing": QUICK}
+    async with relayed(daemon) as (relay, url), client.subscribe(url, [QUIET], **asked) as events:
+        _, last = daemon.burst(QUIET, 50)
+        await until(events, QUIET, last)
+        relay.cut()
+        _, last = daemon.burst(QUIET, 1500)
+        relay.open = True
+        seen = numbers(await until(events, QUIET, last), QUIET)
+        first, last = daemon.burst(QUIET, 3)
+        live = numbers(await until(events, QUIET, last), QUIET)
+    answer = heard.data("subscribed")[1]["streams"][QUIET]
+    assert (answer["recovered"], answer["snapshot"]) == (False, len([seq for seq in seen if seq <= answer["seq"]]))
+    assert 1 < answer["snapshot"] < 1500
+    assert seen == sorted(seen) and live[-3:] == list(range(first, last + 1))
+
+
+async def test_conflation_leaves_gaps_and_ends_with_the_newest(daemon: Daemon) -> None:
+    heard = Heard()
+    asked = {"policy": "conflate", "max_rate": 5.0, "notice": heard}
+    async with client.subscribe(daemon.url, ["BUDGET_UPDATES"], **asked) as events:
+        first, last = daemon.burst("BUDGET_UPDATES", 2000)
+        seen = numbers(await until(events, "BUDGET_UPDATES", last), "BUDGET_UPDATES")
+    assert seen == sorted(set(seen))
+    assert len(seen) < last - first
+    assert "lost" not in heard.names
+
+
 async def anext_of(events: client.Subscription) -> Event:
     return await anext(events)
 
