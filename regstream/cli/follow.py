@@ -11,6 +11,7 @@ import typer
 
 from regstream import client
 
+LONGEST_PAUSE = 1.0
 MAX_FIELDS = 6
 _NEWS = {
     "scenario-started": ("scenario", "runId"),
@@ -30,7 +31,9 @@ def follow(url: str, channels: list[str], count: int, as_json: bool, **asked: An
 
 async def _follow(url: str, channels: list[str], count: int, printer: _Printer, asked: dict[str, Any]) -> None:
     numbers = iter(range(1, count + 1)) if count else itertools.count(1)
-    async with client.subscribe(url, channels, notice=printer.notice, **asked) as events:
+    # Someone is looking
+    timing = client.Timing(longest=LONGEST_PAUSE)
+    async with client.subscribe(url, channels, notice=printer.notice, timing=timing, **asked) as events:
         async for event in events:
             printer.event(event)
             if next(numbers) == count:
