@@ -23,6 +23,8 @@ from tests.support import ROOT
 from tests.test_client import Heard
 
 QUIET = "PROJECT_UPDATES"
+LONGER = 7000
+"""More events than memory holds of a stream."""
 QUICK = client.Timing(shortest=0.02, longest=0.1)
 DECLARED = """
   {name}:
@@ -88,6 +90,14 @@ async def until(events: client.Subscription, stream: str, seq: int) -> list[Even
     return found
 
 
+def outgrow(daemon: Daemon) -> int:
+    """Show more events than are kept, and give the number of the last one."""
+    _, last = daemon.burst(QUIET, LONGER)
+    page = f"/api/streaming/events?stream={QUIET}&limit=1"
+    process.eventually(lambda: daemon.get(page)["events"][-1]["seq"] >= last, what="all of the burst is shown")
+    return last
+
+
 def numbers(events: list[Event], stream: str) -> list[int]:
     return [event["seq"] for event in events if event["subject"] == stream]
 
@@ -129,7 +139,7 @@ async def test_cut_off_for_longer_than_history_it_is_told_and_goes_on(daemon: Da
 
     async with relayed(daemon) as (relay, url), client.subscribe(url, [QUIET], notice=notice, timing=QUICK) as events:
         relay.cut()
-        daemon.burst(QUIET, 1500)
+        outgrow(daemon)
         relay.open = True
         waiting = asyncio.create_task(anext_of(events))
         await asyncio.wait_for(answered.wait(), SECONDS)
@@ -148,14 +158,14 @@ async def test_a_snapshot_comes_when_history_does_not_reach(daemon: Daemon) -> N
         _, last = daemon.burst(QUIET, 50)
         await until(events, QUIET, last)
         relay.cut()
-        _, last = daemon.burst(QUIET, 1500)
+        last = outgrow(daemon)
         relay.open = True
         seen = numbers(await until(events, QUIET, last), QUIET)
         first, last = daemon.burst(QUIET, 3)
         live = numbers(await until(events, QUIET, last), QUIET)
     answer = heard.data("subscribed")[1]["streams"][QUIET]
     assert (answer["recovered"], answer["snapshot"]) == (False, len([seq for seq in seen if seq <= answer["seq"]]))
-    assert 1 < answer["snapshot"] < 1500
+    assert 1 < answer["snapshot"] < LONGER
     assert seen == sorted(seen) and live[-3:] == list(range(first, last + 1))
 
 
