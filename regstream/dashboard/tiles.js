@@ -211,7 +211,7 @@ function choose() {
   if (!wanted.length) $("tiles").replaceChildren();
   $("tiles-empty").hidden = wanted.length > 0;
   put($("tiles-empty"), all.length ? "No stream matches." : "No stream is declared. Add one to streams.yaml and save: it shows here a second later.");
-  put($("streams-note"), wanted.length < all.length ? `${dom.whole(wanted.length)} of ${dom.whole(all.length)}` : "The last two minutes, second by second");
+  put($("streams-note"), wanted.length < all.length ? `${dom.whole(wanted.length)} of ${dom.whole(all.length)}` : "Last two minutes, by the second");
   work();
 }
 
