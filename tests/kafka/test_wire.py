@@ -201,7 +201,7 @@ class TestTooLarge:
     @pytest.fixture(autouse=True)
     def fresh(self) -> None:
         """What is said once a minute may be said again."""
-        refusals = logging.getLogger("regstream.broker.kafka.refused")
+        refusals = logging.getLogger("regstream.broker.kafka.sender.refused")
         for one in tuple(refusals.filters):
             refusals.removeFilter(one)
 
