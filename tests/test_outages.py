@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from regstream import broker, errors, model
-from regstream.broker import failover, kafka, order, spool
+from regstream.broker import failover, kafka, order, pauses, spool
 from tests.test_broker import events
 
 BOUND = 20.0
@@ -91,8 +91,8 @@ class Connection:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PROBE_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(failover, name, 0.02)
+    monkeypatch.setattr(failover, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(pauses, "SOON", 0.02)
 
 
 @pytest.fixture
