@@ -132,7 +132,11 @@ class TestAnEventThatIsRefused:
 
 
 class TestAStop:
-    async def test_shows_what_did_not_come_back(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
+    async def test_shows_what_did_not_come_back(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Nobody gives it up before
+        monkeypatch.setattr(failover, "PROBE_SECONDS", 60.0)
         life = begin()
         await life.start()
         await until(lambda: life.broker.status.state == "live")

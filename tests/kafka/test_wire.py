@@ -8,7 +8,6 @@ import datetime
 import json
 import logging
 import random
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,6 +20,7 @@ from cloudevents.core.bindings import kafka as cloudevents
 from regstream import errors, model
 from regstream.broker import kafka
 from scripts import kafka as clusters
+from tests.kafka import clusters as needs
 from tests.kafka.conftest import MakeCluster
 from tests.test_broker import collect, events
 
@@ -142,8 +142,8 @@ class TestMessages:
         assert event.get_data() == {"n": 1}
         assert (event.get_extension("epoch"), event.get_extension("seq")) == ("E1", 1)
 
-    @pytest.mark.skipif(not shutil.which("kcat"), reason="kcat is not installed")
-    async def test_kcat_reads_them(self, shared_cluster: clusters.Cluster) -> None:
+    async def test_kcat_reads_them(self, request: pytest.FixtureRequest, shared_cluster: clusters.Cluster) -> None:
+        needs.need_kcat(request.node.nodeid)
         async with connected(shared_cluster) as one:
             await one.declare({"kcat": 1})
             await one.publish(events(20, key="SVP-003", topic="kcat"))
