@@ -154,13 +154,29 @@ class TestMessages:
         assert {row["key"] for row in rows} == {"SVP-003"}
         assert {tuple(row["headers"]) for row in rows} == {("content-type", "application/cloudevents+json")}
 
-    async def test_batches_are_compressed_with_lz4(self, shared_cluster: clusters.Cluster) -> None:
+    async def test_what_is_published_together_is_one_batch_idempotent_and_compressed_with_lz4(
+        self, shared_cluster: clusters.Cluster
+    ) -> None:
         async with connected(shared_cluster) as one:
             await one.declare({"packed": 1})
             await one.publish(events(200, topic="packed"))
         (log,) = shared_cluster.folder.glob("broker-*/data/packed-0/00000000000000000000.log")
-        # Offset, length, leader's epoch, magic and checksum stand before the attributes of a batch
-        assert int.from_bytes(log.read_bytes()[21:23]) & 7 == LZ4
+        batch = log.read_bytes()
+        # Attributes, number of the producer (-1: it is not idempotent), number of the messages
+        assert int.from_bytes(batch[21:23]) & 7 == LZ4
+        assert int.from_bytes(batch[43:51], signed=True) >= 0
+        assert int.from_bytes(batch[57:61]) == 200
+
+
+class TestLag:
+    async def test_is_what_was_not_consumed(self, shared_cluster: clusters.Cluster) -> None:
+        async with connected(shared_cluster) as one:
+            await one.declare({"lagging": 3})
+            assert await one.lag() == 0
+            await one.publish([event._replace(key=f"{event.seq}") for event in events(50, topic="lagging")])
+            assert await one.lag() == 50
+            await collect(one, 50)
+            assert await one.lag() == 0
 
 
 class TestOthers:
