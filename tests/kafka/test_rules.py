@@ -112,6 +112,18 @@ class TestATopicThatMayNotBeWrittenTo:
         assert "events are refused and not on their topic" in complaint and not more
 
 
+class TestATopicThatMayNotBeRead:
+    async def test_is_told_by_whoever_reads(self, ruled: kafka.Cluster) -> None:
+        await allow(ruled, "rules.write", WRITE)
+        async with connected(ruled) as one:
+            await one.declare({"rules.write": 2})
+            await one.publish(keyed(5, "rules.write"))
+            with pytest.raises(errors.BrokerError, match=r"TopicAuthorizationFailed.*rules\.write"):
+                await asyncio.wait_for(anext(one.consume()), 20)
+            with pytest.raises(errors.BrokerError, match=r"TopicAuthorizationFailed.*rules\.write"):
+                await one.tail(["rules.write"], 10)
+
+
 async def written(one: kafka_broker.KafkaBroker, sent: list[model.Event]) -> None:
     """Publish as soon as the new rule is known everywhere; nothing of a refused try is on the topic."""
     end = time.monotonic() + 20

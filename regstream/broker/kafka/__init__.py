@@ -136,7 +136,10 @@ class KafkaBroker(broker.Forgetful):
     # Consuming
 
     async def consume(self) -> AsyncIterator[list[broker.Record]]:
-        """See ``broker.Broker``. What is on a topic and is none of our events is counted and passed over."""
+        """See ``broker.Broker``. What is on a topic and is none of our events is counted and passed over.
+
+        Raises BrokerError when a topic may not be read.
+        """
         if self._consuming:
             raise errors.BrokerError("the broker has a consumer already")
         self._consuming = True
@@ -163,6 +166,9 @@ class KafkaBroker(broker.Forgetful):
             return []
         try:
             found = await self._consumer.getmany(timeout_ms=reader.FETCH_MS, max_records=2000)
+        except aiokafka.errors.TopicAuthorizationFailedError as error:
+            # It does not pass by itself, and what is sent to that topic would never come back
+            raise faults.broker_error(error, self._connection.servers) from error
         except aiokafka.errors.KafkaError as error:
             self._reason = faults.why(error, self._connection.servers)
             await asyncio.sleep(0.1)
