@@ -52,6 +52,16 @@ def test_absent_at_start(tmp_path: pathlib.Path, how: str) -> None:
         daemons.end(daemon)
 
 
+async def test_servers_that_are_silent_or_away_do_not_hide_the_others(shared_cluster: kafka.Cluster) -> None:
+    with daemons.silent() as silent:
+        # Whichever of them is tried first
+        for _ in range(5):
+            one = broker.KafkaBroker(broker.Connection(f"{silent},127.0.0.1:1,{shared_cluster.bootstrap}"))
+            await one.start()
+            await one.probe()
+            await one.abandon()
+
+
 def test_comes_later(tmp_path: pathlib.Path, make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     cluster.stop()

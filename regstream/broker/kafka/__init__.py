@@ -75,14 +75,14 @@ class KafkaBroker(broker.Forgetful):
         self._state = "live"
 
     async def _connect(self) -> None:
-        options = self._connection.options()
-        await faults.knock(options)
-        self._sender = sender.Sender(self._connection)
+        through = await faults.knock(self._connection, CONNECT_SECONDS)
+        self._reader = reader.Reader(through)
+        self._sender = sender.Sender(through)
         self._producer = self._sender.producer
         await self._producer.start()
         self._consumer = self._reader.consumer()
         await self._consumer.start()
-        self._admin = aiokafka.admin.AIOKafkaAdminClient(**options)
+        self._admin = aiokafka.admin.AIOKafkaAdminClient(**through.options())
         await self._admin.start()
 
     # Topics

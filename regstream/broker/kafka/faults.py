@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 import aiokafka.conn
 import aiokafka.errors
 
 from regstream import errors
+from regstream.broker.kafka import connection
 
 FAULTS = (OSError, aiokafka.errors.KafkaError)
 """What any call may raise while the cluster is away; a timeout is an OSError."""
@@ -49,22 +49,24 @@ async def bounded(seconds: float, servers: str) -> AsyncIterator[None]:
         raise broker_error(error, servers) from error
 
 
-async def knock(options: Mapping[str, Any]) -> None:
-    """See whether any of the servers lets us in. Raises why none does, which the library's clients only log.
+async def knock(reach: connection.Connection, seconds: float) -> connection.Connection:
+    """The same connection by way of one server that lets us in, so that no client hangs at one that is silent.
 
-    Who is refused is not tried at the next server: each of these counts as a wrong password, and an account is locked
-    after some of them.
+    Each server has its share of the ``seconds``. Raises why none lets us in, which the library's clients only log. Who
+    is refused is not tried at the next server: each counts as a wrong password, and some of them lock an account.
     """
+    options = reach.options()
+    servers = options["bootstrap_servers"]
     security = {name: one for name, one in options.items() if name.startswith(("sasl_", "security_", "ssl_"))}
     cause: Exception | None = None
-    for host, port, _ in aiokafka.conn.collect_hosts(options["bootstrap_servers"]):
+    for host, port, _ in aiokafka.conn.collect_hosts(servers):
         try:
-            (await aiokafka.conn.create_conn(host, port, **security)).close()
+            async with asyncio.timeout(seconds / len(servers)):
+                (await aiokafka.conn.create_conn(host, port, **security)).close()
         except _REFUSED:
             raise
         except FAULTS as error:
             cause = error
         else:
-            return
-    if cause is not None:
-        raise cause
+            return reach._replace(servers=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    raise cause or ValueError("no server is named")
