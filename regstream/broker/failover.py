@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from regstream import broker, errors, model
-from regstream.broker import kafka, machine, outbox, past, pauses, showing, spool
+from regstream.broker import history, kafka, machine, outbox, past, pauses, showing, spool
 
 PROBE_SECONDS = 2.0
 FLUSH_SECONDS = 1.0
@@ -46,6 +46,7 @@ class FailoverBroker:
         self._declared = outbox.Declared()
         self._showing = showing.Showing(tick, self._room)
         self._past = past.Past(self._showing.order)
+        self._history = history.History()
         self._outbox: outbox.Outbox | None = None
         if kept is not None:
             self._outbox = outbox.Outbox(kept, self._declared, self._room, self._showing.take)
@@ -158,9 +159,10 @@ class FailoverBroker:
 
     async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
         """See ``broker.Broker``."""
-        if self._kafka is None or not self._machine.reachable:
+        topic = self._past.topic(stream)
+        if self._kafka is None or not self._machine.reachable or topic is None:
             return None
-        return await self._past.history(self._kafka, stream, after, before)
+        return await self._history.ask(self._kafka, topic, stream, after, before)
 
     async def publish(self, events: Sequence[model.Event]) -> None:
         """See ``broker.Broker``."""
