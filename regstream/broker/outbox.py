@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from regstream import errors, model
 from regstream.broker import kafka, spool
@@ -24,10 +24,11 @@ class Declared:
         self.topics: dict[str, int] = {}
         self.replication = 1
 
-    async def on(self, one: kafka.KafkaBroker, more: Iterable[str] = ()) -> dict[str, int]:
+    async def on(self, one: kafka.KafkaBroker, more: Collection[str] = ()) -> dict[str, int]:
         """Have them made, and ``more`` like the others; gives all of them. Raises BrokerError."""
-        like = max(self.topics.values(), default=1)
-        topics = {**dict.fromkeys(more, like), **self.topics}
+        topics = self.topics
+        if more:
+            topics = {**dict.fromkeys(more, max(topics.values(), default=1)), **topics}
         await one.declare(topics, self.replication)
         return topics
 
