@@ -116,6 +116,12 @@ def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def _window(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > 1000:
+        raise ValueError("not a window, write whole milliseconds from 0 to 1000; 0 turns it off")
+    return int(text)
+
+
 def _rate(text: str) -> Rate:
     match = _RATE.fullmatch(text.lower())
     if match is None or int(match[1]) == 0:
@@ -192,6 +198,14 @@ VARIABLES: tuple[Variable, ...] = (
         "state",
         pathlib.Path,
         alias="STATE_DIRECTORY",
+    ),
+    Variable(
+        "DELIVERY_WINDOW",
+        "5",
+        "milliseconds in which what is due gathers, so that it leaves in one write a reader, while there are many; `0` "
+        "turns it off",
+        "window",
+        _window,
     ),
     Variable(
         "DATABASE_URL",
@@ -291,6 +305,8 @@ class Settings(pydantic.BaseModel):
     """File of the client's certificate; empty: none."""
     kafka_key: str = ""
     """File of the client's key."""
+    window: int = 5
+    """Milliseconds in which what is due to readers may gather."""
     state: pathlib.Path = pathlib.Path(".regstream")
     """Folder for what has to outlive the process."""
     streams: pathlib.Path

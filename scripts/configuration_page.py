@@ -89,6 +89,21 @@ streams:
 """,
     ),
     Section(
+        "### channels: CHANNEL:",
+        "ChannelSpec",
+        """
+channels:
+  dashboard-updates: {policy: conflate, max_rate: 2}
+  card-payment: {policy: dropOldest, max_rate: 50}
+streams:
+  CARD_PAYMENTS:
+    interval: 20ms
+    event: card-payment
+    key: "{{ card }}"
+    fields: {card: "{{ pattern('####-####') }}", amount: "{{ lognormal(11, 0.8) | round(2) }}"}
+""",
+    ),
+    Section(
         "### alert:",
         "AlertRule",
         """

@@ -1,5 +1,6 @@
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 import pytest
@@ -40,6 +41,19 @@ class Reader:
         return [(entry.head.stream if entry.head else "-", entry.seq) for entry in entries]
 
 
+def subscribe(
+    one: hub.Hub,
+    subscriber: hub.Subscriber,
+    channels: Sequence[str],
+    after: Mapping[str, model.Position] | None = None,
+    rewind: int = 0,
+    snapshot: bool = False,
+    wish: hub.Wish = hub.Wish(),  # noqa: B008 - it is never changed
+    **more: Any,
+) -> Mapping[str, hub.Subscribed]:
+    return one.subscribe(subscriber, hub.Request(channels, after or {}, rewind, snapshot, wish), **more)
+
+
 def show(one: hub.Hub, stream: str, *seqs: int, epoch: str = "E1") -> None:
     for seq in seqs:
         one.broadcast(event(stream, seq, epoch))
@@ -56,7 +70,7 @@ def test_time_text() -> None:
 
 def test_the_frame_holds_the_bytes_as_they_are() -> None:
     one, reader = make(), Reader()
-    one.subscribe(reader.queue, ["ONE"])
+    subscribe(one, reader.queue, ["ONE"])
     value = b'{"a" : "\xc3\xa9", "b":1.50}'
     one.broadcast(event("ONE", 1, value=value))
     (entry,) = reader.queue.take(10, 10**6)
@@ -80,7 +94,7 @@ def test_the_frame_holds_the_bytes_as_they_are() -> None:
 )
 def test_channels_and_each_event_once(channels: list[str], seen: str) -> None:
     one, reader = make(), Reader()
-    answer = one.subscribe(reader.queue, channels)
+    answer = subscribe(one, reader.queue, channels)
     assert set(answer) == set(seen.split())
     for stream in TYPES:
         show(one, stream, 1)
@@ -89,8 +103,8 @@ def test_channels_and_each_event_once(channels: list[str], seen: str) -> None:
 
 def test_channels_on_two_subscriptions_too() -> None:
     one, reader = make(), Reader()
-    one.subscribe(reader.queue, ["ONE"])
-    one.subscribe(reader.queue, ["one-type"])
+    subscribe(one, reader.queue, ["ONE"])
+    subscribe(one, reader.queue, ["one-type"])
     show(one, "ONE", 1)
     one.unsubscribe(reader.queue, ["ONE"])
     show(one, "ONE", 2)
@@ -109,10 +123,10 @@ def test_known_channels() -> None:
 def test_an_unknown_channel_changes_nothing() -> None:
     one, reader = make(), Reader()
     with pytest.raises(errors.UnknownName) as caught:
-        one.subscribe(reader.queue, ["ONE", "shared-tpye"])
+        subscribe(one, reader.queue, ["ONE", "shared-tpye"])
     assert (caught.value.kind, caught.value.name) == ("channel", "shared-tpye")
     assert caught.value.near[0] == "shared-type"
-    one.subscribe(reader.queue, ["TWO"])
+    subscribe(one, reader.queue, ["TWO"])
     with pytest.raises(errors.UnknownName):
         one.unsubscribe(reader.queue, ["TWO", "NOPE"])
     show(one, "ONE", 1)
@@ -122,7 +136,7 @@ def test_an_unknown_channel_changes_nothing() -> None:
 
 def test_what_was_shown_is_dropped() -> None:
     one, reader = make(), Reader()
-    one.subscribe(reader.queue, ["ONE"])
+    subscribe(one, reader.queue, ["ONE"])
     show(one, "ONE", 1, 2, 2, 1, 3)
     assert reader.take() == [("ONE", 1), ("ONE", 2), ("ONE", 3)]
     assert one.counts == hub.Counts(shown=3, dropped=2, unknown=0, slow=0)
@@ -139,16 +153,16 @@ class TestAfter:
     def test_everything_behind_the_position_comes_in_order(self) -> None:
         one, reader = make(), Reader()
         show(one, "ONE", *range(1, 11))
-        answer = one.subscribe(reader.queue, ["ONE"], at(4))
+        answer = subscribe(one, reader.queue, ["ONE"], at(4))
         show(one, "ONE", 11)
         assert answer == {"ONE": hub.Subscribed("E1", 10, True, 6)}
         assert reader.take() == [("ONE", seq) for seq in range(5, 12)]
 
     def test_nothing_missed_is_recovered(self) -> None:
         one, reader = make(), Reader()
-        assert one.subscribe(reader.queue, ["ONE"], at(0))["ONE"] == hub.Subscribed("E1", 0, True, 0)
+        assert subscribe(one, reader.queue, ["ONE"], at(0))["ONE"] == hub.Subscribed("E1", 0, True, 0)
         show(one, "TWO", 1, 2)
-        assert one.subscribe(reader.queue, ["TWO"], at(2, "TWO"))["TWO"] == hub.Subscribed("E1", 2, True, 0)
+        assert subscribe(one, reader.queue, ["TWO"], at(2, "TWO"))["TWO"] == hub.Subscribed("E1", 2, True, 0)
         assert reader.take() == []
         assert reader.woken == 0
 
@@ -156,33 +170,33 @@ class TestAfter:
     def test_never_in_part(self, position: model.Position) -> None:
         one, reader = make(ring_events=10), Reader()
         show(one, "ONE", *range(1, 21))
-        answer = one.subscribe(reader.queue, ["ONE"], {"ONE": position}, rewind=5)
+        answer = subscribe(one, reader.queue, ["ONE"], {"ONE": position}, rewind=5)
         assert answer["ONE"] == hub.Subscribed("E1", 20, False, 0)
         assert reader.take() == []
 
     def test_the_oldest_position_that_is_whole(self) -> None:
         one, reader = make(ring_events=10), Reader()
         show(one, "ONE", *range(1, 21))
-        assert one.subscribe(reader.queue, ["ONE"], at(10))["ONE"] == hub.Subscribed("E1", 20, True, 10)
+        assert subscribe(one, reader.queue, ["ONE"], at(10))["ONE"] == hub.Subscribed("E1", 20, True, 10)
 
     def test_a_gap_in_the_numbers_is_not_whole(self) -> None:
         one = make()
         show(one, "ONE", 1, 2, 5, 6)
         for seq, whole in ((1, False), (2, False), (3, False), (4, True), (5, True), (6, True)):
-            assert one.subscribe(Reader().queue, ["ONE"], at(seq))["ONE"].recovered is whole
+            assert subscribe(one, Reader().queue, ["ONE"], at(seq))["ONE"].recovered is whole
 
     def test_a_stream_that_continues_a_numbering(self) -> None:
         one = hub.Hub(now=lambda: NOON)
         one.declare("ONE", "one-type", model.Position("E1", 100))
-        assert one.subscribe(Reader().queue, ["ONE"], at(100))["ONE"].recovered
-        assert not one.subscribe(Reader().queue, ["ONE"], at(99))["ONE"].recovered
+        assert subscribe(one, Reader().queue, ["ONE"], at(100))["ONE"].recovered
+        assert not subscribe(one, Reader().queue, ["ONE"], at(99))["ONE"].recovered
         show(one, "ONE", 101)
-        assert one.subscribe(Reader().queue, ["ONE"], at(100))["ONE"] == hub.Subscribed("E1", 101, True, 1)
+        assert subscribe(one, Reader().queue, ["ONE"], at(100))["ONE"] == hub.Subscribed("E1", 101, True, 1)
 
     def test_names_that_are_not_on_the_channels_mean_nothing(self) -> None:
         one, reader = make(), Reader()
         show(one, "TWO", 1)
-        assert set(one.subscribe(reader.queue, ["ONE"], {**at(0), **at(0, "TWO"), **at(0, "GONE")})) == {"ONE"}
+        assert set(subscribe(one, reader.queue, ["ONE"], {**at(0), **at(0, "TWO"), **at(0, "GONE")})) == {"ONE"}
         assert reader.take() == []
 
     def test_several_streams_in_the_order_of_showing(self) -> None:
@@ -190,34 +204,34 @@ class TestAfter:
         for seq in range(1, 4):
             show(one, "TWO", seq)
             show(one, "ONE", seq)
-        one.subscribe(reader.queue, ["dashboard-updates"], {**at(1), **at(0, "TWO")})
+        subscribe(one, reader.queue, ["dashboard-updates"], {**at(1), **at(0, "TWO")})
         assert reader.take() == [("TWO", 1), ("TWO", 2), ("ONE", 2), ("TWO", 3), ("ONE", 3)]
 
     def test_a_stream_followed_already_is_not_replayed(self) -> None:
         one, reader = make(), Reader()
         show(one, "ONE", 1, 2, 3)
-        one.subscribe(reader.queue, ["ONE"], at(1))
+        subscribe(one, reader.queue, ["ONE"], at(1))
         show(one, "ONE", 4)
-        assert one.subscribe(reader.queue, ["one-type"], at(2))["ONE"] == hub.Subscribed("E1", 4, True, 0)
-        assert one.subscribe(reader.queue, ["one-type"], at(0))["ONE"] == hub.Subscribed("E1", 4, False, 0)
-        assert one.subscribe(reader.queue, ["dashboard-updates"], rewind=4)["ONE"].replayed == 0
+        assert subscribe(one, reader.queue, ["one-type"], at(2))["ONE"] == hub.Subscribed("E1", 4, True, 0)
+        assert subscribe(one, reader.queue, ["one-type"], at(0))["ONE"] == hub.Subscribed("E1", 4, False, 0)
+        assert subscribe(one, reader.queue, ["dashboard-updates"], rewind=4)["ONE"].replayed == 0
         assert reader.take() == [("ONE", 2), ("ONE", 3), ("ONE", 4)]
 
     def test_a_stream_followed_over_a_gap_is_not_whole(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["ONE"], at(0))
+        subscribe(one, reader.queue, ["ONE"], at(0))
         show(one, "ONE", 1, 3)
-        assert not one.subscribe(reader.queue, ["one-type"], at(1))["ONE"].recovered
-        assert one.subscribe(reader.queue, ["one-type"], at(2))["ONE"].recovered
+        assert not subscribe(one, reader.queue, ["one-type"], at(1))["ONE"].recovered
+        assert subscribe(one, reader.queue, ["one-type"], at(2))["ONE"].recovered
 
     def test_a_stream_that_left_the_channel_for_a_while_is_not_whole(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["one-type"], at(0))
+        subscribe(one, reader.queue, ["one-type"], at(0))
         one.declare("ONE", "else-type", model.Position("E1", 0))
         show(one, "ONE", 1, 2)
         one.declare("ONE", "one-type", model.Position("E1", 2))
         show(one, "ONE", 3)
-        assert not one.subscribe(reader.queue, ["ONE"], at(0))["ONE"].recovered
+        assert not subscribe(one, reader.queue, ["ONE"], at(0))["ONE"].recovered
         assert reader.take() == [("ONE", 3)]
 
 
@@ -227,7 +241,7 @@ class TestRewind:
         for seq in (1, 2, 3):
             show(one, "TWO", seq)
             show(one, "THREE", seq)
-        answer = one.subscribe(reader.queue, ["shared-type"], rewind=3)
+        answer = subscribe(one, reader.queue, ["shared-type"], rewind=3)
         assert reader.take() == [("THREE", 2), ("TWO", 3), ("THREE", 3)]
         assert answer["TWO"] == hub.Subscribed("E1", 3, False, 1)
         assert answer["THREE"] == hub.Subscribed("E1", 3, False, 2)
@@ -236,27 +250,27 @@ class TestRewind:
         one, reader = make(), Reader()
         show(one, "ONE", 1, 2)
         show(one, "TWO", 1, 2)
-        one.subscribe(reader.queue, ["dashboard-updates", "ONE", "one-type"], rewind=2)
+        subscribe(one, reader.queue, ["dashboard-updates", "ONE", "one-type"], rewind=2)
         assert reader.take() == [("ONE", 1), ("ONE", 2), ("TWO", 1), ("TWO", 2)]
 
     def test_beside_after(self) -> None:
         one, reader = make(), Reader()
         show(one, "ONE", 1, 2, 3)
         show(one, "TWO", 1, 2, 3)
-        answer = one.subscribe(reader.queue, ["dashboard-updates"], at(1), rewind=1)
+        answer = subscribe(one, reader.queue, ["dashboard-updates"], at(1), rewind=1)
         assert reader.take() == [("ONE", 2), ("ONE", 3), ("TWO", 3)]
         assert (answer["ONE"].recovered, answer["TWO"].recovered) == (True, False)
 
     def test_more_than_there_is(self) -> None:
         one, reader = make(), Reader()
         show(one, "ONE", 1, 2)
-        assert one.subscribe(reader.queue, ["ONE"], rewind=1000)["ONE"].replayed == 2
+        assert subscribe(one, reader.queue, ["ONE"], rewind=1000)["ONE"].replayed == 2
 
     def test_system(self) -> None:
         one, reader = make(), Reader()
         one.announce("reloaded", {"generation": 2})
         one.announce("reloaded", {"generation": 3})
-        one.subscribe(reader.queue, ["system"], rewind=1)
+        subscribe(one, reader.queue, ["system"], rewind=1)
         one.announce("broker", {})
         texts = [orjson.loads(entry.text) for entry in reader.queue.take(9, 10**6)]
         time = "2026-11-22T12:00:00.000Z"
@@ -271,12 +285,12 @@ class TestDeclarations:
         one = make()
         show(one, "ONE", 1, 2)
         one.declare("ONE", "one-type", model.Position("E1", 9))
-        assert one.subscribe(Reader().queue, ["ONE"], at(0))["ONE"] == hub.Subscribed("E1", 2, True, 2)
+        assert subscribe(one, Reader().queue, ["ONE"], at(0))["ONE"] == hub.Subscribed("E1", 2, True, 2)
 
     def test_another_type_moves_it_to_another_channel(self) -> None:
         one, old, new = make(), Reader(), Reader()
-        one.subscribe(old.queue, ["one-type"])
-        one.subscribe(new.queue, ["shared-type"])
+        subscribe(one, old.queue, ["one-type"])
+        subscribe(one, new.queue, ["shared-type"])
         one.declare("ONE", "shared-type", model.Position("E1", 0))
         show(one, "ONE", 1)
         assert (old.take(), new.take()) == ([], [("ONE", 1)])
@@ -285,32 +299,32 @@ class TestDeclarations:
 
     def test_a_new_epoch_begins_anew(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["ONE"])
+        subscribe(one, reader.queue, ["ONE"])
         show(one, "ONE", 1, 2)
         show(one, "ONE", 1, 2, epoch="E2")
         show(one, "ONE", 3)
         assert reader.take() == [("ONE", 1), ("ONE", 2), ("ONE", 1), ("ONE", 2)]
         assert one.counts.dropped == 1
-        assert one.subscribe(Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
-        assert not one.subscribe(Reader().queue, ["ONE"], at(2))["ONE"].recovered
+        assert subscribe(one, Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
+        assert not subscribe(one, Reader().queue, ["ONE"], at(2))["ONE"].recovered
 
     def test_an_epoch_that_begins_in_the_middle_is_whole_only_from_there(self) -> None:
         one = make()
         show(one, "ONE", 1, 2, 3, 4)
         show(one, "ONE", 5, 6, epoch="E2")
-        assert not one.subscribe(Reader().queue, ["ONE"], at(3, epoch="E2"))["ONE"].recovered
-        assert one.subscribe(Reader().queue, ["ONE"], at(4, epoch="E2"))["ONE"] == hub.Subscribed("E2", 6, True, 2)
+        assert not subscribe(one, Reader().queue, ["ONE"], at(3, epoch="E2"))["ONE"].recovered
+        assert subscribe(one, Reader().queue, ["ONE"], at(4, epoch="E2"))["ONE"] == hub.Subscribed("E2", 6, True, 2)
 
     def test_an_epoch_that_was_left_is_not_taken_up_again(self) -> None:
         one = make()
         show(one, "ONE", 1, epoch="E2")
         one.declare("ONE", "one-type", model.Position("E1", 0))
         show(one, "ONE", 2, epoch="E2")
-        assert one.subscribe(Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
+        assert subscribe(one, Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
 
     def test_forgotten_and_back(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["dashboard-updates"], at(0))
+        subscribe(one, reader.queue, ["dashboard-updates"], at(0))
         show(one, "ONE", 1)
         one.forget("ONE")
         one.forget("NEVER")
@@ -318,15 +332,15 @@ class TestDeclarations:
         assert reader.take() == [("ONE", 1), ("ONE", 2)]
         assert "ONE" not in one.channels
         with pytest.raises(errors.UnknownName):
-            one.subscribe(Reader().queue, ["ONE"])
-        assert "ONE" not in one.subscribe(Reader().queue, ["dashboard-updates"], at(0))
+            subscribe(one, Reader().queue, ["ONE"])
+        assert "ONE" not in subscribe(one, Reader().queue, ["dashboard-updates"], at(0))
         one.declare("ONE", "one-type", model.Position("E2", 0))
         show(one, "ONE", 1, epoch="E2")
         assert reader.take() == [("ONE", 1)]
 
     def test_a_stream_declared_later_is_on_the_channel_of_all(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["dashboard-updates"])
+        subscribe(one, reader.queue, ["dashboard-updates"])
         one.declare("LATE", "late", model.Position("E1", 0))
         show(one, "LATE", 1)
         assert reader.take() == [("LATE", 1)]
@@ -335,7 +349,7 @@ class TestDeclarations:
 class TestQueue:
     def test_woken_once_until_it_is_empty_again(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["ONE"])
+        subscribe(one, reader.queue, ["ONE"])
         show(one, "ONE", 1, 2, 3)
         assert reader.woken == 1
         assert reader.take(2) == [("ONE", 1), ("ONE", 2)]
@@ -349,8 +363,8 @@ class TestQueue:
     @pytest.mark.parametrize("options", [{"limit": 3}, {"limit_bytes": 100}])
     def test_full_is_slow_and_holds_nothing(self, options: dict[str, int]) -> None:
         one, reader, other = make(), Reader(**options), Reader()
-        one.subscribe(reader.queue, ["ONE"])
-        one.subscribe(other.queue, ["ONE"])
+        subscribe(one, reader.queue, ["ONE"])
+        subscribe(one, other.queue, ["ONE"])
         show(one, "ONE", 1, 2, 3)
         assert not reader.queue.slow
         show(one, "ONE", 4, 5)
@@ -365,14 +379,14 @@ class TestQueue:
 
     def test_one_frame_above_the_bound_goes_through_an_empty_queue(self) -> None:
         one, reader = make(), Reader(limit_bytes=10)
-        one.subscribe(reader.queue, ["ONE"])
+        subscribe(one, reader.queue, ["ONE"])
         show(one, "ONE", 1)
         assert reader.take() == [("ONE", 1)]
 
     def test_a_replay_is_not_bound_by_the_queue_but_what_comes_behind_it_is(self) -> None:
         one, reader = make(), Reader(limit=3)
         show(one, "ONE", *range(1, 101))
-        one.subscribe(reader.queue, ["ONE"], at(0))
+        subscribe(one, reader.queue, ["ONE"], at(0))
         show(one, "ONE", 101, 102)
         assert not reader.queue.slow
         assert reader.take(50) == [("ONE", seq) for seq in range(1, 51)]
@@ -382,14 +396,14 @@ class TestQueue:
         one, reader = make(), Reader(limit_replay=100)
         show(one, "ONE", *range(1, 101))
         for _ in range(3):
-            one.subscribe(reader.queue, ["ONE"], at(0))
+            subscribe(one, reader.queue, ["ONE"], at(0))
             one.unsubscribe(reader.queue, ["ONE"])
         assert reader.queue.slow
         assert not reader.queue.pending
 
     def test_taken_by_bytes(self) -> None:
         one, reader = make(), Reader()
-        one.subscribe(reader.queue, ["ONE"])
+        subscribe(one, reader.queue, ["ONE"])
         for seq in range(1, 11):
             one.broadcast(event("ONE", seq, value=b"x" * 1000))
         assert len(reader.queue.take(100, 2500)) == 3
@@ -399,8 +413,8 @@ class TestQueue:
     def test_a_confirmation_goes_before_the_replay(self) -> None:
         one, reader = make(), Reader()
         show(one, "ONE", 1)
-        reply = hub.Entry(b"reply")
-        one.subscribe(reader.queue, ["ONE"], at(0), confirm=lambda answer: reader.queue.offer(reply))
+        reply = hub.reply("reply", {})
+        subscribe(one, reader.queue, ["ONE"], at(0), confirm=lambda answer: reader.queue.offer(reply))
         assert reader.take() == [("-", 0), ("ONE", 1)]
 
 
@@ -413,8 +427,8 @@ class TestRing:
         assert [entry.seq for entry in kept] == [46, 47, 48, 49]
         one.broadcast(event("ONE", 50, value=b"x" * 6000))
         assert one.events() == []
-        assert not one.subscribe(Reader().queue, ["ONE"], at(49))["ONE"].recovered
-        assert one.subscribe(Reader().queue, ["ONE"], at(50))["ONE"].recovered
+        assert not subscribe(one, Reader().queue, ["ONE"], at(49))["ONE"].recovered
+        assert subscribe(one, Reader().queue, ["ONE"], at(50))["ONE"].recovered
 
     def test_history(self) -> None:
         one = make()
@@ -507,7 +521,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
             return
         before = {stream for stream in self.STREAMS if self.follows(client, stream)}
         after = dict(self.have[client]) if resume else {}
-        answer = self.hub.subscribe(reader.queue, channels, after, rewind)
+        answer = subscribe(self.hub, reader.queue, channels, after, rewind)
         self.on[client] |= set(channels)
         assert set(answer) & set(self.STREAMS) == {
             stream for stream in self.STREAMS if set(channels) & {"dashboard-updates", stream, TYPES[stream]}
@@ -589,7 +603,7 @@ TestInterleavings.settings = settings(max_examples=300, stateful_step_count=40, 
 
 def test_of_streams_that_went_long_ago_nothing_is_kept() -> None:
     one, reader = make(), Reader()
-    one.subscribe(reader.queue, [model.ALL_CHANNEL], after={})
+    subscribe(one, reader.queue, [model.ALL_CHANNEL], after={})
     for number in range(hub.MAX_FORGOTTEN + 50):
         one.declare(f"S{number}", f"s{number}", model.Position("E1", 0))
         one.broadcast(event(f"S{number}", 1))
@@ -612,14 +626,14 @@ def test_what_is_older_joins_on_to_a_ring_that_moved_on() -> None:
         one.broadcast(event("ONE", seq))
     reader = Reader()
     after = {"ONE": model.Position("E1", 2)}
-    asked = one.missing(reader.queue, ["ONE"], after)
+    asked = one.missing(reader.queue, hub.Request(["ONE"], after))
     assert asked == {"ONE": (model.Position("E1", 2), 8)}
     for seq in (11, 12):
         one.broadcast(event("ONE", seq))
     # It holds more than was asked for, and more than was shown
     older = {"ONE": [event("ONE", seq) for seq in range(3, 15)]}
-    answer = one.subscribe(reader.queue, ["ONE"], after, older=older)
-    assert answer["ONE"] == ("E1", 12, True, 10)
+    answer = subscribe(one, reader.queue, ["ONE"], after, older=older)
+    assert answer["ONE"] == hub.Subscribed("E1", 12, True, 10)
     for seq in (13, 14):
         one.broadcast(event("ONE", seq))
     assert [seq for _, seq in reader.take()] == list(range(3, 15))
@@ -631,6 +645,16 @@ def test_what_is_older_and_does_not_reach_the_ring_is_no_recovery() -> None:
         one.broadcast(event("ONE", seq))
     reader = Reader()
     older = {"ONE": [event("ONE", seq) for seq in range(3, 7)]}
-    answer = one.subscribe(reader.queue, ["ONE"], {"ONE": model.Position("E1", 2)}, older=older)
+    answer = subscribe(one, reader.queue, ["ONE"], {"ONE": model.Position("E1", 2)}, older=older)
     assert not answer["ONE"].recovered
     assert reader.take() == []
+
+
+@pytest.mark.parametrize(("streams", "held"), [(1, 6000), (8, 5000), (40, 1000), (1000, 1000)])
+def test_the_fewer_streams_the_longer_their_rings(streams: int, held: int) -> None:
+    one = hub.Hub(now=lambda: NOON)
+    for number in range(streams):
+        one.declare(f"S{number}", "other", model.Position("E1", 0))
+    show(one, "S0", *range(1, 6502))
+    assert subscribe(one, Reader().queue, ["S0"], at(6501 - held, "S0"))["S0"].recovered
+    assert not subscribe(one, Reader().queue, ["S0"], at(6500 - held, "S0"))["S0"].recovered

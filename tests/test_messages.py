@@ -20,7 +20,7 @@ def rejected(text: bytes) -> bool:
     try:
         messages.parse(text)
     except (errors.BadValue, errors.UnknownName) as error:
-        assert len(messages.error(error)) < 2000
+        assert len(str(messages.error(error))) < 2000
         return True
     except messages.NotAMessage:
         return True
@@ -49,8 +49,18 @@ def test_a_subscription() -> None:
     text = orjson.dumps({"action": "subscribe", "channels": ["a"], "after": after, "rewind": 1000})
     message = messages.parse(text)
     assert isinstance(message, messages.Subscribe)
-    assert message.positions == {"ONE": model.Position("E1", 2**63 - 1)}
-    assert (message.channels, message.rewind) == (["a"], 1000)
+    assert message.request == hub.Request(["a"], {"ONE": model.Position("E1", 2**63 - 1)}, 1000)
+
+
+def test_a_subscription_with_everything() -> None:
+    message = messages.parse(
+        b'{"action":"subscribe","channels":["a"],"snapshot":true,"policy":"conflate","maxRate":0.5}'
+    )
+    assert isinstance(message, messages.Subscribe)
+    assert message.request == hub.Request(["a"], snapshot=True, wish=hub.Wish(model.Policy.CONFLATE, 0.5))
+    for wrong in ('"policy":"drop"', '"maxRate":0', '"maxRate":"2"', '"maxRate":10001', '"snapshot":1'):
+        with pytest.raises(errors.BadValue):
+            messages.parse(b'{"action":"subscribe","channels":["a"],%b}' % wrong.encode())
 
 
 def test_long_names_come_back_short() -> None:
@@ -62,25 +72,43 @@ def test_long_names_come_back_short() -> None:
     ):
         with pytest.raises((errors.BadValue, errors.UnknownName)) as caught:
             messages.parse(orjson.dumps(data))
-        assert len(messages.error(caught.value)) < 1000  # type: ignore[arg-type]
+        assert len(str(messages.error(caught.value))) < 1000  # type: ignore[arg-type]
 
 
 def test_the_query_form() -> None:
-    assert messages.from_query(["a", "b"], "5") == messages.parse(
-        b'{"action":"subscribe","channels":["a","b"],"rewind":5}'
+    query = {"channel": ["a", "b"], "rewind": ["5"], "snapshot": ["true"], "policy": ["dropOldest"], "maxRate": ["0.5"]}
+    assert messages.from_query({**query, "after": ['{"ONE":{"epoch":"E1","seq":4}}']}) == messages.parse(
+        b'{"action":"subscribe","channels":["a","b"],"rewind":5,"snapshot":true,"policy":"dropOldest","maxRate":0.5,'
+        b'"after":{"ONE":{"epoch":"E1","seq":4}}}'
     )
-    assert messages.from_query(["a"], "").action == "subscribe"
-    for rewind in ("-1", "1001", "x", "1.5", " 1", "\u0665", "9" * 5000):
-        with pytest.raises(errors.BadValue):
-            messages.from_query(["a"], rewind)
+    assert messages.from_query({"channel": ["a"], "rewind": [""], "other": ["x"]}).rewind == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "texts"),
+    [
+        ("rewind", ["-1", "1001", "x", "1.5", "nan", "inf", "1e400", "9" * 5000]),
+        ("snapshot", ["1", "yes"]),
+        ("policy", ["drop"]),
+        ("maxRate", ["0", "x", "-1"]),
+        ("after", ["{", "[]", "5", '{"ONE":5}']),
+        ("channel", ["", "x" * 129]),
+    ],
+)
+def test_a_query_that_cannot_be_used(key: str, texts: list[str]) -> None:
+    for text in texts:
+        with pytest.raises(errors.BadValue) as caught:
+            messages.from_query({"channel": ["a"], key: [text]})
+        assert len(str(caught.value)) < 300
 
 
 def test_answers() -> None:
     unknown = errors.UnknownName("channel", "ONe", ("ONE",))
     data = {"code": "unknown_channel", "message": "unknown channel 'ONe', did you mean ONE?", "near": ["ONE"]}
-    assert orjson.loads(messages.error(unknown)) == {"event": "error", "data": data}
+    assert orjson.loads(orjson.dumps(messages.error(unknown))) == data
     data = {"code": "bad_value", "message": "rewind: too much"}
-    assert orjson.loads(messages.error(errors.BadValue("rewind", "too much"))) == {"event": "error", "data": data}
-    text = messages.subscribed(["ONE"], {"ONE": hub.Subscribed("E1", 5, True, 2)})
-    streams = {"ONE": {"epoch": "E1", "seq": 5, "recovered": True, "replayed": 2}}
-    assert orjson.loads(text) == {"event": "subscribed", "data": {"channels": ["ONE"], "streams": streams}}
+    assert messages.error(errors.BadValue("rewind", "too much")) == data
+    answer = {"epoch": "E1", "seq": 5, "recovered": True, "replayed": 2}
+    assert messages.subscribed(["ONE"], {"ONE": hub.Subscribed("E1", 5, True, 2)})["streams"] == {"ONE": answer}
+    asked = messages.subscribed(["ONE"], {"ONE": hub.Subscribed("E1", 5, True, 2, 3)})
+    assert asked == {"channels": ["ONE"], "streams": {"ONE": {**answer, "snapshot": 3}}}

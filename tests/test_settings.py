@@ -45,8 +45,8 @@ def test_every_variable_of_the_contract_is_declared():
         "REGSTREAM_TOKENS REGSTREAM_TOKENS_FILE CORS_ORIGINS RATE_LIMIT"
     )
     expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
-    # Besides those of the contract, where it keeps what has to outlive the process
-    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE"}
+    # Besides those of the contract: where it keeps what has to outlive the process, and how long frames may gather
+    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE", "DELIVERY_WINDOW"}
 
 
 @pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.default], ids=lambda one: one.name)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from regstream import model
-from regstream.server import ws
+from regstream.server import lookback, ws
 from tests.test_ws import serving, until
 
 AFTER = {"ONE": {"epoch": "E1", "seq": 10}}
@@ -71,7 +71,7 @@ async def test_a_memory_that_fails_leaves_nobody_waiting(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(ws.log, "exception", lambda text, *args: told.append(text % args))
+    monkeypatch.setattr(lookback.log, "exception", lambda text, *args: told.append(text % args))
     memory = Memory(fault)
     memory.let.set()
     async with serving(ring_events=20, history=memory) as server, server.client() as client:

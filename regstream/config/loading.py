@@ -51,6 +51,7 @@ class Loading:
             scenarios=known,
             templates=templates.texts,
             digest=self.digest(),
+            channels=declared.head.channels,
         )
 
     def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:

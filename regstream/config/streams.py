@@ -44,6 +44,8 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     section = _section(sheet, "streams")
     streams = {name: _stream(sheet, name, scope, memory) for name in section or ()}
     sound = {name: spec for name, spec in streams.items() if spec is not None}
+    if None not in streams.values():
+        _check_channels(sheet, sound)
     return Streams(head, scope, sound, None if section is None else frozenset(section))
 
 
@@ -107,6 +109,17 @@ def _check_entity_key(sheet: sheets.Sheet, where: yaml.Where) -> None:
     key, fields = sheet.value((*where, "key")), sheet.value((*where, "fields"))
     if isinstance(key, str) and isinstance(fields, dict) and fields and key not in fields:
         sheet.report((*where, "key"), f"key: '{key}' is not one of the fields", errors.did_you_mean(key, fields))
+
+
+def _check_channels(sheet: sheets.Sheet, known: Mapping[str, model.StreamSpec]) -> None:
+    """Each key of ``channels`` has to be one that events come by; that is known only when every stream is sound."""
+    section = sheet.value(("channels",))
+    events = dict.fromkeys(spec.event for spec in known.values())
+    names = (model.ALL_CHANNEL, model.ALERT_TYPE, model.ALERTS, *known, *events)
+    for name in section if isinstance(section, dict) else ():
+        if name not in names:
+            hint = errors.did_you_mean(str(name), names) or "write dashboard-updates, a stream's name or an event's"
+            sheet.report(("channels", name), f"unknown channel '{name}'", hint, key=True)
 
 
 def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.Memory) -> model.StreamSpec | None:

@@ -111,6 +111,8 @@ class Engine:
         for name in difference.streams.unchanged:
             self._floor.find(name).source.adopt(workshop)
         self._floor.order(prepared.catalog.streams)
+        channels = prepared.catalog.channels
+        self._hub.deliver({name: hub.Delivery(one.policy, one.max_rate) for name, one in channels.items()})
         self.catalog, self._workshop, self._runs.workshop = prepared.catalog, workshop, workshop
 
     def _admit(self, source: streams.Stream, speed: float) -> None:

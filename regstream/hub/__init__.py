@@ -13,20 +13,33 @@ from __future__ import annotations
 import collections
 import datetime
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from regstream import errors, model
-from regstream.hub import ring
-from regstream.hub.queue import Entry, Subscriber, encode
+from regstream.hub import frame, ring, subscribing
+from regstream.hub.frame import Entry, reply
+from regstream.hub.lanes import ANY, PLAIN, Delivery, Inlet, Wish
+from regstream.hub.queue import Subscriber
 from regstream.hub.ring import Subscribed
+from regstream.hub.subscribing import Request
 
-__all__ = ["Counts", "Entry", "Hub", "Subscribed", "Subscriber", "encode", "rfc3339"]
+__all__ = [
+    "Counts",
+    "Delivery",
+    "Entry",
+    "Hub",
+    "Request",
+    "Subscribed",
+    "Subscriber",
+    "Wish",
+    "reply",
+    "rfc3339",
+]
 
 SYSTEM_RING = 100
 MAX_FORGOTTEN = 100
+MAX_WAYS = 8
 # Comparing a name with 2,000 others takes 50 ms, in which nobody else is served.
 SUGGEST_AMONG = 400
 
@@ -37,27 +50,59 @@ def rfc3339(seconds: float) -> str:
     return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
+class Share(NamedTuple):
+    """A bound for each of several: an equal part of ``whole``, but no less and no more than so much."""
+
+    whole: int
+    least: int
+    most: int
+
+    def of(self, count: int) -> int:
+        """The part of one of ``count``."""
+        return min(self.most, max(self.least, self.whole // max(1, count)))
+
+
+# Ten seconds of a stream at 500 events a second, where there are few; collections of garbage look at every entry
+RING_EVENTS = Share(40_000, 1_000, 6_000)
+RING_BYTES = Share(48 * 2**20, 2 * 2**20, 6 * 2**20)
+
+
 class Counts(NamedTuple):
-    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow."""
+    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow.
+
+    ``lost`` are deliveries for which subscribers that wanted so had no room.
+    """
 
     shown: int
     dropped: int
     unknown: int
     slow: int
+    lost: int = 0
 
 
 class Hub:
-    """Streams, channels and subscribers. ``ring_events`` and ``ring_bytes`` bound the ring of each stream."""
+    """Streams, channels and subscribers.
 
-    def __init__(self, now: Callable[[], float], ring_events: int = 1000, ring_bytes: int = 2 * 2**20) -> None:
-        self._now, self._ring_events, self._ring_bytes = now, ring_events, ring_bytes
+    ``ring_events`` and ``ring_bytes`` bound the ring of each stream; left out, the fewer streams there are, the longer
+    each one's ring may be.
+    """
+
+    def __init__(self, now: Callable[[], float], ring_events: int | None = None, ring_bytes: int | None = None) -> None:
+        self._now, self._given = now, (ring_events, ring_bytes)
+        self._bound()
         self._streams: dict[str, ring.Stream] = {}
         self._members: dict[str, dict[Subscriber, None]] = {}
-        self._channels_of: dict[Subscriber, dict[str, None]] = {}
+        self._channels_of: dict[Subscriber, dict[str, Wish]] = {}
+        self._picky: set[Subscriber] = set()
+        self._declared: dict[str, Delivery] = {}
         self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
         self._prefixes: dict[str, bytes] = {}
         self._forgotten: dict[str, None] = {}
-        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = 0
+        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = self._lost = 0
+
+    def _bound(self, streams: int = 0) -> None:
+        events, size = self._given
+        self._ring_events, self._ring_bytes = events or RING_EVENTS.of(streams), size or RING_BYTES.of(streams)
 
     @property
     def subscribers(self) -> int:
@@ -67,7 +112,8 @@ class Hub:
     @property
     def counts(self) -> Counts:
         """What happened since the hub was made."""
-        return Counts(self._shown, self._dropped, self._unknown, self._slow)
+        lost = self._lost + sum(one.lost for one in self._channels_of)
+        return Counts(self._shown, self._dropped, self._unknown, self._slow, lost)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -89,6 +135,7 @@ class Hub:
             self._streams[stream] = ring.Stream(stream, type_, position)
         else:
             self._redeclare(known, type_, position)
+        self._bound(len(self._streams))
         self._version += 1
 
     def _redeclare(self, stream: ring.Stream, type_: str, position: model.Position) -> None:
@@ -96,9 +143,17 @@ class Hub:
             # Who follows it by type only would not notice what it misses while the type is another one.
             for subscriber in self._members.get(stream.type, ()):
                 subscriber.since.pop(stream.name, None)
+            # What is the narrowest of a subscriber's channels may be another one from now on
+            for subscriber in self._channels_of:
+                subscriber.settle()
         stream.type, stream.declared = type_, True
         if position.epoch != stream.epoch and position.epoch not in stream.retired:
             stream.begin(*position)
+
+    @property
+    def positions(self) -> list[tuple[str, model.Position]]:
+        """Where each declared stream stands."""
+        return [(one.name, model.Position(one.epoch, one.last)) for one in self._streams.values() if one.declared]
 
     def position(self, stream: str) -> model.Position | None:
         """What was shown last of a stream; None when it is not known."""
@@ -138,8 +193,8 @@ class Hub:
             stream.keep(entry, self._ring_events, self._ring_bytes)
         if stream.audience_version != self._version:
             stream.audience, stream.audience_version = self._audience(stream), self._version
-        for subscriber in stream.audience:
-            subscriber.offer(entry)
+        for inlet in stream.audience:
+            inlet.offer(entry)
 
     def _entry(self, event: model.Event) -> Entry:
         self._order += 1
@@ -150,18 +205,35 @@ class Hub:
         type_ = event.head.type
         prefix = self._prefixes.get(type_)
         if prefix is None:
-            prefix = self._prefixes[type_] = b'{"event":%b,"data":' % orjson.dumps(type_)
-        return Entry(b"%b%b}" % (prefix, event.value), order, event, len(prefix))
+            prefix = self._prefixes[type_] = frame.prefix(type_)
+        return Entry(type_, prefix, event.value, order, event)
 
-    def _audience(self, stream: ring.Stream) -> tuple[Subscriber, ...]:
-        names = (model.ALL_CHANNEL, stream.name, stream.type)
-        return tuple(dict.fromkeys(one for name in names for one in self._members.get(name, ())))
+    def _audience(self, stream: ring.Stream) -> tuple[Inlet, ...]:
+        members = [self._members.get(name, {}) for name in (stream.name, stream.type, model.ALL_CHANNEL)]
+        followers = dict.fromkeys(itertools.chain(*members))
+        if not self._declared and not self._picky:
+            return tuple(followers)
+        return tuple(one.lane(self._delivery(one, stream)) for one in followers)
+
+    def _delivery(self, subscriber: Subscriber, stream: ring.Stream) -> Delivery:
+        """How it comes by the narrowest of the subscriber's channels: the stream's, the event's, that of all."""
+        channels = self._channels_of[subscriber]
+        name = next(one for one in (stream.name, stream.type, model.ALL_CHANNEL) if one in channels)
+        return channels[name].over(self._declared.get(name, PLAIN))
+
+    def deliver(self, channels: Mapping[str, Delivery]) -> None:
+        """From now on, whoever does not ask for another way gets the events of these channels like this."""
+        if channels == self._declared:
+            return
+        self._declared = dict(channels)
+        for subscriber in self._channels_of:
+            subscriber.settle()
+        self._version += 1
 
     def announce(self, kind: str, data: Mapping[str, Any]) -> None:
         """Tell channel ``system`` that something happened: ``{kind, time, …data}``."""
         self._order += 1
-        text = encode("system", {"kind": kind, "time": rfc3339(self._now()), **data})
-        entry = Entry(text, self._order)
+        entry = reply(model.SYSTEM_CHANNEL, {"kind": kind, "time": rfc3339(self._now()), **data}, self._order)
         self._system.append(entry)
         for subscriber in tuple(self._members.get(model.SYSTEM_CHANNEL, ())):
             subscriber.offer(entry)
@@ -169,43 +241,39 @@ class Hub:
     def subscribe(
         self,
         subscriber: Subscriber,
-        channels: Iterable[str],
-        after: Mapping[str, model.Position] | None = None,
-        rewind: int = 0,
+        request: Request,
         confirm: Callable[[Mapping[str, Subscribed]], None] | None = None,
         older: Mapping[str, Sequence[model.Event]] | None = None,
     ) -> Mapping[str, Subscribed]:
-        """Put ``subscriber`` on ``channels``, all of them or, with UnknownName, none; answers for each stream of them.
+        """Put ``subscriber`` on channels, all of them or none; answers for each stream of them.
 
-        A stream that ``after`` names is replayed behind that position, whole and in order, or not at all. Of the other
-        streams, the newest ``rewind`` events of each channel are replayed. Names in ``after`` that are not on the
-        channels mean nothing. A stream that was followed already is not replayed: its ``recovered`` says whether
-        everything behind the position came or comes with what is followed.
+        A stream that was followed already is not replayed: its ``recovered`` says whether everything behind the
+        position came or comes with what is followed.
 
         ``older`` has for some streams what ``missing`` asked for; it is replayed before what the ring holds.
-
-        ``confirm`` is called with the answer before anything is replayed, so that a confirmation can go first.
+        ``confirm`` is called with the answer before anything is replayed, so that a confirmation can go first. Raises
+        UnknownName, and BadValue when the subscriber would have its channels delivered in more than ``MAX_WAYS`` ways.
         """
-        names = tuple(dict.fromkeys(channels))
-        self._check(names, ())
-        fresh = [name for name in names if name not in self._channels_of.get(subscriber, ())]
-        replay, answer = self._plan(subscriber, names, fresh, after or {}, rewind, older or {})
-        self._join(subscriber, names)
+        request = request._replace(channels=tuple(dict.fromkeys(request.channels)))
+        self._check(request.channels, ())
+        self._check_ways(subscriber, request)
+        plan = self._plan(subscriber, request, older or {})
+        self._join(subscriber, request)
+        subscriber.since.update(plan.since)
         if confirm:
-            confirm(answer)
-        subscriber.replay(replay)
-        return answer
+            confirm(plan.answer)
+        subscriber.replay(plan.replay)
+        return plan.answer
 
-    def missing(
-        self, subscriber: Subscriber, channels: Iterable[str], after: Mapping[str, model.Position]
-    ) -> dict[str, tuple[model.Position, int]]:
+    def missing(self, subscriber: Subscriber, request: Request) -> dict[str, tuple[model.Position, int]]:
         """What ``subscribe`` could use that the rings do not hold: by stream, behind what position, below what number.
 
         More than that is welcome: rings move on while it is read, and join on to what reaches far enough.
         """
+        after = request.after
         return {
             stream.name: (after[stream.name], stream.held + 1)
-            for stream in self._on(channels)
+            for stream in self._on(request.channels)
             if stream.name in after and not self._follows(subscriber, stream) and stream.lacks(after[stream.name])
         }
 
@@ -216,36 +284,24 @@ class Hub:
                 near = errors.near(name, sorted(known)) if len(known) <= SUGGEST_AMONG else ()
                 raise errors.UnknownName("channel", name, near)
 
+    def _check_ways(self, subscriber: Subscriber, request: Request) -> None:
+        wishes = {**self._channels_of.get(subscriber, {}), **dict.fromkeys(request.channels, request.wish)}
+        if len(set(wishes.values())) > MAX_WAYS:
+            raise errors.BadValue("policy", f"at most {MAX_WAYS} different deliveries on one connection")
+
     def _plan(
-        self,
-        subscriber: Subscriber,
-        names: Sequence[str],
-        fresh: Sequence[str],
-        after: Mapping[str, model.Position],
-        rewind: int,
-        older: Mapping[str, Sequence[model.Event]],
-    ) -> tuple[list[Entry], dict[str, Subscribed]]:
-        replay: dict[Entry, None] = {}
-        answer: dict[str, Subscribed] = {}
-        new: list[ring.Stream] = []
-        for stream in self._on(names):
+        self, subscriber: Subscriber, request: Request, older: Mapping[str, Sequence[model.Event]]
+    ) -> subscribing.Plan:
+        plan = subscribing.Plan(request)
+        for stream in self._on(request.channels):
             if self._follows(subscriber, stream):
-                answer[stream.name] = stream.followed(subscriber.since.get(stream.name), after.get(stream.name))
-            elif stream.name in after:
-                past = [self._encoded(event, 0) for event in older.get(stream.name, ())]
-                found, answer[stream.name] = stream.recover(after[stream.name], past)
-                replay.update(dict.fromkeys(found))
-                subscriber.since[stream.name] = model.Position(stream.epoch, stream.last - len(found))
+                plan.follows(stream, subscriber.since.get(stream.name))
             else:
-                new.append(stream)
-        replay.update(dict.fromkeys(self._rewound(new, names, fresh, rewind)))
-        counted = collections.Counter(entry.head.stream for entry in replay if entry.head)
-        for stream in new:
-            back = counted[stream.name]
-            answer[stream.name] = Subscribed(stream.epoch, stream.last, False, back)
-            start = max(stream.held, stream.last - back)
-            subscriber.since[stream.name] = model.Position(stream.epoch, start)
-        return sorted(replay, key=lambda entry: entry.order), answer
+                plan.joins(stream, [self._encoded(event, 0) for event in older.get(stream.name, ())])
+        fresh = model.SYSTEM_CHANNEL not in self._channels_of.get(subscriber, ())
+        system = reversed(self._system) if fresh and model.SYSTEM_CHANNEL in request.channels else ()
+        plan.finish(system)
+        return plan
 
     def _on(self, names: Iterable[str]) -> list[ring.Stream]:
         wanted = set(names)
@@ -257,25 +313,23 @@ class Hub:
         channels = self._channels_of.get(subscriber, {})
         return model.ALL_CHANNEL in channels or stream.name in channels or stream.type in channels
 
-    def _rewound(
-        self, streams: Sequence[ring.Stream], names: Sequence[str], fresh: Sequence[str], count: int
-    ) -> Iterator[Entry]:
-        if not count:
-            return
-        for name in names:
-            channel = [one for one in streams if name in (model.ALL_CHANNEL, one.name, one.type)]
-            yield from itertools.islice(ring.newest(channel), count)
-        if model.SYSTEM_CHANNEL in fresh:
-            yield from itertools.islice(reversed(self._system), count)
-
-    def _join(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+    def _join(self, subscriber: Subscriber, request: Request) -> None:
         channels = self._channels_of.setdefault(subscriber, {})
-        for name in names:
-            channels[name] = None
+        if any(channels.get(name, request.wish) != request.wish for name in request.channels):
+            subscriber.settle()
+        for name in request.channels:
+            channels[name] = request.wish
             self._members.setdefault(name, {})[subscriber] = None
         if not channels:
             del self._channels_of[subscriber]
+        self._mark(subscriber)
         self._version += 1
+
+    def _mark(self, subscriber: Subscriber) -> None:
+        if any(wish != ANY for wish in self._channels_of.get(subscriber, {}).values()):
+            self._picky.add(subscriber)
+        else:
+            self._picky.discard(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, channels: Iterable[str]) -> None:
         """Take ``subscriber`` off ``channels``, all or, with UnknownName, none; those it is not on do not matter."""
@@ -284,9 +338,12 @@ class Hub:
         self._check(names, mine)
         for name in names:
             self._leave(subscriber, name)
-        for stream in self._streams.values():
-            if not self._follows(subscriber, stream):
-                subscriber.since.pop(stream.name, None)
+        gone = [one.name for one in self._streams.values() if not self._follows(subscriber, one)]
+        for name in gone:
+            subscriber.since.pop(name, None)
+        subscriber.forget(frozenset(gone))
+        subscriber.settle()
+        self._mark(subscriber)
         if not mine:
             self._channels_of.pop(subscriber, None)
 
@@ -304,6 +361,8 @@ class Hub:
             self._leave(subscriber, name)
         if self._channels_of.pop(subscriber, None) is not None:
             self._slow += subscriber.slow
+            self._lost += subscriber.lost
+        self._picky.discard(subscriber)
         subscriber.since.clear()
 
     def events(

@@ -1,41 +1,15 @@
-"""One frame, and one reader's bounded queue of them."""
+"""One reader's bounded queue of frames, and the lanes beside it."""
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import orjson
 
 from regstream import model
+from regstream.hub import lanes
+from regstream.hub.frame import Entry, reply
 
-
-def encode(event: str, data: Any) -> bytes:
-    """The text of a frame that is no event of a stream: a reply, or one of channel ``system``."""
-    return orjson.dumps({"event": event, "data": data})
-
-
-class Entry:
-    """One frame, made once and shared by everyone who gets it; nobody changes it.
-
-    ``text`` is the frame's JSON. ``order`` counts what the hub has shown, from 1; ``head``, ``seq`` and ``key`` are the
-    event's, and ``head`` is None for what is no event of a stream (``order`` is then 0 for a reply). ``wire`` is free
-    for a server that wants to keep what its framing needs.
-    """
-
-    __slots__ = ("_start", "head", "key", "order", "seq", "size", "text", "wire")
-
-    def __init__(self, text: bytes, order: int = 0, event: model.Event | None = None, start: int = 0) -> None:
-        self.text, self.order, self.size, self._start = text, order, len(text), start
-        self.head = event.head if event else None
-        self.seq, self.key = (event.seq, event.key) if event else (0, None)
-        self.wire: bytes | None = None
-
-    @property
-    def value(self) -> bytes:
-        """The CloudEvent's bytes, as the broker gave them."""
-        return self.text[self._start : -1]
+TELL_EVERY = 1.0
 
 
 class Subscriber:
@@ -44,9 +18,28 @@ class Subscriber:
     ``wake`` is called, and must return quickly, when something came into an empty queue and when ``slow`` became true.
     A subscriber that is ``slow`` has lost its queue and gets nothing more: the server has to part with it. It also
     becomes slow when it asks for a replay while more than ``limit_replay`` frames of an earlier one still wait.
+    ``lost`` counts what lanes had no room for.
+
+    What is to be delivered in another way than that waits in lanes of its own beside the queue (see ``lanes``), each
+    bounded by ``limit_lane`` frames and ``limit_bytes``; what is in the queue goes first.
     """
 
-    __slots__ = ("_bytes", "_items", "_limit", "_limit_bytes", "_limit_replay", "_replaying", "_wake", "since", "slow")
+    __slots__ = (
+        "_bytes",
+        "_dropped",
+        "_items",
+        "_lanes",
+        "_limit",
+        "_limit_bytes",
+        "_limit_lane",
+        "_limit_replay",
+        "_replaying",
+        "_tell_at",
+        "_wake",
+        "lost",
+        "since",
+        "slow",
+    )
 
     def __init__(
         self,
@@ -54,24 +47,39 @@ class Subscriber:
         limit: int = 4096,
         limit_bytes: int = 4 * 2**20,
         limit_replay: int = 10_000,
+        limit_lane: int = 4096,
     ) -> None:
-        self._wake, self._limit, self._limit_bytes, self._limit_replay = wake, limit, limit_bytes, limit_replay
+        self._wake, self._limit, self._limit_bytes = wake, limit, limit_bytes
+        self._limit_replay, self._limit_lane = limit_replay, limit_lane
         self._items: collections.deque[Entry | collections.deque[Entry]] = collections.deque()
         self._bytes = self._replaying = 0
+        self._lanes: dict[lanes.Delivery, lanes.Lane] = {}
+        self._dropped: dict[str, int] = {}
+        self._tell_at = 0.0
         self.slow = False
+        self.lost = 0
         self.since: dict[str, model.Position] = {}
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._items)
+        """Whether something waits; ``wait`` says when it can be taken."""
+        return bool(self._items or self._dropped) or any(lane.waiting for lane in self._lanes.values())
+
+    def lane(self, delivery: lanes.Delivery) -> lanes.Inlet:
+        """Where to offer what is to be delivered in that way."""
+        if delivery == lanes.PLAIN:
+            return self
+        found = self._lanes.get(delivery)
+        if found is None:
+            found = self._lanes[delivery] = lanes.make(delivery, self, self._limit_lane, self._limit_bytes)
+        return found
 
     def offer(self, entry: Entry) -> None:
         """Queue ``entry`` behind everything else; never waits, never raises."""
         items = self._items
         if items:
             if len(items) >= self._limit or self._bytes + entry.size > self._limit_bytes:
-                self._give_up()
+                self.give_up()
                 return
             items.append(entry)
             self._bytes += entry.size
@@ -81,9 +89,9 @@ class Subscriber:
             self._wake()
 
     def replay(self, entries: Sequence[Entry]) -> None:
-        """Queue ``entries``, which are in the ring and so bounded already, as one item."""
+        """Queue ``entries``, which are bounded already by where they come from, as one item."""
         if self._replaying > self._limit_replay:
-            self._give_up()
+            self.give_up()
         if not entries or self.slow:
             return
         idle = not self._items
@@ -92,8 +100,23 @@ class Subscriber:
         if idle:
             self._wake()
 
-    def take(self, count: int, size: int) -> list[Entry]:
-        """The oldest entries, at most ``count``, and no more once they hold ``size`` bytes."""
+    def take(self, count: int, size: int, now: float = 0.0) -> list[Entry]:
+        """The oldest entries, at most ``count``, and no more once they hold ``size`` bytes.
+
+        ``now`` is in seconds of a clock that never goes back; what has to keep to a rate is taken by it.
+        """
+        items = self._items
+        if not self._replaying and len(items) <= count and self._bytes <= size:
+            taken: list[Entry] = list(items)  # type: ignore[arg-type] # no replay is among them
+            items.clear()
+            self._bytes = 0
+        else:
+            taken = self._some(count, size)
+        if self._lanes and not items:
+            self._take_lanes(taken, count, size, now)
+        return taken
+
+    def _some(self, count: int, size: int) -> list[Entry]:
         taken: list[Entry] = []
         items = self._items
         while items and len(taken) < count and size > 0:
@@ -114,8 +137,58 @@ class Subscriber:
             self._items.popleft()
         return entry
 
-    def _give_up(self) -> None:
+    def _take_lanes(self, taken: list[Entry], count: int, size: int, now: float) -> None:
+        if self._dropped and now >= self._tell_at:
+            dropped, self._dropped = self._dropped, {}
+            self._tell_at = now + TELL_EVERY
+            taken.append(reply("lagging", {"dropped": dropped, "total": sum(dropped.values())}))
+        size -= sum(entry.size for entry in taken)
+        for lane in self._lanes.values():
+            size = lane.take(taken, count, size, now)
+
+    def wait(self, now: float) -> float | None:
+        """In how many seconds something can be taken, 0 for at once; None when nothing waits."""
+        if self._items:
+            return 0.0
+        if not self._lanes:
+            return None
+        waits = [lane.wait(now) for lane in self._lanes.values() if lane.waiting]
+        if self._dropped:
+            waits.append(max(0.0, self._tell_at - now))
+        return min(waits, default=None)
+
+    def wake(self) -> None:
+        """Something came into a lane that was empty."""
+        self._wake()
+
+    def passed_over(self, entry: Entry) -> None:
+        """``entry`` will not be delivered: what is in front of it is not whole any more."""
+        if entry.head is not None and entry.head.stream in self.since:
+            self.since[entry.head.stream] = entry.position
+
+    def dropped(self, entry: Entry) -> None:
+        """``entry`` will not be delivered: it is counted, and the reader told with the next ``lagging``."""
+        self.passed_over(entry)
+        stream = entry.head.stream if entry.head else entry.name
+        self._dropped[stream] = self._dropped.get(stream, 0) + 1
+        self.lost += 1
+
+    def forget(self, streams: frozenset[str]) -> None:
+        """Throw away what waits in lanes of ``streams``, which are not followed any more."""
+        for lane in self._lanes.values():
+            lane.forget(streams)
+
+    def settle(self) -> None:
+        """What waits in lanes goes into the queue: its streams may come by another way from now on."""
+        lanes_, self._lanes = self._lanes, {}
+        entries = [entry for lane in lanes_.values() for entry in lane.clear()]
+        self.replay(sorted(entries, key=lambda entry: entry.order))
+
+    def give_up(self) -> None:
+        """The reader is too slow."""
         self.slow = True
         self._items.clear()
+        self._lanes.clear()
+        self._dropped.clear()
         self._bytes = self._replaying = 0
         self._wake()

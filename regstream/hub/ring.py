@@ -9,22 +9,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from regstream import model
-from regstream.hub import queue
+from regstream.hub import lanes
+from regstream.hub.frame import Entry
 
 RETIRED_EPOCHS = 16
+KEYS = 1000
 
 
 class Subscribed(NamedTuple):
     """Where a subscriber stands in a stream once it has read what is replayed.
 
     ``seq`` is the last event shown; ``recovered`` says that nothing lies between the position asked for and live;
-    ``replayed`` events come before the live ones.
+    ``replayed`` events come before the live ones, and with them, where a snapshot was asked for, ``snapshot`` others.
     """
 
     epoch: str
     seq: int
     recovered: bool
     replayed: int
+    snapshot: int | None = None
 
 
 class Stream:
@@ -32,12 +35,13 @@ class Stream:
 
     def __init__(self, name: str, type_: str, position: model.Position) -> None:
         self.name, self.type, self.declared = name, type_, True
-        self.ring: collections.deque[queue.Entry] = collections.deque()
-        self.bytes = 0
+        self.ring: collections.deque[Entry] = collections.deque()
+        self.newest: dict[str | None, Entry] = {}
+        self.bytes = self._newest_bytes = 0
         self.epoch, self.last = position
         self.solid = position.seq
         self.retired: collections.deque[str] = collections.deque(maxlen=RETIRED_EPOCHS)
-        self.audience: tuple[queue.Subscriber, ...] = ()
+        self.audience: tuple[lanes.Inlet, ...] = ()
         self.audience_version = -1
 
     @property
@@ -52,9 +56,10 @@ class Stream:
         self.clear()
 
     def clear(self) -> None:
-        """Empty the ring; the position stays."""
+        """Empty the ring and the snapshot; the position stays."""
         self.ring.clear()
-        self.bytes = 0
+        self.newest.clear()
+        self.bytes = self._newest_bytes = 0
 
     def has_shown(self, event: model.Event) -> bool:
         """Whether ``event`` is not news. One that is moves the position, over a gap or into a new epoch too."""
@@ -74,9 +79,7 @@ class Stream:
         """Whether the ring cannot serve ``position``, and someone with a longer memory may."""
         return position.epoch == self.epoch and position.seq < self.held
 
-    def recover(
-        self, position: model.Position, older: Sequence[queue.Entry] = ()
-    ) -> tuple[list[queue.Entry], Subscribed]:
+    def recover(self, position: model.Position, older: Sequence[Entry] = ()) -> tuple[list[Entry], Subscribed]:
         """Everything behind ``position``, or nothing; ``older`` are entries from right behind it on, without a gap.
 
         Those of them that were not shown yet are left out: they are going to be.
@@ -100,15 +103,25 @@ class Stream:
         )
         return Subscribed(self.epoch, self.last, whole, 0)
 
-    def keep(self, entry: queue.Entry, events: int, size: int) -> None:
-        """Put ``entry`` at the end; what exceeds ``events`` or ``size`` bytes of text goes at the front."""
+    def keep(self, entry: Entry, events: int, size: int) -> None:
+        """Put ``entry`` at the end; what exceeds ``events`` or ``size`` bytes of text goes at the front.
+
+        The newest event of each key is held too, of ``KEYS`` keys at most, in their order; those not heard of for
+        longest go.
+        """
         ring = self.ring
         ring.append(entry)
         self.bytes += entry.size
         while len(ring) > events or self.bytes > size:
             self.bytes -= ring.popleft().size
+        newest = self.newest
+        replaced = newest.pop(entry.key, None)
+        newest[entry.key] = entry
+        self._newest_bytes += entry.size - (replaced.size if replaced else 0)
+        while len(newest) > min(KEYS, events) or self._newest_bytes > size:
+            self._newest_bytes -= newest.pop(next(iter(newest))).size
 
 
-def newest(streams: Iterable[Stream]) -> Iterator[queue.Entry]:
+def newest(streams: Iterable[Stream]) -> Iterator[Entry]:
     """The entries of several rings, newest first, as far as they are asked for."""
     return heapq.merge(*(reversed(stream.ring) for stream in streams), key=lambda entry: -entry.order)

@@ -1,8 +1,9 @@
-"""What clients of ``/ws`` say, and how the server answers: validated messages in, frames' texts out."""
+"""What clients say, on whatever way, and how they are answered: validated messages in, the data of replies out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -42,10 +43,18 @@ class Subscribe(_Message):
     rewind: Annotated[int, Field(ge=0, le=MAX_REWIND)] = 0
     """For the other streams: replay so many of the newest events of each channel."""
 
+    snapshot: bool = False
+    """For streams that are not recovered by ``after``: bring the newest event of each key before live."""
+    policy: Annotated[model.Policy | None, Field(strict=False)] = None
+    """What happens when the client reads too slowly; left out: what is declared for the channel."""
+    max_rate: Annotated[float | None, Field(gt=0, le=model.MAX_RATE, alias="maxRate")] = None
+    """How many events a second at most; with ``conflate``, how often a second the newest of a key."""
+
     @property
-    def positions(self) -> dict[str, model.Position]:
-        """``after`` in the words of the hub."""
-        return {stream: model.Position(at.epoch, at.seq) for stream, at in self.after.items()}
+    def request(self) -> hub.Request:
+        """All of it in the words of the hub."""
+        after = {stream: model.Position(at.epoch, at.seq) for stream, at in self.after.items()}
+        return hub.Request(self.channels, after, self.rewind, self.snapshot, hub.Wish(self.policy, self.max_rate))
 
 
 class Unsubscribe(_Message):
@@ -90,13 +99,54 @@ def parse(text: bytes) -> Action:
     return _checked(data)
 
 
-def from_query(channels: Sequence[str], rewind: str) -> Subscribe:
-    """The query form ``?channel=a&channel=b&rewind=5`` as a message; ``rewind`` may be empty. Raises BadValue."""
-    if rewind and not (rewind.isascii() and rewind.isdigit() and len(rewind) < 10):
-        raise errors.BadValue("rewind", f"must be a whole number from 0 to {MAX_REWIND}")
-    message = _checked({"action": "subscribe", "channels": list(channels), "rewind": int(rewind or 0)})
+def subscription(channels: object, options: Mapping[str, Any]) -> Subscribe:
+    """A subscription whose options came beside its channels. Raises BadValue."""
+    message = _checked({**options, "action": "subscribe", "channels": channels})
     assert isinstance(message, Subscribe)  # noqa: S101 - the action says so
     return message
+
+
+def from_query(query: Mapping[str, Sequence[str]]) -> Subscribe:
+    """The query form as a message: ``?channel=a&channel=b&rewind=5&snapshot=true``. Raises BadValue.
+
+    Of what stands there several times, but for channels, the first counts; what is empty, or no option, means nothing.
+    """
+    given = {key: query[key][0] for key in _QUERY if query.get(key) and query[key][0]}
+    options = {key: _QUERY[key](key, text) for key, text in given.items()}
+    return subscription(list(query.get("channel", ())), options)
+
+
+def _number(key: str, text: str) -> int | float:
+    try:
+        number = float(text) if len(text) < 20 else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not math.isfinite(number):
+        raise errors.BadValue(key, "must be a number")
+    return int(number) if number == int(number) else number
+
+
+def _switch(key: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise errors.BadValue(key, "must be true or false")
+    return text.lower() == "true"
+
+
+def read_json(key: str, text: str) -> Any:
+    """The value of a parameter that is JSON. Raises BadValue."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise errors.BadValue(key, "must be JSON") from None
+
+
+_QUERY: dict[str, Callable[[str, str], Any]] = {
+    "rewind": _number,
+    "snapshot": _switch,
+    "policy": lambda _, text: text,
+    "maxRate": _number,
+    "after": read_json,
+}
 
 
 def _checked(data: Mapping[str, Any]) -> Action:
@@ -109,15 +159,19 @@ def _checked(data: Mapping[str, Any]) -> Action:
         raise errors.BadValue(place, first["msg"][:1].lower() + first["msg"][1:]) from None
 
 
-def error(problem: errors.BadValue | errors.UnknownName) -> bytes:
-    """The frame that tells a client what was wrong with its message, which changed nothing."""
+def error(problem: errors.BadValue | errors.UnknownName) -> dict[str, Any]:
+    """What a client is told that was wrong with its message, which changed nothing."""
     data: dict[str, Any] = {"code": "bad_value", "message": str(problem)}
     if isinstance(problem, errors.UnknownName):
         data["code"] = f"unknown_{problem.kind}"
         data |= {"near": problem.near} if problem.near else {}
-    return hub.encode("error", data)
+    return data
 
 
-def subscribed(channels: Sequence[str], streams: Mapping[str, hub.Subscribed]) -> bytes:
-    """The frame that confirms a subscription, before anything is replayed."""
-    return hub.encode("subscribed", {"channels": channels, "streams": {k: v._asdict() for k, v in streams.items()}})
+def subscribed(channels: Sequence[str], streams: Mapping[str, hub.Subscribed]) -> dict[str, Any]:
+    """What confirms a subscription, before anything is replayed."""
+    return {"channels": channels, "streams": {name: _answer(one) for name, one in streams.items()}}
+
+
+def _answer(one: hub.Subscribed) -> dict[str, Any]:
+    return {key: value for key, value in one._asdict().items() if value is not None}

@@ -1,16 +1,14 @@
 """``/ws``: frames straight to the transport, several in one write, and no wait for a client that does not read.
 
-Replies and events go through the same queue, so their order is the order of what happened. A flush takes what was
-queued in one turn of the loop and writes it at once: the system call is what a delivery costs, not the frame. While a
-transport's buffer is full, events stay in the bounded queue; when that is full too, the client is closed with 4008.
+Replies and events go through the same queue, so their order is the order of what happened. While a transport's buffer
+is full, events stay in the bounded queue; when that is full too, the client is closed with 4008.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import sanic
@@ -21,23 +19,16 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from regstream import errors, hub, model
-from regstream.server import messages, security
+from regstream.server import lookback, messages, outlet, security
 
 GOING_AWAY, INTERNAL_ERROR, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4008, 4009
 MAX_MESSAGE = 64 * 1024
 MAX_MISTAKES = 20
 MAX_HELD = 100
-WRITE_FRAMES, WRITE_BYTES = 256, 64 * 1024
-BUFFER_BYTES = 256 * 1024
-SEND_BUFFER_BYTES = 256 * 1024
-LOOK_AGAIN = 0.02
 CLOSE_GRACE = 2.0
 POLL = 0.01
 
 log = logging.getLogger("regstream.ws")
-
-History = Callable[[str, model.Position, int], Awaitable[Sequence[model.Event] | None]]
-"""Asked for the events of a stream behind a position, up to a number at least; see ``broker.Broker.history``."""
 
 
 def attach(
@@ -49,15 +40,17 @@ def attach(
     origins: Sequence[str] = (),
     max_connections: int = 10_000,
     subscriber_limits: Mapping[str, int] | None = None,
-    history: History | None = None,
+    history: lookback.History | None = None,
+    outlets: outlet.Outlets | None = None,
 ) -> Sockets:
     """Serve ``source`` on ``/ws`` of ``app``; call before the server is made.
 
     ``now`` gives epoch seconds, ``welcome`` is what the first frame says besides the channels, ``origins`` are the
     patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are keywords of
-    ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more.
+    ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes what waits.
     """
-    sockets = Sockets(source, now, welcome, origins, max_connections, subscriber_limits or {}, history)
+    limits, flushes = subscriber_limits or {}, outlets or outlet.Outlets()
+    sockets = Sockets(source, now, welcome, origins, max_connections, limits, history, flushes)
     app.config.WEBSOCKET_MAX_SIZE = MAX_MESSAGE
     app.config.WEBSOCKET_PING_INTERVAL = app.config.WEBSOCKET_PING_TIMEOUT = 20
     app.add_websocket_route(sockets.serve, "/ws", name="ws")
@@ -66,7 +59,7 @@ def attach(
 
 
 class Sockets:
-    """All connections of ``/ws``, and the one flush that serves them."""
+    """All connections of ``/ws``."""
 
     def __init__(
         self,
@@ -76,15 +69,14 @@ class Sockets:
         origins: Sequence[str],
         max_connections: int,
         subscriber_limits: Mapping[str, int],
-        history: History | None,
+        history: lookback.History | None,
+        outlets: outlet.Outlets,
     ) -> None:
         self.hub, self.now, self.history = source, now, history
-        self.subscriber_limits = subscriber_limits
+        self.subscriber_limits, self.outlets = subscriber_limits, outlets
         self._reading: set[asyncio.Task[None]] = set()
         self._welcome, self._origins, self._max = welcome, tuple(origins), max_connections
         self._connections: set[Connection] = set()
-        self._ready: list[Connection] = []
-        self._stalled: list[Connection] = []
         self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
         self._draining = False
 
@@ -124,34 +116,11 @@ class Sockets:
         try:
             connection.say("welcome", {**self._welcome, "channels": self.hub.channels})
             if request.args.getlist("channel"):
-                connection.receive_query(request.args.getlist("channel"), request.args.get("rewind", ""))
+                connection.receive_query(dict(request.args))
             await ws.wait_for_connection_lost()
         finally:
             connection.dispose()
             self._connections.discard(connection)
-
-    def wake(self, connection: Connection) -> None:
-        """Let ``connection`` write in the next turn of the loop, with all others that are woken in this one."""
-        if not self._ready:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._ready.append(connection)
-
-    def look_again(self, connection: Connection) -> None:
-        """Let ``connection`` write a little later, when its transport may have room."""
-        if not self._stalled:
-            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._unstall)
-        self._stalled.append(connection)
-
-    def _unstall(self) -> None:
-        stalled, self._stalled = self._stalled, []
-        for connection in stalled:
-            self.wake(connection)
-
-    def _flush(self) -> None:
-        ready, self._ready = self._ready, []
-        for connection in ready:
-            connection.write()
-        self._joined = ([], b"")
 
     def join(self, entries: list[hub.Entry]) -> bytes:
         """The frames of ``entries``; made once when, as mostly, the next connection has the same to write."""
@@ -183,41 +152,47 @@ class Sockets:
             await asyncio.sleep(POLL)
 
 
-class Connection:
-    """One client: its queue in the hub, and what it says."""
+class Connection(outlet.Outlet):
+    """One client, and what it says."""
 
-    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_sockets", "_subscriber", "_transport", "_ws")
+    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_sockets", "_transport", "_ws")
 
     def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol) -> None:
         if ws.io_proto is None or ws.io_proto.transport is None:
             raise errors.Conflict("the connection is gone")
+        super().__init__(sockets.outlets, sockets.subscriber_limits)
         self._sockets, self._ws, self._transport = sockets, ws, ws.io_proto.transport
-        self._subscriber = hub.Subscriber(self._wake, **sockets.subscriber_limits)
         self._closing, self._mistakes = False, 0
         self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
         ws.assembler = _Inbox(ws, self)
-        _tune(self._transport.get_extra_info("socket"))
+        outlet.tune(self._transport.get_extra_info("socket"))
 
     @property
-    def pending(self) -> bool:
-        """Whether something waits to be written that can be."""
-        return self._subscriber.pending and self._open
-
-    @property
-    def _open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether the handshake of closing has not begun."""
         return not self._closing and self._ws.ws_proto.state is State.OPEN and not self._transport.is_closing()
 
-    def _wake(self) -> None:
-        self._sockets.wake(self)
+    @property
+    def has_room(self) -> bool:
+        """Whether the transport's buffer is not full."""
+        return bool(self._transport.get_write_buffer_size() <= outlet.BUFFER_BYTES)
+
+    def send(self, entries: list[hub.Entry]) -> None:
+        """Write ``entries`` as frames, all in one write."""
+        self._transport.write(self._sockets.join(entries))
+
+    def too_slow(self) -> None:
+        """Close with 4008."""
+        self.close(TOO_SLOW, "too slow")
 
     def say(self, event: str, data: Any) -> None:
         """Queue a reply behind what is queued."""
-        self._subscriber.offer(hub.Entry(hub.encode(event, data)))
+        self.subscriber.offer(hub.reply(event, data))
 
     def receive(self, text: bytes) -> None:
         """Do what a message asks for; what is wrong with it is told, and closes the connection if it is hopeless."""
-        if self._closing or self._subscriber.slow:
+        if self._closing or self.subscriber.slow:
             return
         if self._held is not None:
             self._hold(text)
@@ -235,10 +210,10 @@ class Connection:
         else:
             self.close(BAD_MESSAGE, "too many messages before an answer")
 
-    def receive_query(self, channels: Sequence[str], rewind: str) -> None:
+    def receive_query(self, query: Mapping[str, Sequence[str]]) -> None:
         """The subscription that came with the address."""
         try:
-            self._act(messages.from_query(channels, rewind))
+            self._act(messages.from_query(query))
         except (errors.BadValue, errors.UnknownName) as error:
             self._refuse(error)
 
@@ -246,13 +221,13 @@ class Connection:
         if isinstance(message, messages.Subscribe):
             self._subscribe(message)
         elif isinstance(message, messages.Unsubscribe):
-            self._sockets.hub.unsubscribe(self._subscriber, message.channels)
+            self._sockets.hub.unsubscribe(self.subscriber, message.channels)
             self.say("unsubscribed", {"channels": message.channels})
         else:
             self.say("pong", {"time": hub.rfc3339(self._sockets.now())})
 
     def _subscribe(self, message: messages.Subscribe) -> None:
-        missing = self._sockets.hub.missing(self._subscriber, message.channels, message.positions)
+        missing = self._sockets.hub.missing(self.subscriber, message.request)
         if missing and self._sockets.history is not None:
             self._held = []
             self._sockets.begin(self._look_back(message, missing, self._sockets.history))
@@ -261,18 +236,15 @@ class Connection:
 
     def _join(self, message: messages.Subscribe, older: Mapping[str, Sequence[model.Event]]) -> None:
         def confirm(streams: Mapping[str, hub.Subscribed]) -> None:
-            self._subscriber.offer(hub.Entry(messages.subscribed(message.channels, streams)))
+            self.say("subscribed", messages.subscribed(message.channels, streams))
 
-        positions, rewind = message.positions, message.rewind
-        self._sockets.hub.subscribe(self._subscriber, message.channels, positions, rewind, confirm, older)
+        self._sockets.hub.subscribe(self.subscriber, message.request, confirm, older)
 
     async def _look_back(
-        self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: History
+        self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: lookback.History
     ) -> None:
         """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
-        reading = [_read(history, stream, *asked) for stream, asked in missing.items()]
-        found = zip(missing, await asyncio.gather(*reading), strict=True)
-        older = {stream: events for stream, events in found if events is not None}
+        older = await lookback.read(history, missing)
         held, self._held = self._held or [], None
         if self._closing:
             return
@@ -284,36 +256,23 @@ class Connection:
             self.receive(text)
 
     def _refuse(self, error: errors.BadValue | errors.UnknownName) -> None:
-        self._subscriber.offer(hub.Entry(messages.error(error)))
+        self.say("error", messages.error(error))
         self._mistakes += 1
         if self._mistakes >= MAX_MISTAKES:
             self.close(BAD_MESSAGE, "too many bad messages")
-
-    def write(self) -> None:
-        """Write a part of what is queued, unless the transport is full; then, or for the rest, come back."""
-        if self._subscriber.slow:
-            self.close(TOO_SLOW, "too slow")
-        elif not self._subscriber.pending or not self._open:
-            return
-        elif self._transport.get_write_buffer_size() > BUFFER_BYTES:
-            self._sockets.look_again(self)
-        else:
-            self._transport.write(self._sockets.join(self._subscriber.take(WRITE_FRAMES, WRITE_BYTES)))
-            if self._subscriber.pending:
-                self._wake()
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake behind what can still be written; cut the client off if it takes no part."""
         if self._closing:
             return
-        while self.pending and self._transport.get_write_buffer_size() <= BUFFER_BYTES:
-            self._transport.write(self._sockets.join(self._subscriber.take(WRITE_FRAMES, WRITE_BYTES)))
-        if self._open:
+        self.write_out()
+        if self.is_open:
             self._ws.ws_proto.send_close(code, reason)
             for data in self._ws.ws_proto.data_to_send():
                 self._transport.write(data)
         self._closing = True
-        self._sockets.hub.remove(self._subscriber)
+        self.forget_timer()
+        self._sockets.hub.remove(self.subscriber)
         self._cut = asyncio.get_running_loop().call_later(CLOSE_GRACE, self.abort)
 
     def abort(self) -> None:
@@ -323,7 +282,8 @@ class Connection:
     def dispose(self) -> None:
         """The transport is gone, or the server gives the connection up."""
         self._closing = True
-        self._sockets.hub.remove(self._subscriber)
+        self.forget_timer()
+        self._sockets.hub.remove(self.subscriber)
         if self._cut:
             self._cut.cancel()
 
@@ -359,23 +319,6 @@ class _Inbox(WebsocketFrameAssembler):
             # Nobody awaits the task that runs this, and the client must not wait for an answer that never comes.
             log.exception("a message of a client could not be handled")
             self._connection.close(INTERNAL_ERROR, "internal error")
-
-
-async def _read(history: History, stream: str, position: model.Position, before: int) -> Sequence[model.Event] | None:
-    try:
-        return await history(stream, position, before)
-    except Exception:
-        # Whoever waits for it must get an answer all the same: that it was not recovered
-        log.exception("the history of %s could not be read", stream)
-        return None
-
-
-def _tune(sock: socket.socket) -> None:
-    # Unset, the kernel lets it grow to some 4 MB for a client that never reads.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    # asyncio sets it, but not on what a listening socket accepts that was made without naming the protocol; each frame
-    # then waits up to 40 ms for the acknowledgement of the last one.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _framed(entry: hub.Entry) -> bytes:

@@ -39,7 +39,7 @@ class Sink:
     def __init__(self, fanout: hub.Hub, *channels: str) -> None:
         self.told: list[dict[str, Any]] = []
         self._subscriber = hub.Subscriber(self._take)
-        fanout.subscribe(self._subscriber, channels)
+        fanout.subscribe(self._subscriber, hub.Request(channels))
 
     def _take(self) -> None:
         self.told += [json.loads(entry.text)["data"] for entry in self._subscriber.take(10**6, 10**9)]

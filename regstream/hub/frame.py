@@ -1,0 +1,49 @@
+"""The frame: encoded text for the wire, made once and shared by everyone who gets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from regstream import model
+
+
+class Entry:
+    """One frame, made once and shared by everyone who gets it; nobody changes it.
+
+    ``text`` is the frame's JSON, ``name`` what its ``event`` says. ``order`` counts what the hub has shown, from 1;
+    ``head``, ``seq`` and ``key`` are the event's, and ``head`` is None for what is no event of a stream (``order`` is
+    then 0 for a reply). ``wire`` is free for a server that wants to keep what its framing needs.
+    """
+
+    __slots__ = ("_start", "head", "key", "name", "order", "seq", "size", "text", "wire")
+
+    def __init__(
+        self, name: str, prefix: bytes, value: bytes, order: int = 0, event: model.Event | None = None
+    ) -> None:
+        self.name, self.text, self.order, self._start = name, b"%b%b}" % (prefix, value), order, len(prefix)
+        self.size = len(self.text)
+        self.head = event.head if event else None
+        self.seq, self.key = (event.seq, event.key) if event else (0, None)
+        self.wire: bytes | None = None
+
+    @property
+    def position(self) -> model.Position:
+        """Where a reader stands who has this event."""
+        return model.Position(self.head.epoch if self.head else "", self.seq)
+
+    @property
+    def value(self) -> bytes:
+        """The JSON of ``data``: for an event of a stream the CloudEvent's bytes, as the broker gave them."""
+        return self.text[self._start : -1]
+
+
+def prefix(name: str) -> bytes:
+    """What a frame of that name begins with, up to its ``data``."""
+    return b'{"event":%b,"data":' % orjson.dumps(name)
+
+
+def reply(name: str, data: Any, order: int = 0) -> Entry:
+    """A frame that is no event of a stream: an answer, or one of channel ``system``."""
+    return Entry(name, prefix(name), orjson.dumps(data), order)

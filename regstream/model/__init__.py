@@ -1,0 +1,271 @@
+"""What can be declared, and what flows: frozen specs, the catalog, events and positions.
+
+Each key of the YAML files is declared once, here, with its type, bounds, default and description; the parser, the
+error messages, the JSON Schema and ``docs/configuration.md`` all come from these declarations.
+
+Durations are whole milliseconds everywhere inside the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import pydantic
+from pydantic import AliasChoices, Field
+
+from regstream.model.flow import Event, Head, Position
+from regstream.model.steps import (
+    STEP_KINDS,
+    Alert,
+    AlertStep,
+    Burst,
+    BurstStep,
+    Overlay,
+    ParallelStep,
+    PauseStep,
+    Repeat,
+    RepeatStep,
+    ResumeStep,
+    ScenarioSpec,
+    SetStep,
+    Step,
+    WaitStep,
+    walk,
+)
+from regstream.model.values import (
+    MAX_BATCH,
+    MAX_DURATION,
+    MAX_RATE,
+    UNITS,
+    BatchSize,
+    Duration,
+    EventName,
+    Fields,
+    Identifier,
+    Jitter,
+    Name,
+    Policy,
+    Priority,
+    Severity,
+    Spec,
+    Topic,
+    Value,
+    duration_text,
+    milliseconds,
+)
+
+__all__ = [
+    "ALERTS",
+    "ALERT_TOPIC",
+    "ALERT_TYPE",
+    "ALL_CHANNEL",
+    "EMPTY",
+    "MAX_BATCH",
+    "MAX_DURATION",
+    "MAX_RATE",
+    "STEP_KINDS",
+    "SYSTEM_CHANNEL",
+    "UNITS",
+    "Alert",
+    "AlertRule",
+    "AlertStep",
+    "BatchSize",
+    "Burst",
+    "BurstStep",
+    "Catalog",
+    "ChannelSpec",
+    "Defaults",
+    "Duration",
+    "EntitySpec",
+    "Event",
+    "EventName",
+    "Fields",
+    "Head",
+    "Identifier",
+    "Jitter",
+    "KafkaProfile",
+    "Name",
+    "Overlay",
+    "ParallelStep",
+    "PauseStep",
+    "Policy",
+    "Position",
+    "Priority",
+    "Profile",
+    "Repeat",
+    "RepeatStep",
+    "ResumeStep",
+    "ScenarioSpec",
+    "SetStep",
+    "Severity",
+    "Spec",
+    "Step",
+    "StreamSpec",
+    "StreamsFile",
+    "Topic",
+    "Value",
+    "WaitStep",
+    "duration_text",
+    "milliseconds",
+    "walk",
+]
+
+ALERTS = "ALERTS"
+ALERT_TOPIC = "reginsight.alerts"
+ALERT_TYPE = "immediate-alert"
+ALL_CHANNEL = "dashboard-updates"
+SYSTEM_CHANNEL = "system"
+
+
+class KafkaProfile(Spec):
+    """How topics are created when they are missing."""
+
+    partitions: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
+    """Partitions of a topic that the daemon creates, in simulation too."""
+    replication: Annotated[int, Field(ge=1, le=10, strict=True)] = 1
+    """Replicas of a topic that the daemon creates."""
+
+
+class ChannelSpec(Spec):
+    """How the events of a channel reach a subscriber that does not ask for another way."""
+
+    policy: Policy = Policy.DISCONNECT
+    """What happens when a subscriber reads more slowly than events are made."""
+    max_rate: Annotated[
+        float | None, Field(gt=0, le=MAX_RATE, strict=True, validation_alias=AliasChoices("max_rate", "maxRate"))
+    ] = None
+    """How many events a second leave at most; with ``conflate``, how often a second the newest of a key. Left out: no
+    bound."""
+
+
+class Profile(Spec):
+    """What differs between environments; ``REGSTREAM_ENV`` picks one."""
+
+    speed: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
+    """Every declared interval is divided by this; schedules, scenario waits and what is set at run time are not."""
+    kafka: KafkaProfile = KafkaProfile()
+    """How topics are created."""
+
+
+class Defaults(Spec):
+    """What a stream has that does not say otherwise."""
+
+    batch_size: Annotated[BatchSize, Field(validation_alias=AliasChoices("batch_size", "batchSize"))] = 1
+    """Events of one tick."""
+    priority: Priority = Priority.NORMAL
+    """Who goes first among due ticks."""
+    jitter: Jitter = 0.0
+    """How far a tick may come after its due time, as a part of the interval."""
+    timezone: str = "UTC"
+    """IANA zone in which schedules are read."""
+
+
+class EntitySpec(Spec):
+    """Shared rows that streams refer to and change."""
+
+    name: pydantic.json_schema.SkipJsonSchema[Identifier]
+    files: pydantic.json_schema.SkipJsonSchema[tuple[tuple[str, str], ...]] = ()
+    count: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+    """How many rows there are."""
+    key: Identifier
+    """The field that identifies a row."""
+    fields: Fields
+    """Templates of a row, rendered once when the row is made; ``index`` is its number from 0."""
+
+
+class AlertRule(Spec):
+    """When an event of a stream also raises an alert."""
+
+    when: str
+    """A template that gives true or false."""
+    severity: Severity = Severity.WARNING
+    """How bad it is."""
+    message: str
+    """A template for the text that people read."""
+
+
+class StreamSpec(Spec):
+    """A named source of events."""
+
+    name: pydantic.json_schema.SkipJsonSchema[Name]
+    files: pydantic.json_schema.SkipJsonSchema[tuple[tuple[str, str], ...]] = ()
+    description: str = ""
+    """What the events mean, for people."""
+    topic: Topic = ""
+    """Kafka topic; streams may share one. Left out: ``reginsight.`` and the name in lower case."""
+    event: EventName = ""
+    """Name on WebSocket and Socket.IO and ``type`` of the event. Left out: the name in kebab case."""
+    interval: Duration | None = None
+    """Time between ticks: a whole number is milliseconds, or 250ms, 5s, 5m, 1h. Either this or ``schedule``."""
+    schedule: str | None = None
+    """Cron expression of five parts, ``minute hour day month weekday``, in the zone of ``timezone``."""
+    timezone: str = "UTC"
+    """IANA zone in which ``schedule`` is read."""
+    jitter: Jitter = 0.0
+    """How far a tick may come after its due time, as a part of the interval; it never adds up."""
+    batch_size: Annotated[BatchSize, Field(validation_alias=AliasChoices("batch_size", "batchSize"))] = 1
+    """Events of one tick."""
+    priority: Priority = Priority.NORMAL
+    """Who goes first among due ticks."""
+    enabled: Annotated[bool, Field(strict=True)] = True
+    """False: declared, shown, but silent until it is started."""
+    key: str = ""
+    """Template of the Kafka key, which is also the conflation key; empty: no key."""
+    with_: Annotated[dict[Identifier, str], Field(validation_alias="with", serialization_alias="with")] = {}
+    """Names that are bound for each event before its fields, mostly entity rows: ``{svp: "{{ pick('svp') }}"}``."""
+    fields: Fields | None = None
+    """Templates of ``data``. A field that is one ``{{ expression }}`` keeps its type; earlier fields are names."""
+    template: str | None = None
+    """A file under ``templates/`` that renders ``data`` as one JSON object, in place of ``fields``."""
+    update: dict[str, Value] = {}
+    """What an event changes, once it is made: ``{svp.spent: "{{ spent }}"}``."""
+    alert: AlertRule | None = None
+    """When an event also raises an alert."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            return data
+        plain = data["name"].lower()
+        return {"topic": f"reginsight.{plain}", "event": plain.replace("_", "-"), **data}
+
+
+class StreamsFile(Spec):
+    """``streams.yaml``: everything but the scenarios."""
+
+    version: Literal[1] = 1
+    """Version of this format."""
+    seed: Annotated[int | None, Field(ge=0, lt=2**63, strict=True)] = None
+    """Same seed and files: same random numbers. Left out: other ones at every start."""
+    defaults: Defaults = Defaults()
+    """What a stream has that does not say otherwise."""
+    profiles: dict[Name, Profile] = {}
+    """Overlays, one of which ``REGSTREAM_ENV`` picks; an environment without a profile has the defaults of one."""
+    channels: dict[str, ChannelSpec] = {}
+    """How channels are delivered: ``dashboard-updates``, names of streams, names of events."""
+    entities: dict[Identifier, EntitySpec] = {}
+    """Shared, stateful rows."""
+    streams: Annotated[dict[Name, StreamSpec], Field(min_length=1)]
+    """The streams, by name."""
+
+
+class Catalog(NamedTuple):
+    """All declarations in force. It is never changed: a reload makes another one.
+
+    ``templates`` maps the name of each file under ``templates/`` to its text; ``digest`` identifies the bytes of all
+    files that it was made of.
+    """
+
+    seed: int | None
+    profile: Profile
+    entities: Mapping[str, EntitySpec]
+    streams: Mapping[str, StreamSpec]
+    scenarios: Mapping[str, ScenarioSpec]
+    templates: Mapping[str, str]
+    digest: str
+    channels: Mapping[str, ChannelSpec] = {}
+
+
+EMPTY = Catalog(None, Profile(), {}, {}, {}, {}, "")

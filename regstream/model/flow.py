@@ -1,0 +1,48 @@
+"""What flows: events, what those of a batch share, and where a reader stands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from regstream.model.values import Priority
+
+
+class Position(NamedTuple):
+    """Where a reader stands in a stream: the number of the last event it has, and the numbering it belongs to.
+
+    ``seq`` rises by exactly one an event within an epoch and begins with 1; 0 stands before the first.
+    """
+
+    epoch: str
+    seq: int
+
+
+class Head(NamedTuple):
+    """What the events of one batch share. ``time`` is RFC 3339 in UTC with milliseconds, ``topic`` Kafka's."""
+
+    stream: str
+    epoch: str
+    type: str
+    topic: str
+    priority: Priority
+    time: str
+    region: str
+
+
+class Event(NamedTuple):
+    """One rendered CloudEvent: ``value`` holds its bytes, the same for broker, dashboards and store."""
+
+    head: Head
+    seq: int
+    key: str | None
+    value: bytes
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands who has this event."""
+        return Position(self.head.epoch, self.seq)
+
+    @property
+    def id(self) -> str:
+        """The CloudEvent's ``id``: stream, epoch and number."""
+        return f"{self.head.stream}/{self.head.epoch}/{self.seq}"

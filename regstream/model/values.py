@@ -1,0 +1,135 @@
+"""What declarations are made of: priorities, durations, the types of names, and the base of all specs."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field
+
+MAX_BATCH = 10_000
+MAX_DURATION = 366 * 24 * 3_600_000
+MAX_RATE = 10_000
+UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+class Priority(enum.StrEnum):
+    """Who goes first among due ticks; ``rank`` 0 is the most urgent."""
+
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    NORMAL = "NORMAL"
+    LOW = "LOW"
+
+    @property
+    def rank(self) -> int:
+        """0 for CRITICAL up to 3 for LOW."""
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class Policy(enum.StrEnum):
+    """What happens when a subscriber reads more slowly than events are made."""
+
+    DISCONNECT = "disconnect"
+    """The subscriber is cut off; it can come back and resume."""
+    DROP_OLDEST = "dropOldest"
+    """The oldest event of the lowest priority is dropped, and the subscriber is told."""
+    CONFLATE = "conflate"
+    """What waits is replaced by the newer event with the same key."""
+
+
+class Severity(enum.StrEnum):
+    """How bad an alert is."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    CRITICAL = "CRITICAL"
+
+
+def milliseconds(value: object) -> int:
+    """``value`` as milliseconds: a whole number is milliseconds already, a text is a number and one of ms s m h d.
+
+    Raises ValueError, with the cure in its text, for anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a duration, write a whole number of milliseconds or 250ms, 5s, 5m, 1h")
+    exact = float(match[1]) * UNITS[match[2]] if len(match[1]) <= 20 else float("inf")
+    if exact > MAX_DURATION:
+        raise ValueError(f"longer than {duration_text(MAX_DURATION)}")
+    if exact != int(exact):
+        raise ValueError("not a whole number of milliseconds")
+    return int(exact)
+
+
+def duration_text(value: int) -> str:
+    """The shortest text that ``milliseconds`` reads back as ``value``: 90000 is ``90s``, 300000 is ``5m``."""
+    for unit in ("d", "h", "m", "s"):
+        if value and value % UNITS[unit] == 0:
+            return f"{value // UNITS[unit]}{unit}"
+    return f"{value}ms"
+
+
+def _fraction(value: object) -> float:
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a percentage, write 0% to 100%")
+    return float(match[1]) / 100
+
+
+def _plain(value: object) -> object:
+    """YAML dates as the text that JSON would show; everything else that JSON can carry stays."""
+    if isinstance(value, Mapping):
+        if any(not isinstance(key, str) for key in value):
+            raise ValueError("a field name must be text, put it in quotes")
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a {type(value).__name__} cannot be a field value")
+
+
+_DURATION_SCHEMA = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)\s*$"}]
+}
+Duration = Annotated[
+    int, BeforeValidator(milliseconds), Field(ge=1, le=MAX_DURATION), pydantic.WithJsonSchema(_DURATION_SCHEMA)
+]
+Jitter = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    Field(ge=0, le=1),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}),
+]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$")]
+EventName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Value = Annotated[
+    Any, BeforeValidator(_plain), pydantic.WithJsonSchema({"description": "a template, or any JSON value"})
+]
+Fields = Annotated[dict[str, Value], Field(min_length=1, max_length=500)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH, strict=True)]
+
+
+class Spec(pydantic.BaseModel):
+    """The base of all declarations: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, use_attribute_docstrings=True
+    )
