@@ -23,7 +23,7 @@ ORDER = [
     "errors", "model", "settings", "crontab",
     "generate", "config", "plan", "scenario",
     "clock", "broker", "hub",
-    "engine", "reload", "server", "daemon", "cli", "__main__",
+    "engine", "reload", "server", "daemon", "client", "cli", "__main__",
 ]
 # fmt: on
 # The rooms, or the modules, in which a third-party library may be imported; what is not here may not be at all.
@@ -41,9 +41,9 @@ LIBRARIES = {
     "sanic": {"server"},
     "prometheus_client": {"server"},
     "typer": {"cli"},
-    "websockets": {"server", "cli"},
+    "websockets": {"server", "client"},
 }
-TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "hub", "engine"}
+TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "hub", "engine", "client"}
 CLOCKS = {
     "time": {"time", "time_ns", "monotonic", "monotonic_ns", "localtime", "gmtime", "sleep"},
     "datetime": {"now", "utcnow", "today"},
