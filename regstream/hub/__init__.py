@@ -118,6 +118,11 @@ class Hub:
         if position.epoch != stream.epoch and position.epoch not in stream.retired:
             stream.begin(*position)
 
+    @property
+    def positions(self) -> list[tuple[str, model.Position]]:
+        """Where each declared stream stands."""
+        return [(one.name, model.Position(one.epoch, one.last)) for one in self._streams.values() if one.declared]
+
     def position(self, stream: str) -> model.Position | None:
         """What was shown last of a stream; None when it is not known."""
         known = self._streams.get(stream)
