@@ -38,6 +38,8 @@ LIBRARIES = {
     "aiokafka": {"broker.kafka"},
     "watchfiles": {"reload"},
     "sanic": {"server"},
+    "socketio": {"server.sio"},
+    "engineio": {"server.sio", "server.sio_transport"},
     "prometheus_client": {"server"},
     "typer": {"cli"},
     "websockets": {"server", "cli"},
