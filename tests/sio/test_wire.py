@@ -16,7 +16,9 @@ import pytest
 import websockets
 
 from regstream import hub, model
-from regstream.server import sio, sio_transport, ws
+from regstream.server import sio, ws
+from regstream.server.sio import client as clients
+from regstream.server.sio import library, transport
 from tests.sio import world
 from tests.sio.world import BOUND, Server, until
 
@@ -298,7 +300,7 @@ class TestMalformed:
         def fail(*_: Any) -> None:
             raise KeyError("x")
 
-        monkeypatch.setattr(sio, "_subscription", fail)
+        monkeypatch.setattr(clients, "_subscription", fail)
         async with on_websocket(server) as one:
             await one.send('420["join-streaming","ONE"]')
             assert await code(one) == ws.INTERNAL_ERROR
@@ -356,7 +358,7 @@ class TestUpgrade:
             assert caught.value.response.status_code == 400
 
     async def test_one_that_says_nothing_is_ended(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sio_transport, "UPGRADE_SECONDS", 0.05)
+        monkeypatch.setattr(transport, "UPGRADE_SECONDS", 0.05)
         async with poller(server) as one, on_websocket(server, one.sid) as wire:
             assert await code(wire) in (1006, None)
             assert (await one.join())["channels"] == ["ONE"]
@@ -438,8 +440,8 @@ class TestBounds:
     async def test_silence_ends_a_session(
         self, complaints: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sio, "PING_INTERVAL", 0.1)
-        monkeypatch.setattr(sio, "PING_TIMEOUT", 0.3)
+        monkeypatch.setattr(library, "PING_INTERVAL", 0.1)
+        monkeypatch.setattr(library, "PING_TIMEOUT", 0.3)
         async with world.serving() as server, poller(server) as one, on_websocket(server) as other:
             await one.join()
             await other.send('42["join-streaming","ONE"]')
@@ -463,8 +465,8 @@ class TestBounds:
             await until(lambda: server.sessions.connections == 0)
         await until(lambda: server.left() in ([], [one for one in server.left() if "_service_task" in one]))
         gc.collect()
-        clients = [one for one in gc.get_objects() if isinstance(one, sio.Client)]
-        assert [one for one in clients if one._sessions is server.sessions] == []
+        left = [one for one in gc.get_objects() if isinstance(one, clients.Client)]
+        assert [one for one in left if one._sessions is server.sessions] == []
         assert sizes()[0] == sizes()[2] == sizes()[3] == 0
 
 
@@ -496,7 +498,7 @@ class TestHistory:
         async with world.serving(ring_events=5, history=history) as server, on_websocket(server) as one:
             server.show("ONE", 100)
             await one.send('421["join-streaming","ONE",{"after":{"ONE":{"epoch":"E1","seq":10}}}]')
-            for _ in range(sio.MAX_HELD + 1):
+            for _ in range(clients.MAX_HELD + 1):
                 await one.send('42["leave-streaming","TWO"]')
             assert await code(one) == ws.BAD_MESSAGE
 

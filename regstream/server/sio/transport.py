@@ -9,7 +9,6 @@ neither here nor there when an upgrade fails.
 from __future__ import annotations
 
 import asyncio
-import collections
 from collections.abc import Callable
 from typing import Any
 
@@ -21,14 +20,12 @@ from sanic.server.websockets.impl import WebsocketImplProtocol
 from websockets.protocol import State
 
 from regstream.server import outlet, ws
+from regstream.server.sio import packets
 
 # The library closes a session without a word for one packet more than 16 in a request; clients count bytes only
 MAX_PACKETS = 1000
-# What the library has to say to one client: a handshake, pings, refusals
-MAX_WAITING = 100
 UPGRADE_SECONDS = 10.0
 CLOSE_GRACE = 2.0
-BETWEEN = "\x1e"
 _FROM_CLIENTS = (packet.MESSAGE, packet.PONG, packet.CLOSE)
 _OPEN, _PROBE, _UPGRADE = "open", "probe", "upgrade"
 
@@ -56,113 +53,6 @@ class Body:
     async def read(self, length: int) -> bytes:
         """At most ``length`` bytes of it."""
         return self._content[:length]
-
-
-class Ready:
-    """Packets that are encoded already, for one answer to a poll."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def encode(self, b64: bool = False) -> str:
-        """All of them, as an answer has them."""
-        return self._text
-
-
-class Outbox:
-    """The queue of a session, in the shape in which the library knows it: of ``asyncio.Queue``.
-
-    Until the session is on WebSocket, packets wait for a poll; ``asked`` says that one waits for packets, and ``wake``
-    is called when one comes and finds none. From then on they are written at once. ``overrun`` is called for a client
-    that makes the library say more than it reads; ``ping`` is what the library waits with for the next one.
-    """
-
-    __slots__ = ("_ended", "_packets", "_poll", "_wire", "overrun", "ping", "wake")
-
-    def __init__(self) -> None:
-        self._packets: collections.deque[Any] = collections.deque()
-        self._poll: asyncio.Future[None] | None = None
-        self._wire: Wire | None = None
-        self._ended = False
-        self.wake: Callable[[], None] | None = None
-        self.overrun: Callable[[], None] | None = None
-        self.ping: asyncio.Task[Any] | None = None
-
-    @property
-    def asked(self) -> bool:
-        """Whether a poll waits, and nothing was given to it yet."""
-        return self._poll is not None and not self._poll.done()
-
-    def qsize(self) -> int:
-        """How many packets wait."""
-        return len(self._packets)
-
-    async def put(self, item: Any) -> None:
-        """See ``put_nowait``."""
-        self.put_nowait(item)
-
-    def put_nowait(self, item: Any) -> None:
-        """Take a packet; None, with which the library ends its own writer, means nothing here."""
-        if item is None or self._ended:
-            return
-        if self._wire is not None:
-            self._wire.write_packet(item)
-        else:
-            self._packets.append(item)
-            self._answer()
-        if self.overrun and (self.qsize() > MAX_WAITING or (self._wire and self._wire.is_overrun)):
-            self.overrun()
-
-    async def get(self) -> Any:
-        """The next packet for a poll, when there is one. Raises TimeoutError for a second poll, as for one in vain."""
-        if self._poll is not None:
-            raise TimeoutError
-        while not self._packets:
-            self._poll = asyncio.get_running_loop().create_future()
-            if self.wake:
-                self.wake()
-            try:
-                await self._poll
-            finally:
-                self._poll = None
-        return self._packets.popleft()
-
-    def get_nowait(self) -> Any:
-        """The next packet. Raises ``asyncio.QueueEmpty``."""
-        if not self._packets:
-            raise asyncio.QueueEmpty
-        return self._packets.popleft()
-
-    def task_done(self) -> None:
-        """Nobody waits for that."""
-
-    async def join(self) -> None:
-        """Nobody has to wait for a client that may never ask."""
-
-    def _answer(self) -> None:
-        if self._poll is not None and not self._poll.done():
-            self._poll.set_result(None)
-
-    def release(self) -> None:
-        """Answer the poll that waits, if there is one, with nothing."""
-        if self.asked:
-            self.put_nowait(packet.Packet(packet.NOOP))
-
-    def end(self) -> None:
-        """The session has ended: a poll that waits is told so, and nothing is taken any more."""
-        if self.asked:
-            self.put_nowait(packet.Packet(packet.CLOSE))
-        self._ended = True
-        # The library keeps a session for a while yet
-        self.wake = self.overrun = None
-        if self.ping is not None:
-            self.ping.cancel()
-
-    def leave_by(self, wire: Wire) -> None:
-        """From now on, and with what waits, write to ``wire``."""
-        self._wire = wire
-        while self._packets:
-            wire.write_packet(self._packets.popleft())
 
 
 class Wire:
@@ -204,8 +94,8 @@ class Wire:
     def write_packet(self, item: Any) -> None:
         """Write a packet of the library's, or several that were ready for a poll."""
         if self.is_open:
-            texts = [text.encode() for text in item.encode().split(BETWEEN)]
-            self._transport.write(b"".join(header(len(text)) + text for text in texts))
+            texts = [text.encode() for text in item.encode().split(packets.BETWEEN)]
+            self._transport.write(b"".join(packets.header(len(text)) + text for text in texts))
 
     async def serve(self) -> None:
         """Everything until the transport is gone; then the session ends, if it was on this wire."""
@@ -280,13 +170,6 @@ async def end(session: Any, reason: str = "transport close") -> None:
     await session.close(wait=False, abort=True, reason=reason)
 
 
-def header(size: int) -> bytes:
-    """What stands before a text frame of that many bytes."""
-    if size < 126:
-        return bytes((0x81, size))
-    return b"\x81\x7e" + size.to_bytes(2) if size < 0x10000 else b"\x81\x7f" + size.to_bytes(8)
-
-
 def driver(opened: Callable[[Any, Wire], None]) -> dict[str, Any]:
     """What the library asks of a web server, in its own words; ``opened`` is called with a session and its wire."""
 
@@ -341,7 +224,7 @@ def is_payload(body: bytes) -> bool:
     """Whether ``body`` holds packets as a client sends them; of what it does not understand the library says OK."""
     try:
         text = body.decode()
-        packets = [] if text.startswith("d=") else payload.Payload(encoded_payload=text).packets
+        found = [] if text.startswith("d=") else payload.Payload(encoded_payload=text).packets
     except ValueError:
         return False
-    return bool(packets) and all(one.packet_type in _FROM_CLIENTS for one in packets)
+    return bool(found) and all(one.packet_type in _FROM_CLIENTS for one in found)
