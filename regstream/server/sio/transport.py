@@ -22,7 +22,7 @@ from websockets.protocol import State
 from regstream.server import outlet, ws
 from regstream.server.sio import packets
 
-# The library closes a session without a word for one packet more than 16 in a request; clients count bytes only
+# With more than 16 in a request the library drops all of them and says OK; clients count bytes only
 MAX_PACKETS = 1000
 UPGRADE_SECONDS = 10.0
 CLOSE_GRACE = 2.0
