@@ -129,7 +129,9 @@ class TestDropOldest:
         assert world.take(9.5) == ["HI3", "HI4", "HI5", "HI6"]
         assert world.reader.wait(9.5) == pytest.approx(0.5)
         assert world.take(10.0) == ["lagging LO:1"]
-        assert world.reader.wait(10.0) is None
+        assert world.hub.counts.lost == 3
+        world.hub.remove(world.reader)
+        assert world.hub.counts.lost == 3
         assert not world.reader.pending
 
     def test_a_rate_is_kept_and_what_it_leaves_waits(self) -> None:

@@ -267,3 +267,16 @@ class TestMarks:
 
     def test_data_of_several_lines_stays_one_event(self) -> None:
         assert hub.reply("system", {"a": "b\nc"}).value == b'{"a":"b\\nc"}'
+
+
+async def test_what_was_dropped_is_on_the_metrics(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live.services.readers, "_limits", {"limit_lane": 5})
+    async with follow(live, "channel=SYSTEM_METRICS&policy=dropOldest") as reader:
+        await reader.until("subscribed")
+        await burst(live, 1000)
+        total = (await reader.until("lagging"))["total"]
+        lines = (await live.client.get("/metrics")).text.splitlines()
+    figures = dict(line.split(" ") for line in lines if line.startswith("regstream_") and "{" not in line)
+    assert float(figures["regstream_deliveries_dropped_total"]) >= total > 0
+    assert float(figures["regstream_events_shown_total"]) >= 1000
+    assert float(figures["regstream_subscribers_slow_total"]) == 0
