@@ -12,7 +12,7 @@ from typing import Any
 import typer
 import websockets.sync.client
 
-from regstream.cli import follow
+from regstream.cli import check_socketio, follow
 
 COUNT = 3
 SECONDS = 10.0
@@ -27,13 +27,14 @@ class Unreachable(Failed):
 
 
 def run(url: str, wanted: list[str]) -> bool:
-    """Carry out the groups ``health``, ``api`` and ``ws``; true when every step passed. Raises BadValue."""
+    """Carry out these of ``health``, ``api``, ``ws`` and ``socketio``; true when all steps passed. Raises BadValue."""
     follow.socket_url(url)
     base = url.rstrip("/")
     groups: dict[str, Callable[[str], Iterator[tuple[str, Callable[[], str]]]]] = {
         "health": _health,
         "api": _api,
         "ws": _ws,
+        "socketio": _socketio,
     }
     steps = [(f"{group}: {name}", step) for group in wanted for name, step in groups[group](base)]
     passed = 0
@@ -138,6 +139,18 @@ def _ws(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
         return f"{name} {made['firstSeq']} to {made['lastSeq']} from {server.get('server', 'the daemon')}"
 
     yield "subscribe and burst", exchange
+
+
+def _socketio(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    def exchange() -> str:
+        name = _busiest(base)
+        body = {"streamType": name, "count": COUNT}
+        try:
+            return check_socketio.exchange(base, name, lambda: _call(base, "/api/streaming/burst", body))
+        except check_socketio.Broken as error:
+            raise Failed(str(error)) from error
+
+    yield "join and burst", exchange
 
 
 def _until(socket: websockets.sync.client.ClientConnection, event: str) -> dict[str, Any]:
