@@ -22,7 +22,7 @@ ORDER = [
     "errors", "model", "settings", "crontab",
     "generate", "config", "plan", "scenario",
     "clock", "broker", "hub",
-    "engine", "reload", "server", "daemon", "cli", "__main__",
+    "engine", "reload", "server", "daemon", "client", "cli", "__main__",
 ]
 # fmt: on
 # The rooms, or the modules, in which a third-party library may be imported; what is not here may not be at all.
@@ -42,9 +42,9 @@ LIBRARIES = {
     "engineio": {"server.sio.library", "server.sio.outbox", "server.sio.transport"},
     "prometheus_client": {"server"},
     "typer": {"cli"},
-    "websockets": {"server", "cli"},
+    "websockets": {"server", "client"},
 }
-TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "hub", "engine"}
+TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "hub", "engine", "client"}
 CLOCKS = {
     "time": {"time", "time_ns", "monotonic", "monotonic_ns", "localtime", "gmtime", "sleep"},
     "datetime": {"now", "utcnow", "today"},

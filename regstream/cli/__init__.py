@@ -68,6 +68,14 @@ class Kind(enum.StrEnum):
     scenario = "scenario"
 
 
+class Policy(enum.StrEnum):
+    """What happens when a reader is too slow; the values of ``model.Policy``, which takes long to import."""
+
+    disconnect = "disconnect"
+    drop_oldest = "dropOldest"
+    conflate = "conflate"
+
+
 def _settings(**flags: Any) -> Any:
     from regstream import settings
 
@@ -208,6 +216,14 @@ def tail(
     count: Annotated[
         int, typer.Option("-n", "--count", metavar="N", min=0, help="End after so many events; 0: never.")
     ] = 0,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with the newest event of each key.")] = False,
+    policy: Annotated[
+        Policy | None,
+        typer.Option(metavar="NAME", help="When this is too slow: disconnect, dropOldest, conflate."),
+    ] = None,
+    max_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="At most so many events a second, of each key if conflated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The frames as they come.")] = False,
 ) -> None:
     """Follow a running daemon, one line an event.
@@ -217,7 +233,8 @@ def tail(
     """
     from regstream.cli import follow
 
-    follow.follow(url, channel or ["dashboard-updates", "system"], rewind, count, as_json)
+    channels = channel or ["dashboard-updates", "system"]
+    follow.follow(url, channels, count, as_json, rewind=rewind, snapshot=snapshot, policy=policy, max_rate=max_rate)
 
 
 @app.command()
