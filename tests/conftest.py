@@ -1,4 +1,7 @@
-"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to."""
+"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to.
+
+And, at the end of a run, what did not run because something could not be had.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from scripts import kafka
+from tests import node_packages
 from tests.kafka import clusters
 
 MakeCluster = Callable[..., kafka.Cluster]
@@ -17,6 +21,8 @@ MakeCluster = Callable[..., kafka.Cluster]
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for (reason, remedy), count in collections.Counter(clusters.missing.values()).items():
         terminalreporter.write_line(f"{count} tests with Apache Kafka did not run ({reason}); {remedy}", yellow=True)
+    if said := node_packages.report():
+        terminalreporter.write_line(said, yellow=True)
 
 
 @pytest.fixture(scope="session")
