@@ -242,16 +242,17 @@ def check(
     health: Annotated[bool, typer.Option("--health", help="Liveness, readiness, health.")] = False,
     api: Annotated[bool, typer.Option("--api", help="Status, streams, a burst and its events.")] = False,
     ws: Annotated[bool, typer.Option("--ws", help="Subscribe, ping, receive a burst whole and in order.")] = False,
+    socketio: Annotated[bool, typer.Option("--socketio", help="The same on Socket.IO, by polls.")] = False,
     url: Url = URL,
 ) -> None:
     """Check a running daemon from end to end.
 
-    One line a step, without flags all steps. Those of --api and --ws make a burst of a few events. Exit code 0 when
+    One line a step, without flags all steps. All but those of --health make a burst of a few events. Exit code 0 when
     all pass, 1 otherwise.
     """
     from regstream.cli import checks
 
-    flags = {"health": health, "api": api, "ws": ws}
+    flags = {"health": health, "api": api, "ws": ws, "socketio": socketio}
     if not checks.run(url, [name for name, on in flags.items() if on] or list(flags)):
         raise typer.Exit(1)
 

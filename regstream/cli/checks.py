@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from regstream import client
+from regstream.cli import check_socketio
 
 COUNT = 3
 SECONDS = 10.0
@@ -152,5 +153,17 @@ async def _receive(events: client.Subscription, first: int, last: int) -> None:
         expected = seq + 1
 
 
-GROUPS: dict[str, Callable[[str], Steps]] = {"health": _health, "api": _api, "ws": _ws}
+def _socketio(base: str) -> Steps:
+    def exchange() -> str:
+        name = _busiest(base)
+        body = {"streamType": name, "count": COUNT}
+        try:
+            return check_socketio.exchange(base, name, lambda: _call(base, "/api/streaming/burst", body))
+        except check_socketio.Broken as error:
+            raise Failed(str(error)) from error
+
+    yield "join and burst", exchange
+
+
+GROUPS: dict[str, Callable[[str], Steps]] = {"health": _health, "api": _api, "ws": _ws, "socketio": _socketio}
 """What can be checked, in the order in which it is."""

@@ -212,7 +212,9 @@ def test_tail_ends_with_ctrl_c_and_without_a_traceback(daemon: Daemon, tails: li
     assert tails[0].child.returncode == 130 and "Traceback" not in said
 
 
-@pytest.mark.parametrize(("flags", "steps"), [([], 8), (["--health"], 3), (["--api"], 4), (["--ws"], 1)])
+@pytest.mark.parametrize(
+    ("flags", "steps"), [([], 9), (["--health"], 3), (["--api"], 4), (["--ws"], 1), (["--socketio"], 1)]
+)
 def test_check_passes_on_a_good_daemon(daemon: Daemon, flags: list[str], steps: int) -> None:
     done = process.run("check", *flags, "--url", daemon.url + "/")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
