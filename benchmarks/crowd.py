@@ -12,7 +12,7 @@ import resource
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 ALL = "/ws?channel=dashboard-updates"
@@ -53,10 +53,11 @@ def masked(text: bytes) -> bytes:
     return head + bytes(4) + text
 
 
-def many_files() -> None:
-    """Let this process, and those that it starts, hold as many sockets as the machine lets them."""
+def many_files() -> int:
+    """Let this process, and those that it starts, hold as many sockets as the machine lets them; gives how many."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 class Reader:
@@ -119,11 +120,11 @@ class Crowd:
         connect: Callable[[int, str], tuple[socket.socket, bytes]] = subscribed,
     ) -> None:
         many_files()
-        self.readers = [Reader(*connect(port, target), n < keep, logs) for n in range(count)]
+        self.readers: list[Reader] = []
         self._poll = select.epoll()
         self._of: dict[int, Reader] = {}
-        for one in self.readers:
-            self.watch(one)
+        for n in range(count):
+            self._watch(Reader(*connect(port, target), n < keep, logs))
 
     def __len__(self) -> int:
         return len(self.readers)
@@ -136,16 +137,27 @@ class Crowd:
         for one in self.readers:
             one.sock.close()
 
-    def watch(self, one: Reader) -> None:
-        """Read what comes for it from now on."""
+    def add(self, port: int, count: int, target: str) -> list[Reader]:
+        """So many more clients, who keep what they read and note times."""
+        more = [Reader(*subscribed(port, target), True, True) for _ in range(count)]
+        for one in more:
+            self._watch(one)
+        return more
+
+    def _watch(self, one: Reader) -> None:
         one.sock.setblocking(False)
+        self.readers.append(one)
         self._of[one.sock.fileno()] = one
         self._poll.register(one.sock.fileno(), select.EPOLLIN)
 
-    def leave(self, one: Reader) -> None:
-        """Read nothing more for it."""
-        self._poll.unregister(one.sock.fileno())
-        del self._of[one.sock.fileno()]
+    def forget(self) -> None:
+        """Count, keep and note from here on."""
+        for one in self.readers:
+            one.taken = 0
+            if one.kept is not None:
+                one.kept.clear()
+            if one.log is not None:
+                one.log.clear()
 
     @property
     def taken(self) -> int:
@@ -204,6 +216,15 @@ class Crowd:
             return not changed
 
         self.read(quiet, within)
+
+
+def delays(people: Sequence[Reader], ends: list[int], emitted: Sequence[float]) -> list[list[float]]:
+    """For each event the seconds from its emission until each client had it, in the order of the events."""
+    found: list[list[float]] = [[] for _ in emitted]
+    for one in people:
+        for number, at in arrivals(one, ends):
+            found[number].append(at - emitted[number])
+    return found
 
 
 def arrivals(one: Reader, ends: list[int]) -> Iterator[tuple[int, float]]:

@@ -7,8 +7,10 @@ import json
 import pathlib
 import socket
 import tempfile
+import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from benchmarks import crowd, rig
 
@@ -56,11 +58,17 @@ class Show:
     def round(self, events: int, rate: float, within: float = 120) -> float:
         """Show so many events; the CPU seconds that the server took, until everybody who reads had them."""
         self.server.tell(f"prepare {events}")
-        goal = max(one.taken for one in self.people.readers) + events * self.size
+        self.people.forget()
         before = rig.cpu(self.server.pid)
         self.server.tell(f"go {rate}")
-        self.people.reach(goal, within)
+        self.people.reach(events * self.size, within)
         return rig.cpu(self.server.pid) - before
+
+    def delays(self, readers: Sequence[crowd.Reader]) -> list[list[float]]:
+        """Of the last round, for each event the seconds until each of these clients had it."""
+        emitted = self.server.tell("emitted")
+        ends = [number * self.size for number in range(1, len(emitted) + 1)]
+        return crowd.delays(readers, ends, emitted)
 
 
 @contextlib.contextmanager
@@ -84,8 +92,36 @@ def making(streams: int, interval: str) -> Iterator[tuple[int, int]]:
             yield child.pid, port
 
 
+class Made(NamedTuple):
+    """An event as a client read it: its place, its key and when it was emitted."""
+
+    stream: str
+    epoch: str
+    seq: int
+    key: str
+    at: float
+
+
+def made(one: crowd.Reader) -> tuple[list[Made], list[int]]:
+    """The events that a client of a daemon kept, and where their frames end."""
+    events, ends = [], []
+    for frame in crowd.frames(bytes(one.kept or b"")):
+        if frame.opcode == crowd.TEXT and b'"specversion"' in frame.payload:
+            said = json.loads(frame.payload)["data"]
+            fields = said["data"]
+            events.append(Made(said["subject"], said["epoch"], said["seq"], fields["unit"], fields["made"]))
+            ends.append(frame.end)
+    return events, ends
+
+
 def command(port: int, what: str) -> None:
     """Let a daemon's streaming ``start`` or ``stop``."""
     url = f"http://127.0.0.1:{port}/api/streaming/{what}"
     request = urllib.request.Request(url, b"{}", {"content-type": "application/json"})
     urllib.request.urlopen(request, timeout=20).close()
+
+
+def after(seconds: float) -> Condition:
+    """Becomes true when so much time has passed."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end

@@ -2,7 +2,7 @@
 
 KIND ``ours`` is this project's hub, its server and everything between; ``send`` is a bare server of the same library
 that does ``await ws.send`` to each client, ``raw`` one that writes the ready frame to each transport. On port CONTROL
-it does what it is told, a line each: ``prepare COUNT``, ``go RATE``, ``emitted``.
+it does what it is told, a line each: ``prepare COUNT``, ``go RATE``, ``emitted``, ``state``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class Kind(abc.ABC):
         """Listen."""
 
     @abc.abstractmethod
+    def state(self) -> tuple[int, int]:
+        """How many clients there are, and how many were too slow."""
+
+    @abc.abstractmethod
     def ready(self, event: model.Event) -> Any:
         """What can be made of an event before it is shown."""
 
@@ -76,6 +80,9 @@ class Ours(Kind):
         for name in STREAMS:
             self._hub.declare(name, TYPE, model.Position(EPOCH, BEFORE))
         await parts.server.start()
+
+    def state(self) -> tuple[int, int]:
+        return self._hub.subscribers, self._hub.counts.slow
 
     def ready(self, event: model.Event) -> model.Event:
         return event
@@ -107,6 +114,9 @@ class Bare(Kind):
             await ws.wait_for_connection_lost()
         finally:
             del self.clients[ws]
+
+    def state(self) -> tuple[int, int]:
+        return len(self.clients), 0
 
     def ready(self, event: model.Event) -> str:
         return f'{{"event":"{event.head.type}","data":{event.value.decode()}}}'
@@ -154,7 +164,9 @@ class Load:
             gc.freeze()
         elif command == "go":
             self._work = asyncio.create_task(self._show(value))
-        return self._emitted if command == "emitted" else command
+        elif command == "emitted":
+            return self._emitted
+        return self._kind.state()
 
     async def _show(self, rate: float) -> None:
         clock, show, note = time.monotonic, self._kind.show, self._emitted.append
