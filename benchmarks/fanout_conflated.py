@@ -56,6 +56,7 @@ def _played(conflating: int, seconds: float) -> tuple[float, Round, list[list[Ro
 def _rounds(one: crowd.Reader) -> Iterator[Round]:
     events, ends = fanout_rig.made(one)
     found: Round = []
+    before = 0.0
     for (_, at), event in zip(crowd.arrivals(one, ends), events, strict=True):
         if found and at - before > PAUSE:
             yield found

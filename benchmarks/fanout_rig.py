@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from benchmarks import crowd, rig
 
-
 Condition = Callable[[], bool]
 
 
