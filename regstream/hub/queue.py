@@ -104,8 +104,10 @@ class Subscriber:
         """
         items = self._items
         if not self._replaying and len(items) <= count and self._bytes <= size:
-            taken: list[Entry] = list(items)  # type: ignore[arg-type] # no replay is among them
-            items.clear()
+            # One at a time is what comes of a quiet hub; emptying a deque at once gives it new memory
+            taken: list[Entry] = [items.popleft()] if len(items) == 1 else list(items)  # type: ignore[arg-type, list-item]
+            if items:
+                items.clear()
             self._bytes = 0
         else:
             taken = self._some(count, size)

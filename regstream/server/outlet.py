@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import functools
 import socket
 from collections.abc import Mapping
 
@@ -74,12 +75,10 @@ class Outlet(abc.ABC):
 
     def __init__(self, outlets: Outlets, limits: Mapping[str, int]) -> None:
         self._outlets = outlets
-        self.subscriber = hub.Subscriber(self._wake, **limits)
+        # Bound once and without a frame of its own: it is called for each delivery
+        self.subscriber = hub.Subscriber(functools.partial(outlets.wake, self), **limits)
         self._later: asyncio.TimerHandle | None = None
         self._later_at = 0.0
-
-    def _wake(self) -> None:
-        self._outlets.wake(self)
 
     @property
     @abc.abstractmethod
@@ -132,7 +131,7 @@ class Outlet(abc.ABC):
 
     def _come_back(self, now: float, wait: float) -> None:
         if wait <= 0:
-            self._wake()
+            self._outlets.wake(self)
         elif self._later is None or now + wait < self._later_at:
             self.forget_timer()
             self._later_at = now + wait
@@ -140,7 +139,7 @@ class Outlet(abc.ABC):
 
     def _on_time(self) -> None:
         self._later = None
-        self._wake()
+        self._outlets.wake(self)
 
     def forget_timer(self) -> None:
         """Come back for nothing that waits for its time."""

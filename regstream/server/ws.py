@@ -155,13 +155,14 @@ class Sockets:
 class Connection(outlet.Outlet):
     """One client, and what it says."""
 
-    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_sockets", "_transport", "_ws")
+    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_protocol", "_sockets", "_transport", "_ws")
 
     def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol) -> None:
         if ws.io_proto is None or ws.io_proto.transport is None:
             raise errors.Conflict("the connection is gone")
         super().__init__(sockets.outlets, sockets.subscriber_limits)
         self._sockets, self._ws, self._transport = sockets, ws, ws.io_proto.transport
+        self._protocol = ws.ws_proto
         self._closing, self._mistakes = False, 0
         self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
@@ -171,7 +172,7 @@ class Connection(outlet.Outlet):
     @property
     def is_open(self) -> bool:
         """Whether the handshake of closing has not begun."""
-        return not self._closing and self._ws.ws_proto.state is State.OPEN and not self._transport.is_closing()
+        return not self._closing and self._protocol.state is State.OPEN and not self._transport.is_closing()
 
     @property
     def has_room(self) -> bool:
