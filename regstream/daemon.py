@@ -22,7 +22,7 @@ from typing import Any
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, outlet, ws
+from regstream.server import app, outlet, sse, ws
 
 STEP_SECONDS = 2.0
 SHOWN = 64
@@ -73,7 +73,9 @@ def build(chosen: settings.Settings) -> Parts:
         return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
 
     door = reload.Door(load, worker, now, fanout.announce, locate, digest)
-    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity)
+    outlets = outlet.Outlets(chosen.window / 1000)
+    readers = sse.Readers(fanout, outlets, carrier.history, QUEUE)
+    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity, readers)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
     sockets = ws.attach(
@@ -84,9 +86,13 @@ def build(chosen: settings.Settings) -> Parts:
         origins=chosen.cors_origins,
         subscriber_limits=QUEUE,
         history=carrier.history,
-        outlets=outlet.Outlets(chosen.window / 1000),
+        outlets=outlets,
     )
-    server = app.Server(site, chosen.host, chosen.port, closing=lambda: sockets.close_all(STEP_SECONDS / 2))
+
+    async def closing() -> None:
+        await asyncio.gather(sockets.close_all(STEP_SECONDS / 2), readers.close_all(STEP_SECONDS / 2))
+
+    server = app.Server(site, chosen.host, chosen.port, closing=closing)
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)
 
 

@@ -648,3 +648,13 @@ def test_what_is_older_and_does_not_reach_the_ring_is_no_recovery() -> None:
     answer = subscribe(one, reader.queue, ["ONE"], {"ONE": model.Position("E1", 2)}, older=older)
     assert not answer["ONE"].recovered
     assert reader.take() == []
+
+
+@pytest.mark.parametrize(("streams", "held"), [(1, 6000), (8, 5000), (40, 1000), (1000, 1000)])
+def test_the_fewer_streams_the_longer_their_rings(streams: int, held: int) -> None:
+    one = hub.Hub(now=lambda: NOON)
+    for number in range(streams):
+        one.declare(f"S{number}", "other", model.Position("E1", 0))
+    show(one, "S0", *range(1, 6502))
+    assert subscribe(one, Reader().queue, ["S0"], at(6501 - held, "S0"))["S0"].recovered
+    assert not subscribe(one, Reader().queue, ["S0"], at(6500 - held, "S0"))["S0"].recovered

@@ -18,7 +18,7 @@ from sanic.http.constants import HTTP
 from websockets.asyncio.client import ClientConnection
 
 from regstream import hub, model
-from regstream.server import messages, ws
+from regstream.server import messages, outlet, ws
 
 BOUND = 20.0
 NOW = 1795348800.0
@@ -590,3 +590,59 @@ class TestEnds:
             await asyncio.wait_for(server.sockets.close_all(0.5), BOUND)
             assert loop.time() - begun < BOUND / 2
             assert server.sockets.connections == 0
+
+
+class TestDelivery:
+    async def test_conflated_to_the_newest_at_a_rate(self, server: Server) -> None:
+        async with server.client() as client, server.client() as other:
+            await client.subscribe("ONE", policy="conflate", maxRate=5)
+            await other.subscribe("ONE")
+            server.show("ONE", 50)
+            assert await client.seqs(1) == [("ONE", 50)]
+            begun = asyncio.get_running_loop().time()
+            server.show("ONE", 50)
+            assert await client.seqs(1) == [("ONE", 100)]
+            assert asyncio.get_running_loop().time() - begun > 0.15
+            assert await other.seqs(100) == [("ONE", seq) for seq in range(1, 101)]
+
+    async def test_the_oldest_goes_and_is_told_and_comes_back_with_after(self) -> None:
+        async with serving(subscriber_limits={"limit_lane": 10}) as server, server.client() as client:
+            await client.subscribe("ONE", policy="dropOldest")
+            server.show("ONE", 30)
+            lagging = await client.one("lagging")
+            assert lagging == {"dropped": {"ONE": 20}, "total": 20}
+            assert await client.seqs(10) == [("ONE", seq) for seq in range(21, 31)]
+            await client.say(action="unsubscribe", channels=["ONE"])
+            await client.one("unsubscribed")
+            answer = await client.subscribe("ONE", after={"ONE": {"epoch": "E1", "seq": 0}})
+            assert answer["ONE"]["recovered"]
+            assert await client.seqs(30) == [("ONE", seq) for seq in range(1, 31)]
+
+    async def test_a_snapshot_before_live(self, server: Server) -> None:
+        server.show("ONE", 9)
+        async with server.client("?channel=ONE&snapshot=true") as client:
+            streams = (await client.one("subscribed"))["streams"]
+            assert streams == {"ONE": {"epoch": "E1", "seq": 9, "recovered": False, "replayed": 0, "snapshot": 1}}
+            server.show("ONE", 2)
+            assert await client.seqs(3) == [("ONE", 9), ("ONE", 10), ("ONE", 11)]
+
+    async def test_what_comes_while_a_flush_rests_leaves_in_one_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outlet, "RESTS", 10**9)
+        async with serving(outlets=outlet.Outlets(0.2)) as server, server.client() as client:
+            await client.subscribe("ONE")
+            writes: list[int] = []
+            plain = outlet.Outlet.write
+            monkeypatch.setattr(outlet.Outlet, "write", lambda self, now: (writes.append(1), plain(self, now))[1])
+            for _ in range(20):
+                server.show("ONE")
+                await asyncio.sleep(0.001)
+            assert await client.seqs(20) == [("ONE", seq) for seq in range(1, 21)]
+            assert len(writes) < 5
+
+    async def test_without_a_window_nothing_rests(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outlet, "RESTS", 10**9)
+        async with serving(outlets=outlet.Outlets(0)) as server, server.client() as client:
+            await client.subscribe("ONE")
+            for seq in range(1, 6):
+                server.show("ONE")
+                assert await client.seqs(1) == [("ONE", seq)]

@@ -50,20 +50,46 @@ def rfc3339(seconds: float) -> str:
     return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
+class Share(NamedTuple):
+    """A bound for each of several: an equal part of ``whole``, but no less and no more than so much."""
+
+    whole: int
+    least: int
+    most: int
+
+    def of(self, count: int) -> int:
+        """The part of one of ``count``."""
+        return min(self.most, max(self.least, self.whole // max(1, count)))
+
+
+# Ten seconds of a stream at 500 events a second, where there are few; collections of garbage look at every entry
+RING_EVENTS = Share(40_000, 1_000, 6_000)
+RING_BYTES = Share(48 * 2**20, 2 * 2**20, 6 * 2**20)
+
+
 class Counts(NamedTuple):
-    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow."""
+    """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow.
+
+    ``lost`` are deliveries for which subscribers that wanted so had no room.
+    """
 
     shown: int
     dropped: int
     unknown: int
     slow: int
+    lost: int = 0
 
 
 class Hub:
-    """Streams, channels and subscribers. ``ring_events`` and ``ring_bytes`` bound the ring of each stream."""
+    """Streams, channels and subscribers.
 
-    def __init__(self, now: Callable[[], float], ring_events: int = 1000, ring_bytes: int = 2 * 2**20) -> None:
-        self._now, self._ring_events, self._ring_bytes = now, ring_events, ring_bytes
+    ``ring_events`` and ``ring_bytes`` bound the ring of each stream; left out, the fewer streams there are, the longer
+    each one's ring may be.
+    """
+
+    def __init__(self, now: Callable[[], float], ring_events: int | None = None, ring_bytes: int | None = None) -> None:
+        self._now, self._given = now, (ring_events, ring_bytes)
+        self._bound()
         self._streams: dict[str, ring.Stream] = {}
         self._members: dict[str, dict[Subscriber, None]] = {}
         self._channels_of: dict[Subscriber, dict[str, Wish]] = {}
@@ -72,7 +98,11 @@ class Hub:
         self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
         self._prefixes: dict[str, bytes] = {}
         self._forgotten: dict[str, None] = {}
-        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = 0
+        self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = self._lost = 0
+
+    def _bound(self, streams: int = 0) -> None:
+        events, size = self._given
+        self._ring_events, self._ring_bytes = events or RING_EVENTS.of(streams), size or RING_BYTES.of(streams)
 
     @property
     def subscribers(self) -> int:
@@ -82,7 +112,8 @@ class Hub:
     @property
     def counts(self) -> Counts:
         """What happened since the hub was made."""
-        return Counts(self._shown, self._dropped, self._unknown, self._slow)
+        lost = self._lost + sum(one.lost for one in self._channels_of)
+        return Counts(self._shown, self._dropped, self._unknown, self._slow, lost)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -104,6 +135,7 @@ class Hub:
             self._streams[stream] = ring.Stream(stream, type_, position)
         else:
             self._redeclare(known, type_, position)
+        self._bound(len(self._streams))
         self._version += 1
 
     def _redeclare(self, stream: ring.Stream, type_: str, position: model.Position) -> None:
@@ -117,6 +149,11 @@ class Hub:
         stream.type, stream.declared = type_, True
         if position.epoch != stream.epoch and position.epoch not in stream.retired:
             stream.begin(*position)
+
+    @property
+    def positions(self) -> list[tuple[str, model.Position]]:
+        """Where each declared stream stands."""
+        return [(one.name, model.Position(one.epoch, one.last)) for one in self._streams.values() if one.declared]
 
     def position(self, stream: str) -> model.Position | None:
         """What was shown last of a stream; None when it is not known."""
@@ -324,6 +361,7 @@ class Hub:
             self._leave(subscriber, name)
         if self._channels_of.pop(subscriber, None) is not None:
             self._slow += subscriber.slow
+            self._lost += subscriber.lost
         self._picky.discard(subscriber)
         subscriber.since.clear()
 

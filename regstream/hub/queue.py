@@ -18,6 +18,7 @@ class Subscriber:
     ``wake`` is called, and must return quickly, when something came into an empty queue and when ``slow`` became true.
     A subscriber that is ``slow`` has lost its queue and gets nothing more: the server has to part with it. It also
     becomes slow when it asks for a replay while more than ``limit_replay`` frames of an earlier one still wait.
+    ``lost`` counts what lanes had no room for.
 
     What is to be delivered in another way than that waits in lanes of its own beside the queue (see ``lanes``), each
     bounded by ``limit_lane`` frames and ``limit_bytes``; what is in the queue goes first.
@@ -35,6 +36,7 @@ class Subscriber:
         "_replaying",
         "_tell_at",
         "_wake",
+        "lost",
         "since",
         "slow",
     )
@@ -55,6 +57,7 @@ class Subscriber:
         self._dropped: dict[str, int] = {}
         self._tell_at = 0.0
         self.slow = False
+        self.lost = 0
         self.since: dict[str, model.Position] = {}
 
     @property
@@ -170,6 +173,7 @@ class Subscriber:
         self.passed_over(entry)
         stream = entry.head.stream if entry.head else entry.name
         self._dropped[stream] = self._dropped.get(stream, 0) + 1
+        self.lost += 1
 
     def forget(self, streams: frozenset[str]) -> None:
         """Throw away what waits in lanes of ``streams``, which are not followed any more."""

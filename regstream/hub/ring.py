@@ -13,6 +13,7 @@ from regstream.hub import lanes
 from regstream.hub.frame import Entry
 
 RETIRED_EPOCHS = 16
+KEYS = 1000
 
 
 class Subscribed(NamedTuple):
@@ -105,7 +106,8 @@ class Stream:
     def keep(self, entry: Entry, events: int, size: int) -> None:
         """Put ``entry`` at the end; what exceeds ``events`` or ``size`` bytes of text goes at the front.
 
-        The newest event of each key is held within the same bounds, in their order; keys not heard of for longest go.
+        The newest event of each key is held too, of ``KEYS`` keys at most, in their order; those not heard of for
+        longest go.
         """
         ring = self.ring
         ring.append(entry)
@@ -116,7 +118,7 @@ class Stream:
         replaced = newest.pop(entry.key, None)
         newest[entry.key] = entry
         self._newest_bytes += entry.size - (replaced.size if replaced else 0)
-        while len(newest) > events or self._newest_bytes > size:
+        while len(newest) > min(KEYS, events) or self._newest_bytes > size:
             self._newest_bytes -= newest.pop(next(iter(newest))).size
 
 

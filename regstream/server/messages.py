@@ -132,7 +132,8 @@ def _switch(key: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-def _json(key: str, text: str) -> Any:
+def read_json(key: str, text: str) -> Any:
+    """The value of a parameter that is JSON. Raises BadValue."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -144,7 +145,7 @@ _QUERY: dict[str, Callable[[str, str], Any]] = {
     "snapshot": _switch,
     "policy": lambda _, text: text,
     "maxRate": _number,
-    "after": _json,
+    "after": read_json,
 }
 
 

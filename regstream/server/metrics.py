@@ -12,7 +12,7 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client.registry import Collector
 
-from regstream import broker
+from regstream import broker, hub
 from regstream.engine import status
 from regstream.server.services import Services
 
@@ -27,6 +27,7 @@ class Snapshot(NamedTuple):
     broker: broker.Status
     runs: tuple[str, ...]
     subscribers: int
+    shown: hub.Counts
     generation: int
     loaded_at: float
     refused: bool
@@ -43,6 +44,7 @@ def snapshot(services: Services) -> Snapshot:
         broker=services.broker.status,
         runs=tuple(run.state for run in engine.runs()),
         subscribers=services.hub.subscribers,
+        shown=services.hub.counts,
         generation=door.receipt.generation,
         loaded_at=door.receipt.loaded_at,
         refused=door.error is not None,
@@ -143,6 +145,12 @@ class _Families(Collector):
         build = core.GaugeMetricFamily("regstream_build_info", "Always 1", labels=["version"])
         build.add_metric([state.version], 1)
         yield build
+        for name, text, count in (
+            ("events_shown", "Events shown to subscribers", state.shown.shown),
+            ("subscribers_slow", "Subscribers cut off because they were too slow", state.shown.slow),
+            ("deliveries_dropped", "Deliveries that slow subscribers had no room for", state.shown.lost),
+        ):
+            yield core.CounterMetricFamily(f"regstream_{name}", text, count)
         running = sum(run == "running" for run in state.runs)
         for name, text, value in (
             ("subscribers", "Subscribers of the hub", state.subscribers),

@@ -6,8 +6,8 @@ import asyncio
 
 import orjson
 
-from regstream.server import answers, cursors, openapi, pages, routing, shapes, views
-from regstream.server.routing import Call, Reply, Route
+from regstream.server import answers, cursors, messages, openapi, pages, routing, shapes, sse, views
+from regstream.server.routing import Answered, Call, Reply, Route
 
 _HTML = "text/html; charset=utf-8"
 _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
@@ -110,6 +110,16 @@ def _events(call: Call) -> Reply:
     cursor = cursors.write(life, page[-1].order if page else after or 0)
     tail = orjson.dumps({"cursor": cursor, "more": more})
     return Reply(b'{"events":[' + b",".join(entry.value for entry in page) + b"]," + tail[1:])
+
+
+async def _follow(call: Call) -> Reply | Answered:
+    if call.request.method == "HEAD":
+        return Reply(b"")
+    query = call.query.model_dump(by_alias=True, exclude_unset=True, exclude={"channel", "after"})
+    after = {} if call.query.after is None else {"after": messages.read_json("after", call.query.after)}
+    message = messages.subscription(call.query.channel, {**query, **after})
+    await call.services.readers.serve(call.request, message.request)
+    return Answered()
 
 
 async def _metrics(call: Call) -> Reply:
@@ -255,6 +265,15 @@ TABLE: tuple[Route, ...] = (
         answers.Events,
         query=shapes.EventsQuery,
         problems=(404, 409),
+    ),
+    Route(
+        "GET",
+        f"{_BASE}/stream",
+        _follow,
+        "Follow events as they are made (Server-Sent Events)",
+        media=sse.MEDIA,
+        query=shapes.FollowQuery,
+        problems=(404, 503),
     ),
     Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=_PROMETHEUS, tag="health"),
     Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, tag="pages"),

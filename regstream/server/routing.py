@@ -46,9 +46,13 @@ class Call:
     request: sanic.request.Request[Any, Any]
 
 
-Result = shapes.Shape | Reply
+class Answered(NamedTuple):
+    """The operation has answered the request itself."""
+
+
+Result = shapes.Shape | Reply | Answered
 Operation = Callable[[Call], Result | Awaitable[Result]]
-Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +156,7 @@ def _options(allow: str) -> Handler:
 
 
 def _handler(route: Route, services: Services) -> Handler:
-    async def handle(request: Request, **names: str) -> HTTPResponse:
+    async def handle(request: Request, **names: str) -> HTTPResponse | None:
         plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
         query = decode_query(route.query, request.query_string)
         body = decode_body(route.body, request) if route.method in WITH_BODY else None
@@ -162,7 +166,9 @@ def _handler(route: Route, services: Services) -> Handler:
     return handle
 
 
-def _encode(route: Route, result: Result) -> HTTPResponse:
+def _encode(route: Route, result: Result) -> HTTPResponse | None:
+    if isinstance(result, Answered):
+        return None
     reply = result if isinstance(result, Reply) else Reply(result)
     value = reply.value
     content = value if isinstance(value, bytes) else value.model_dump_json(by_alias=True).encode()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from regstream import broker, engine, hub, reload, settings
 from regstream.generate import stream as streams
+from regstream.server import sse
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,3 +22,4 @@ class Services:
     now: Callable[[], float]
     version: str
     identity: streams.Identity
+    readers: sse.Readers

@@ -5,6 +5,7 @@ The same declarations validate what comes in and become the schemas of ``/openap
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar
 
 import pydantic
@@ -144,6 +145,34 @@ class EventsQuery(Query):
     """The ``cursor`` of an earlier answer: only what came after it."""
     limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_page_size)] = 100
     """How many events at most."""
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value) if isinstance(value, str) and len(value) < 20 else math.nan
+    except ValueError:
+        raise ValueError("not a number") from None
+
+
+class FollowQuery(Query):
+    """What to follow."""
+
+    repeatable: ClassVar[frozenset[str]] = frozenset({"channel"})
+
+    channel: Annotated[list[str], Field(min_length=1, max_length=100, examples=[["dashboard-updates"]])]
+    """``dashboard-updates``, a stream's name, an event's name, ``immediate-alert``, ``system``; may be given several
+    times."""
+    after: Annotated[str | None, WithJsonSchema({"type": "string", "contentMediaType": "application/json"})] = None
+    """Positions, ``{STREAM: {"epoch", "seq"}}``: what came behind them is replayed, whole or not at all. The header
+    ``Last-Event-ID`` goes first."""
+    rewind: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_page_size)] = 0
+    """For the other streams: the newest so many events of each channel."""
+    snapshot: Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})] = False
+    """For streams that are not recovered: the newest event of each key."""
+    policy: Annotated[model.Policy | None, WithJsonSchema({"type": "string", "enum": list(model.Policy)})] = None
+    """What happens when the reader is too slow; left out: what is declared for the channel."""
+    max_rate: Annotated[float | None, Field(gt=0, le=model.MAX_RATE), BeforeValidator(_number)] = None
+    """How many events a second at most; with ``conflate``, how often a second the newest of a key."""
 
 
 class Problem(Shape):

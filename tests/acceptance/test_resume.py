@@ -72,7 +72,7 @@ def test_a_gap_that_is_no_longer_held_is_not_recovered_in_part(daemon: Daemon) -
         reader.subscribe("PROJECT_UPDATES")
         daemon.burst("PROJECT_UPDATES", 1)
         after = {"PROJECT_UPDATES": position(reader.event("PROJECT_UPDATES"))}
-        _, last = daemon.burst("PROJECT_UPDATES", 3000)
+        _, last = daemon.burst("PROJECT_UPDATES", 8000)
         reader.event("PROJECT_UPDATES", last)
     with daemon.reader() as reader:
         answer = reader.subscribe("PROJECT_UPDATES", after=after)["streams"]["PROJECT_UPDATES"]

@@ -18,7 +18,7 @@ import pytest_asyncio
 from regstream import broker, config, engine, hub, model, reload
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, ws
+from regstream.server import app, outlet, sse, ws
 
 STREAMS = """\
 version: 1
@@ -120,7 +120,8 @@ def services(folder: pathlib.Path) -> app.Services:
         return config.load(folder / "streams.yaml", folder / "scenarios", folder / "templates", "development")
 
     door = reload.Door(load, worker, time.time, fanout.announce)
-    return app.Services(Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity)
+    readers = sse.Readers(fanout, outlet.Outlets())
+    return app.Services(Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers)
 
 
 @contextlib.asynccontextmanager
@@ -132,7 +133,11 @@ async def serving(folder: pathlib.Path) -> AsyncIterator[Live]:
     tasks = [asyncio.create_task(parts.engine.serve()), asyncio.create_task(_pump(parts.broker, parts.hub))]
     site = app.build(parts)
     sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, origins=parts.settings.cors_origins)
-    server = app.Server(site, "127.0.0.1", 0, closing=lambda: sockets.close_all(2))
+
+    async def closing() -> None:
+        await asyncio.gather(sockets.close_all(2), parts.readers.close_all(2))
+
+    server = app.Server(site, "127.0.0.1", 0, closing=closing)
     await server.start()
     parts.engine.start()
     try:

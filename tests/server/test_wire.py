@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regstream.server import routes, routing
+from regstream.server import routes, routing, sse
 from tests.server.test_routes import is_problem
 
 MALFORMED: list[tuple[bytes, int]] = [
@@ -101,7 +101,9 @@ async def test_options_and_a_wrong_method_name_the_right_ones(shared: Any, path:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
-    "path", [route.path for route in routes.TABLE if route.method == "GET" and "{" not in route.path]
+    "path",
+    # That of the stream of events does not end, see test_sse
+    [one.path for one in routes.TABLE if one.method == "GET" and "{" not in one.path and one.media != sse.MEDIA],
 )
 async def test_head_is_get_without_content(shared: Any, path: str) -> None:
     got, head = await shared.client.get(path), await shared.client.head(path)

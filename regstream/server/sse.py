@@ -1,0 +1,155 @@
+"""Server-Sent Events (the HTML standard, section 9.2): for ``curl``, and where a firewall lets nothing else through.
+
+A stream of them is an HTTP answer that does not end. Its head is the server's; what follows goes straight to the
+transport, in chunks (RFC 9112, section 7.1), several events in one write, and waits for no reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from sanic import exceptions
+from sanic.request import Request
+
+from regstream import hub
+from regstream.server import lookback, marks, messages, outlet
+
+MEDIA = "text/event-stream"
+BEAT = 15.0
+"""A comment as often as this: proxies close what is silent, and a reader that is gone is noticed."""
+RETRY = 1000
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_LAST = "last-event-id"
+
+
+class Readers:
+    """All readers of Server-Sent Events. ``limits`` are keywords of ``hub.Subscriber``."""
+
+    def __init__(
+        self,
+        source: hub.Hub,
+        outlets: outlet.Outlets,
+        history: lookback.History | None = None,
+        limits: Mapping[str, int] | None = None,
+        max_connections: int = 10_000,
+    ) -> None:
+        self._hub, self._outlets, self._history = source, outlets, history
+        self._limits, self._max = limits or {}, max_connections
+        self._readers: set[Reader] = set()
+        self._draining = False
+
+    @property
+    def connections(self) -> int:
+        """How many readers are connected."""
+        return len(self._readers)
+
+    def _check(self) -> None:
+        if self._draining or len(self._readers) >= self._max:
+            reason = "the server is stopping" if self._draining else "too many connections"
+            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
+
+    async def serve(self, request: Request[Any, Any], wanted: hub.Request) -> None:
+        """Answer ``request`` with what is ``wanted``, until the reader goes or the server stops.
+
+        ``Last-Event-ID`` stands in for its positions. Raises UnknownName and BadValue before anything is answered.
+        """
+        self._check()
+        last = request.headers.get(_LAST)
+        if last:
+            wanted = wanted._replace(after=marks.positions(last, self._hub.positions))
+        reader = Reader(self._outlets, self._limits, request)
+        self._readers.add(reader)
+        try:
+            await self._join(reader, wanted)
+            await reader.last()
+        finally:
+            reader.end()
+            self._hub.remove(reader.subscriber)
+            self._readers.discard(reader)
+
+    async def _join(self, reader: Reader, wanted: hub.Request) -> None:
+        def confirm(streams: Mapping[str, hub.Subscribed]) -> None:
+            reader.marks = marks.Marks(streams)
+            reader.subscriber.offer(hub.reply("subscribed", messages.subscribed(wanted.channels, streams)))
+
+        await lookback.join(self._hub, self._history, reader.subscriber, wanted, confirm)
+
+    async def close_all(self, within: float) -> None:
+        """Write out what is queued and end every answer, for ``within`` seconds at most; take no new readers."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while any(one.pending for one in self._readers):  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(0.01)
+        for reader in tuple(self._readers):
+            reader.end()
+
+
+class Reader(outlet.Outlet):
+    """One answer that does not end."""
+
+    __slots__ = ("_ended", "_request", "_transport", "_writing", "marks")
+
+    def __init__(self, outlets: outlet.Outlets, limits: Mapping[str, int], request: Request[Any, Any]) -> None:
+        super().__init__(outlets, limits)
+        transport: Any = request.transport
+        self._request, self._transport = request, transport
+        self._writing, self._ended = False, asyncio.Event()
+        self.marks = marks.Marks({})
+        outlet.tune(self._transport.get_extra_info("socket"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the head of the answer is out and its end is not."""
+        return self._writing and not self._ended.is_set() and not self._transport.is_closing()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the transport's buffer is not full."""
+        return bool(self._transport.get_write_buffer_size() <= outlet.BUFFER_BYTES)
+
+    def send(self, entries: list[hub.Entry]) -> None:
+        """Write ``entries`` as events, all in one chunk."""
+        text = b"".join(map(self._event, entries))
+        self._transport.write(b"%x\r\n%b\r\n" % (len(text), text))
+
+    def _event(self, entry: hub.Entry) -> bytes:
+        mark = self.marks.after(entry)
+        value = entry.value
+        if b"\n" in value or b"\r" in value:
+            # Between the tokens of JSON only; such bytes come from others who write to the topic
+            value = b"\ndata: ".join(value.splitlines())
+        name = entry.name.encode()
+        if mark:
+            return b"event: %b\nid: %b\ndata: %b\n\n" % (name, mark, value)
+        return b"event: %b\ndata: %b\n\n" % (name, value)
+
+    def too_slow(self) -> None:
+        """Cut the connection: a reader that takes nothing would not see an end either."""
+        self._ended.set()
+        self._transport.abort()
+
+    async def last(self) -> None:
+        """Write the head, and comments from time to time, until the end."""
+        response = await self._request.respond(headers=_HEADERS, content_type=MEDIA)
+        assert response is not None  # noqa: S101 - there was no answer before
+        await response.send(f"retry: {RETRY}\n\n")
+        self._writing = True
+        self._outlets.wake(self)
+        while not self._ended.is_set():
+            try:
+                async with asyncio.timeout(BEAT):
+                    await self._ended.wait()
+            except TimeoutError:
+                # Through the server, which ends an answer in which it saw nothing sent for a minute
+                await response.send(":\n\n")
+
+    def end(self) -> None:
+        """Write what can still be written, and end the answer."""
+        if self.is_open:
+            self.write_out()
+        self._ended.set()
+        self.forget_timer()
