@@ -22,7 +22,7 @@ from typing import Any
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, outlet, sse, ws
+from regstream.server import app, outlet, sio, sse, ws
 
 STEP_SECONDS = 2.0
 SHOWN = 64
@@ -88,9 +88,18 @@ def build(chosen: settings.Settings) -> Parts:
         history=carrier.history,
         outlets=outlets,
     )
+    sessions = sio.attach(
+        site,
+        fanout,
+        origins=chosen.cors_origins,
+        subscriber_limits=QUEUE,
+        history=carrier.history,
+        outlets=outlets,
+    )
 
     async def closing() -> None:
-        await asyncio.gather(sockets.close_all(STEP_SECONDS / 2), readers.close_all(STEP_SECONDS / 2))
+        ways = (sockets, sessions, readers)
+        await asyncio.gather(*(way.close_all(STEP_SECONDS / 2) for way in ways))
 
     server = app.Server(site, chosen.host, chosen.port, closing=closing)
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)

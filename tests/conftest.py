@@ -1,4 +1,7 @@
-"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to."""
+"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to.
+
+And, at the end of a run, what did not run because something could not be had.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from scripts import kafka
+from tests import node_packages
 from tests.kafka import clusters
 
 MakeCluster = Callable[..., kafka.Cluster]
@@ -21,6 +25,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve",
             yellow=True,
         )
+    if said := node_packages.report():
+        terminalreporter.write_line(said, yellow=True)
 
 
 @pytest.fixture(scope="session")

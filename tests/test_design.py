@@ -38,6 +38,8 @@ LIBRARIES = {
     "aiokafka": {"broker.kafka"},
     "watchfiles": {"reload"},
     "sanic": {"server"},
+    "socketio": {"server.sio.library"},
+    "engineio": {"server.sio.library", "server.sio.outbox", "server.sio.transport"},
     "prometheus_client": {"server"},
     "typer": {"cli"},
     "websockets": {"server", "cli"},

@@ -26,6 +26,8 @@ from regstream.server.services import Services
 __all__ = ["Server", "Services", "build"]
 
 BODY_LIMIT = 2**20
+# Its clients ask with the slash unless they are told not to
+SOCKET_IO = "/socket.io/"
 _CLOSE_STEP = 0.02
 _numbers = itertools.count(1)
 _CURES = {
@@ -45,7 +47,7 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
         strict_slashes=True,
         error_handler=problems.Handler(),
         request_class=routing.Request,
-        router=routing.Router(routes.TABLE),
+        router=routing.Router(routes.TABLE, slashed=(SOCKET_IO,)),
     )
     app.config.update(
         AUTO_EXTEND=False,

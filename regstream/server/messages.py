@@ -106,6 +106,13 @@ def subscription(channels: object, options: Mapping[str, Any]) -> Subscribe:
     return message
 
 
+def unsubscription(channels: object) -> Unsubscribe:
+    """The end of a subscription. Raises BadValue."""
+    message = _checked({"action": "unsubscribe", "channels": channels})
+    assert isinstance(message, Unsubscribe)  # noqa: S101 - the action says so
+    return message
+
+
 def from_query(query: Mapping[str, Sequence[str]]) -> Subscribe:
     """The query form as a message: ``?channel=a&channel=b&rewind=5&snapshot=true``. Raises BadValue.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import urllib.parse
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pydantic
@@ -94,15 +94,17 @@ class Request(sanic.request.Request[Any, Any]):
 
 
 class Router(sanic.router.Router):
-    """Finds routes, with the exact path: a slash at the end makes another one."""
+    """Finds routes, with the exact path: a slash at the end makes another one, but for those that are ``slashed``."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], slashed: Collection[str] = ()) -> None:
         super().__init__()
-        self._declared = routes
+        self._declared, self._slashed = routes, slashed
 
     def _get(self, path: str, method: str, host: str | None) -> Any:
         # Sanic would try again without the slash, and fails on `//`.
-        if path.endswith("/") and path != "/":
+        if path in self._slashed:
+            path = path[:-1]
+        elif path.endswith("/") and path != "/":
             raise NotFound(f"Requested URL {path} not found")
         try:
             return super()._get(path, method, host)

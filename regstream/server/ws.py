@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import sanic
@@ -166,7 +166,7 @@ class Connection(outlet.Outlet):
         self._closing, self._mistakes = False, 0
         self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
-        ws.assembler = _Inbox(ws, self)
+        ws.assembler = Inbox(ws, self.receive, self.close)
         outlet.tune(self._transport.get_extra_info("socket"))
 
     @property
@@ -289,37 +289,44 @@ class Connection(outlet.Outlet):
             self._cut.cancel()
 
 
-class _Inbox(WebsocketFrameAssembler):
-    """Takes messages as they come.
+class Inbox(WebsocketFrameAssembler):
+    """Takes messages as they come, and gives them to ``receive``; ``close`` is called for a binary one and for a fault.
 
     Sanic's own assembler needs two tasks a message, stops reading while nobody asks for one, and at a text frame that
     is not UTF-8 leaves an exception behind that nobody gets and a connection that hears nothing more.
     """
 
-    def __init__(self, ws: WebsocketImplProtocol, connection: Connection) -> None:
+    def __init__(
+        self,
+        ws: WebsocketImplProtocol,
+        receive: Callable[[bytes], Awaitable[None] | None],
+        close: Callable[[int, str], None],
+    ) -> None:
         super().__init__(ws)
-        self._connection = connection
+        self._receive, self._close = receive, close
         self._parts: list[bytes] = []
 
     async def put(self, frame: Frame) -> None:
         """A part of a message; the library has seen to their order and to the size of the whole."""
         if frame.opcode is Opcode.BINARY:
-            self._connection.close(BAD_MESSAGE, str(messages.NotAMessage()))
+            self._close(BAD_MESSAGE, str(messages.NotAMessage()))
         if frame.opcode not in (Opcode.TEXT, Opcode.CONT):
             # Pings come here too; the library has answered them
             return
         self._parts.append(bytes(frame.data))
         if frame.fin:
             parts, self._parts = self._parts, []
-            self._deliver(b"".join(parts))
+            await self._deliver(b"".join(parts))
 
-    def _deliver(self, text: bytes) -> None:
+    async def _deliver(self, text: bytes) -> None:
         try:
-            self._connection.receive(text)
+            work = self._receive(text)
+            if work is not None:
+                await work
         except Exception:
             # Nobody awaits the task that runs this, and the client must not wait for an answer that never comes.
             log.exception("a message of a client could not be handled")
-            self._connection.close(INTERNAL_ERROR, "internal error")
+            self._close(INTERNAL_ERROR, "internal error")
 
 
 def _framed(entry: hub.Entry) -> bytes:

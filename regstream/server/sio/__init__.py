@@ -1,0 +1,188 @@
+"""``/socket.io/``: Socket.IO for the JavaScript client that dashboards use, beside ``/ws`` and with the same positions.
+
+The library knows the protocol: handshakes, polls, pings, the namespace. Events do not go through it: on a WebSocket
+they are ready frames, straight to the transport and several in one write; to a client that polls they are given when
+it asks. Either way they wait in the bounded queue of the hub's subscriber, and acknowledgements with them, so that the
+order of what a client sees is the order of what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import sanic
+from sanic import exceptions
+from sanic.request import Request
+from sanic.response import HTTPResponse
+
+from regstream import hub
+from regstream.server import lookback, outlet, problems, security, ws
+from regstream.server.sio import library, packets, transport
+from regstream.server.sio.client import Client
+
+PATH = "/socket.io"
+POLL = 0.01
+
+log = logging.getLogger("regstream.sio")
+
+
+def attach(
+    app: sanic.Sanic[Any, Any],
+    source: hub.Hub,
+    *,
+    origins: Sequence[str] = (),
+    max_connections: int = 10_000,
+    subscriber_limits: Mapping[str, int] | None = None,
+    history: lookback.History | None = None,
+    outlets: outlet.Outlets | None = None,
+) -> Sessions:
+    """Serve ``source`` on ``/socket.io/`` of ``app``; call before the server is made.
+
+    ``origins`` are the patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are
+    keywords of ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes
+    what waits.
+    """
+    flushes = outlets or outlet.Outlets()
+    sessions = Sessions(source, origins, max_connections, subscriber_limits or {}, history, flushes)
+    app.config.WEBSOCKET_MAX_SIZE = ws.MAX_MESSAGE
+    app.enable_websocket()
+
+    async def serve(request: Request[Any, Any]) -> HTTPResponse | None:
+        return await sessions.serve(request)
+
+    # With that, no answer is missed when what was asked for was a WebSocket
+    serve.is_websocket = True  # type: ignore[attr-defined]
+    app.add_route(serve, PATH, {"GET", "POST", "OPTIONS"}, name="socketio", error_format="json")
+    return sessions
+
+
+class Sessions:
+    """All clients on Socket.IO."""
+
+    def __init__(
+        self,
+        source: hub.Hub,
+        origins: Sequence[str],
+        max_connections: int,
+        subscriber_limits: Mapping[str, int],
+        history: lookback.History | None,
+        outlets: outlet.Outlets,
+    ) -> None:
+        self.hub, self.history, self.outlets = source, history, outlets
+        self.subscriber_limits = subscriber_limits
+        self._origins, self._max = tuple(origins), max_connections
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._clients: dict[str, Client] = {}
+        self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
+        self._draining = False
+        self._library = library.make(self)
+
+    @property
+    def connections(self) -> int:
+        """How many sessions there are, those that are being closed included."""
+        return len(self._clients)
+
+    def begin(self, work: Coroutine[Any, Any, Any], name: str = "sio") -> asyncio.Task[Any]:
+        """Run ``work`` beside everything else, until the end at most; a fault there is logged and harms no other."""
+        task = asyncio.create_task(work, name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def serve(self, request: Request[Any, Any]) -> HTTPResponse | None:
+        """One request: a handshake, a poll, packets of a client that polls, or a whole WebSocket."""
+        origin = request.headers.get("origin")
+        if origin is not None and not security.trusted(origin, request.headers.get("host", ""), self._origins):
+            raise problems.ForeignOrigin(origin[:200])
+        if request.method == "OPTIONS":
+            return HTTPResponse(status=204, headers={"allow": "GET, OPTIONS, POST"})
+        if "j" in request.args:
+            raise exceptions.BadRequest("there is no JSONP here")
+        sid = request.args.get("sid")
+        if sid is None:
+            self._check_room()
+        client = self._clients.get(sid)
+        if client is not None and request.headers.get("upgrade", "").lower() == "websocket":
+            return await self._upgrade(client, request)
+        if client is not None and request.method == "POST" and not transport.is_payload(request.body):
+            client.abort()
+            raise exceptions.BadRequest("the body holds no packets")
+        return await self._answer(request)
+
+    async def _upgrade(self, client: Client, request: Request[Any, Any]) -> HTTPResponse | None:
+        if client.upgrading:
+            raise exceptions.BadRequest("there is an upgrade already")
+        client.upgrading = True
+        try:
+            return await self._answer(request)
+        finally:
+            client.upgrading = False
+
+    async def _answer(self, request: Request[Any, Any]) -> HTTPResponse | None:
+        answer: HTTPResponse | None = await self._library.eio.handle_request(request)
+        return answer
+
+    def _check_room(self) -> None:
+        if self._draining or len(self._clients) >= self._max:
+            reason = "the server is stopping" if self._draining else "too many connections"
+            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
+
+    def welcome(self, session: Any) -> None:
+        """A session begins."""
+        self._clients[session.sid] = Client(self, session)
+
+    def opened(self, session: Any, wire: transport.Wire) -> None:
+        """The session is on a WebSocket from now on."""
+        client = self._clients.get(session.sid)
+        if client is None:
+            wire.abort()
+        else:
+            client.on_wire(wire)
+
+    def client(self, sid: str) -> Client | None:
+        """Whoever has this session, as long as it is one."""
+        return self._clients.get(sid)
+
+    def forget(self, sid: str) -> None:
+        """The session is over."""
+        client = self._clients.pop(sid, None)
+        if client is not None:
+            client.dispose()
+
+    def join(self, entries: list[hub.Entry]) -> bytes:
+        """The frames of ``entries``; made once when, as mostly, the next client has the same to write."""
+        if entries != self._joined[0]:
+            self._joined = (entries, packets.frames(entries))
+        return self._joined[1]
+
+    async def close_all(self, within: float) -> None:
+        """Write out what is queued, end every session, refuse new ones.
+
+        Clients see their transport close, and come back by themselves. It takes ``within`` seconds at most, and a
+        moment to cut off those that did not answer in time.
+        """
+        self._draining = True
+        end = asyncio.get_running_loop().time() + within
+        await self._until(lambda: not any(one.pending for one in self._clients.values()), end - within / 2)
+        for client in tuple(self._clients.values()):
+            client.close(ws.GOING_AWAY, "going away")
+        await self._until(lambda: not self._clients, end)
+        for client in tuple(self._clients.values()):
+            client.abort()
+        await self._until(lambda: not self._clients, end + 0.5)
+        for task in tuple(self.tasks):
+            task.cancel()
+        await self._until(lambda: not self.tasks, end + 1)
+
+    async def _until(self, condition: Callable[[], bool], end: float) -> None:
+        # Polled: it happens once, at the end, and an event would have to be set on every path of every client.
+        while not condition() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(POLL)

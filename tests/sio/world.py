@@ -1,0 +1,237 @@
+"""A server with nothing but Socket.IO, the real JavaScript client, and a wire between them that can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import pathlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import sanic
+
+from regstream import hub, model
+from regstream.server import app, cors, problems, routing, sio
+from tests import node_packages
+
+BOUND = 30.0
+SCRIPT = pathlib.Path(__file__).parent.parent / "node" / "client.js"
+ORIGINS = ("http://localhost:*",)
+NAMES = itertools.count()
+TYPES = {"ONE": "one-type", "TWO": "two-type", "ALERTS": "immediate-alert"}
+POLLING: dict[str, Any] = {"transports": ["polling"]}
+WEBSOCKET: dict[str, Any] = {"transports": ["websocket"]}
+UPGRADE: dict[str, Any] = {"transports": ["polling", "websocket"]}
+
+
+async def until(condition: Callable[[], Any], seconds: float = BOUND) -> Any:
+    """The first true value of ``condition``."""
+    async with asyncio.timeout(seconds):
+        while not (value := condition()):
+            await asyncio.sleep(0.005)
+    return value
+
+
+class Server:
+    """Sanic with `/socket.io/` on a hub of its own."""
+
+    def __init__(self, port: int = 0, epoch: str = "E1", **options: Any) -> None:
+        ring = {name: options.pop(name) for name in ("ring_events", "ring_bytes") if name in options}
+        self.epoch, self.hub = epoch, hub.Hub(now=lambda: 1795348800.0, **ring)
+        self.seq = dict.fromkeys(TYPES, 0)
+        for stream, type_ in TYPES.items():
+            self.hub.declare(stream, type_, model.Position(epoch, 0))
+        site: sanic.Sanic[Any, Any] = sanic.Sanic(
+            f"test-sio-{next(NAMES)}",
+            configure_logging=False,
+            strict_slashes=True,
+            error_handler=problems.Handler(),
+            request_class=routing.Request,
+            router=routing.Router((), slashed=(app.SOCKET_IO,)),
+        )
+        site.config.AUTO_EXTEND = site.config.ACCESS_LOG = site.config.MOTD = False
+        site.ctx.ready = False
+        cors.attach(site, ORIGINS)
+        self.sessions = sio.attach(site, self.hub, origins=ORIGINS, **options)
+        self.server = app.Server(site, "127.0.0.1", port, closing=lambda: self.sessions.close_all(1.0))
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def show(self, stream: str, count: int = 1, size: int = 0, key: str | None = None) -> None:
+        head = model.Head(stream, self.epoch, TYPES[stream], "t", model.Priority.LOW, "2026", "LATAM")
+        for _ in range(count):
+            self.seq[stream] += 1
+            value = b'{"subject":"%b","epoch":"%b","seq":%d,"pad":"%b"}'
+            made = value % (stream.encode(), self.epoch.encode(), self.seq[stream], b"x" * size)
+            self.hub.broadcast(model.Event(head, self.seq[stream], key, made))
+
+    async def stop(self) -> None:
+        await self.server.drain(2.0)
+        await self.server.stop()
+        await until(lambda: self.left() == [])
+        assert self.sessions.connections == self.hub.subscribers == 0
+
+    @staticmethod
+    def left() -> list[str]:
+        """The tasks that clients left behind."""
+        names = [f"{one.get_name()} {one.get_coro()}" for one in asyncio.all_tasks()]
+        marks = ("sio ", "sio-", "HttpProtocol", "Websocket", "AsyncSocket", "AsyncServer")
+        return [one for one in names if one.startswith(marks) or any(mark in one for mark in marks[2:])]
+
+
+@contextlib.asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[Server]:
+    one = Server(**options)
+    await one.server.start()
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+class Node:
+    """A process with the real client; ``said`` is everything that happened in it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said: list[dict[str, Any]] = []
+        self._acks = itertools.count(1)
+        self._reading = asyncio.create_task(self._read(), name="node")
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.said.append(json.loads(line))
+
+    def do(self, what: str, **more: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
+
+    async def open(self, port: int, options: dict[str, Any], **more: Any) -> None:
+        """Connect, and wait for it."""
+        self.do("open", url=f"http://127.0.0.1:{port}", options=options, **more)
+        await self.until("connect")
+
+    def all(self, on: str) -> list[dict[str, Any]]:
+        return [one for one in self.said if one["on"] == on]
+
+    async def until(self, on: str, count: int = 1, seconds: float = BOUND) -> dict[str, Any]:
+        """What happened there, when it has happened so often."""
+        try:
+            await until(lambda: len(self.all(on)) >= count, seconds)
+        except TimeoutError:
+            raise AssertionError(f"no {on} {count}, but {self.said[-5:]}") from None
+        return self.all(on)[count - 1]
+
+    async def ask(self, event: str, *arguments: Any) -> Any:
+        """Emit, and give what the acknowledgement carries."""
+        number = next(self._acks)
+        self.do("emit", event=event, arguments=arguments, ack=number)
+        found = await until(lambda: [one for one in self.all("ack") if one["ack"] == number])
+        assert len(found[0]["answer"]) == 1
+        return found[0]["answer"][0]
+
+    def tell(self, event: str, *arguments: Any) -> None:
+        self.do("emit", event=event, arguments=arguments)
+
+    def names(self) -> list[str]:
+        return [one["event"] for one in self.all("event")]
+
+    def seqs(self, event: str = "streaming-update") -> list[tuple[str, str, int]]:
+        """Stream, epoch and number of the events that came under that name."""
+        found = [one["data"] for one in self.all("event") if one["event"] == event]
+        return [(one["subject"], one["epoch"], one["seq"]) for one in found]
+
+    async def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), BOUND)
+        finally:
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()
+            await self._reading
+
+
+@contextlib.asynccontextmanager
+async def node(test: str) -> AsyncIterator[Node]:
+    """The client, where there is one; ``test`` is who needs it."""
+    await asyncio.to_thread(node_packages.need, test)
+    process = await asyncio.create_subprocess_exec(
+        "node", str(SCRIPT), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26
+    )
+    client = Node(process)
+    try:
+        yield client
+    finally:
+        await client.end()
+
+
+class Proxy:
+    """A wire between client and server that can be cut, and mended; ``websockets`` is set while it lets them pass."""
+
+    def __init__(self, target: int) -> None:
+        self.target, self._cut = target, False
+        self.websockets = asyncio.Event()
+        self.websockets.set()
+        self.held = 0
+        self._upgrade = b"\r\nUpgrade: websocket"
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        with contextlib.suppress(OSError):
+            if not self._cut:
+                there, back = await asyncio.open_connection("127.0.0.1", self.target)
+                self._open.add(back)
+                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(2**16):
+                if b"\r\nUpgrade: websocket" in data:
+                    self.held += 1
+                    await self.websockets.wait()
+                    data = data.replace(b"\r\nUpgrade: websocket", self._upgrade)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def spoil(self) -> None:
+        """Let WebSockets fail from now on, as a proxy does that does not know them."""
+        self._upgrade = b""
+
+    def cut(self) -> None:
+        """Break every connection, and take none."""
+        self._cut = True
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+
+    def mend(self) -> None:
+        self._cut = False
+
+    async def stop(self) -> None:
+        self.cut()
+        self._server.close()
+        await self._server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def proxied(target: int) -> AsyncIterator[Proxy]:
+    one = Proxy(target)
+    await one.start()
+    try:
+        yield one
+    finally:
+        await one.stop()
