@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 ALL = "/ws?channel=dashboard-updates"
+SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 _PIECE = 2**18
 _UPGRADE = (
     "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -74,12 +75,26 @@ class Reader:
 def subscribed(port: int, target: str = ALL, buffer: int = 0) -> tuple[socket.socket, bytes]:
     """A client that was told that it has subscribed, and what came behind that; ``buffer`` bounds the kernel's."""
     sock = upgraded(port, target, buffer)
-    data = b""
+    return sock, _said(sock, b"", b'{"event":"subscribed"')
+
+
+def joined(port: int, target: str = SOCKET_IO) -> tuple[socket.socket, bytes]:
+    """A client of Socket.IO on a WebSocket that has joined, and what came behind the acknowledgement."""
+    sock = upgraded(port, target)
+    data = _said(sock, b"", b"0{")
+    sock.sendall(masked(b"40"))
+    data = _said(sock, data, b"40{")
+    sock.sendall(masked(b'420["join-streaming","dashboard-updates"]'))
+    return sock, _said(sock, data, b"430[")
+
+
+def _said(sock: socket.socket, data: bytes, begin: bytes) -> bytes:
+    """What came behind the first frame that begins so."""
     while True:
-        data += _received(sock)
         for frame in frames(data):
-            if frame.payload.startswith(b'{"event":"subscribed"'):
-                return sock, data[frame.end :]
+            if frame.payload.startswith(begin):
+                return data[frame.end :]
+        data += _received(sock)
 
 
 def upgraded(port: int, target: str, buffer: int = 0) -> socket.socket:
@@ -114,17 +129,16 @@ class Crowd:
         port: int,
         count: int,
         *,
-        target: str = ALL,
         keep: int = 1,
         logs: bool = False,
-        connect: Callable[[int, str], tuple[socket.socket, bytes]] = subscribed,
+        connect: Callable[[int], tuple[socket.socket, bytes]] = subscribed,
     ) -> None:
         many_files()
         self.readers: list[Reader] = []
         self._poll = select.epoll()
         self._of: dict[int, Reader] = {}
         for n in range(count):
-            self._watch(Reader(*connect(port, target), n < keep, logs))
+            self._watch(Reader(*connect(port), n < keep, logs))
 
     def __len__(self) -> int:
         return len(self.readers)

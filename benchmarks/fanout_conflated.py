@@ -43,7 +43,7 @@ def _played(conflating: int, seconds: float) -> tuple[float, Round, list[list[Ro
         fanout_rig.command(port, "start")
         people.read(fanout_rig.after(seconds), seconds + 5)
         fanout_rig.command(port, "stop")
-        people.read(fanout_rig.after(2 * PERIOD), 4 * PERIOD)
+        people.read(fanout_rig.after(1.25 * PERIOD if conflating else 0.5), 4 * PERIOD)
     events, ends = fanout_rig.made(plain[0])
     if any(one.taken != plain[0].taken for one in plain):
         raise RuntimeError("not everybody got the same")

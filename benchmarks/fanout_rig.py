@@ -15,6 +15,7 @@ from typing import NamedTuple
 from benchmarks import crowd, rig
 
 Condition = Callable[[], bool]
+Connect = Callable[[int], tuple[socket.socket, bytes]]
 
 
 class Server:
@@ -71,9 +72,9 @@ class Show:
 
 
 @contextlib.contextmanager
-def show(kind: str, count: int, *, keep: int = 1, logs: bool = False) -> Iterator[Show]:
+def show(kind: str, count: int, *, logs: bool = False, connect: Connect = crowd.subscribed) -> Iterator[Show]:
     """A server of that kind and ``count`` clients of it."""
-    with server(kind) as one, crowd.Crowd(one.port, count, keep=keep, logs=logs) as people:
+    with server(kind) as one, crowd.Crowd(one.port, count, logs=logs, connect=connect) as people:
         yield Show(one, people)
 
 

@@ -1,7 +1,8 @@
 """A process that shows ready events to whoever is connected: ``python -m benchmarks.fanout_server KIND PORT CONTROL``.
 
 KIND ``ours`` is this project's hub, its server and everything between; ``send`` is a bare server of the same library
-that does ``await ws.send`` to each client, ``raw`` one that writes the ready frame to each transport. On port CONTROL
+that does ``await ws.send`` to each client, ``raw`` one that writes the ready frame to each transport,
+``socketio`` one that emits to a room with the library for Socket.IO. On port CONTROL
 it does what it is told, a line each: ``prepare COUNT``, ``go RATE``, ``emitted``, ``state``.
 """
 
@@ -17,9 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import sanic
+import socketio
 from websockets.frames import Frame, Opcode
 
 from regstream import daemon, hub, model, settings
+from regstream.server.sio import library
 
 EPOCH = "01JD00000000000000000000"
 STREAMS = ("NORTH", "SOUTH", "EAST", "WEST")
@@ -73,8 +76,9 @@ class Ours(Kind):
     """The daemon without its engine and broker: what they make is ready here."""
 
     async def start(self, port: int) -> None:
-        parts = daemon.build(settings.load({"ENABLE_STREAMING": "false"}, port=port))
         # A ping among the bytes would make them other than those of the next client
+        library.PING_INTERVAL = 3600
+        parts = daemon.build(settings.load({"ENABLE_STREAMING": "false"}, port=port))
         parts.server._app.config.WEBSOCKET_PING_INTERVAL = 0
         self._hub: hub.Hub = parts.hub
         for name in STREAMS:
@@ -98,14 +102,9 @@ class Bare(Kind):
         self.clients: dict[Any, None] = {}
 
     async def start(self, port: int) -> None:
-        app = sanic.Sanic("bare", configure_logging=False)
-        app.config.update(AUTO_EXTEND=False, MOTD=False, ACCESS_LOG=False, WEBSOCKET_PING_INTERVAL=0)
-        app.add_route(_answer, "/health/ready")
+        app = _app()
         app.add_websocket_route(self._serve, "/ws")
-        server = await app.create_server("127.0.0.1", port, asyncio_server_kwargs={"start_serving": False})
-        await server.startup()
-        await server.before_start()
-        await server.start_serving()
+        await _start(app, port)
 
     async def _serve(self, _: sanic.Request, ws: Any) -> None:
         await ws.send('{"event":"subscribed","data":{}}')
@@ -137,11 +136,52 @@ class Raw(Bare):
             ws.io_proto.transport.write(ready)
 
 
+class SocketIO(Kind):
+    """The library for Socket.IO with its own rooms: each event is emitted twice, as the contract says."""
+
+    async def start(self, port: int) -> None:
+        self._clients = 0
+        self._sio = socketio.AsyncServer(async_mode="sanic", ping_interval=3600, ping_timeout=3600)
+        self._sio.on("join-streaming", self._join)
+        app = _app()
+        self._sio.attach(app)
+        await _start(app, port)
+
+    async def _join(self, sid: str, channel: str) -> dict[str, str]:
+        await self._sio.enter_room(sid, channel)
+        self._clients += 1
+        return {}
+
+    def state(self) -> tuple[int, int]:
+        return self._clients, 0
+
+    def ready(self, event: model.Event) -> Any:
+        return json.loads(event.value)
+
+    async def show(self, ready: Any) -> None:
+        for name in ("streaming-update", TYPE):
+            await self._sio.emit(name, ready, room=model.ALL_CHANNEL)
+
+
+def _app() -> sanic.Sanic[Any, Any]:
+    app: sanic.Sanic[Any, Any] = sanic.Sanic("bare", configure_logging=False)
+    app.config.update(AUTO_EXTEND=False, MOTD=False, ACCESS_LOG=False, WEBSOCKET_PING_INTERVAL=0)
+    app.add_route(_answer, "/health/ready")
+    return app
+
+
+async def _start(app: sanic.Sanic[Any, Any], port: int) -> None:
+    server = await app.create_server("127.0.0.1", port, asyncio_server_kwargs={"start_serving": False})
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+
+
 async def _answer(_: sanic.Request) -> sanic.HTTPResponse:
     return sanic.text("ready")
 
 
-KINDS: dict[str, Callable[[], Kind]] = {"ours": Ours, "send": Bare, "raw": Raw}
+KINDS: dict[str, Callable[[], Kind]] = {"ours": Ours, "send": Bare, "raw": Raw, "socketio": SocketIO}
 
 
 class Load:

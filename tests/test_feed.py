@@ -49,7 +49,7 @@ class Reader(outlet.Outlet):
             self.subscriber.share = None
         self.got: list[Place] = []
         self.writes = 0
-        self.room = self.open = True
+        self.room = self.open = self.takes_part = True
         self.cut = False
 
     @property
@@ -59,6 +59,10 @@ class Reader(outlet.Outlet):
     @property
     def has_room(self) -> bool:
         return self.room
+
+    @property
+    def shares(self) -> bool:
+        return self.takes_part
 
     def send(self, entries: list[hub.Entry]) -> None:
         self.writes += 1
@@ -139,6 +143,17 @@ def test_who_has_no_room_gets_a_queue_of_its_own_and_shares_again_when_it_has_ca
     world.show()
     world.outlets.flush()
     assert world.sharing == [True, True] and seqs(slow) == [1, 2, 3, 4]
+
+
+def test_who_does_not_take_part_keeps_a_queue_of_its_own() -> None:
+    world = World(2)
+    world.readers[0].takes_part = False
+    world.readers[0].subscriber.part()
+    for _ in range(3):
+        world.show()
+        world.outlets.flush()
+    assert world.sharing == [False, True]
+    assert [seqs(reader) for reader in world.readers] == [[1, 2, 3]] * 2
 
 
 def test_a_reader_that_takes_nothing_is_cut_off_at_its_own_bound_and_nobody_else() -> None:

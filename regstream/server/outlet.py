@@ -106,6 +106,14 @@ class Outlet(abc.ABC):
         self._later: asyncio.TimerHandle | None = None
         self._later_at = 0.0
 
+    def _wake(self) -> None:
+        self._outlets.wake(self)
+
+    @property
+    def shares(self) -> bool:
+        """Whether ``send`` takes what it is given as it is, so that others may be given the same."""
+        return True
+
     @property
     @abc.abstractmethod
     def is_open(self) -> bool:
@@ -145,7 +153,8 @@ class Outlet(abc.ABC):
             wait = self.subscriber.wait(now)
             if wait is not None:
                 self._come_back(now, wait)
-            self.subscriber.settle_in()
+            if self.shares:
+                self.subscriber.settle_in()
 
     def write_out(self) -> None:
         """Write what waits and can be taken now, as far as there is room."""
@@ -158,7 +167,7 @@ class Outlet(abc.ABC):
 
     def _come_back(self, now: float, wait: float) -> None:
         if wait <= 0:
-            self._outlets.wake(self)
+            self._wake()
         elif self._later is None or now + wait < self._later_at:
             self.forget_timer()
             self._later_at = now + wait
@@ -166,7 +175,7 @@ class Outlet(abc.ABC):
 
     def _on_time(self) -> None:
         self._later = None
-        self._outlets.wake(self)
+        self._wake()
 
     def forget_timer(self) -> None:
         """Come back for nothing that waits for its time."""

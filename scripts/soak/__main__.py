@@ -64,9 +64,7 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items())
-    return ", ".join(value) if isinstance(value, list) else f"{value:,}"
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
 
 
 if __name__ == "__main__":

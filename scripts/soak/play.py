@@ -15,7 +15,7 @@ from scripts.soak import judge, transports
 
 STAYING, WANDERING = 1, 5
 STAYS, AWAY, STALLS = (0.2, 15.0), (0.0, 5.0), (0.5, 4.0)
-SAMPLES = 200
+SAMPLES, MOMENTS = 200, 20
 REST = 60.0
 
 
@@ -150,9 +150,6 @@ def _report(
         "lost": sum(one.lost.count for one in judges),
         "doubled": sum(one.twice.count for one in judges),
         "not recovered": sum(one.untold.count for one in judges),
-        "memory, MB": {name: round(memory[int(part * (len(memory) - 1))], 1) for name, part in _MOMENTS.items()},
+        "memory, MB": [round(one) for one in memory[:: max(1, len(memory) // MOMENTS)]],
         "memory growth in the second half, %": round(judge.growth(memory) * 100, 1),
     }
-
-
-_MOMENTS = {"start": 0.0, "quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
