@@ -76,7 +76,7 @@ async def outliving(
         )
         if kind is Deaf:
             # Nothing is expected back: after a while it would be shown without having come
-            one._unseen = collections.deque(maxlen=0)
+            one._showing._awaited = collections.deque(maxlen=0)
         await one.start()
         await one.declare({topic: partitions})
         while one.status.state != "live":

@@ -158,6 +158,10 @@ class BrokerError(RegstreamError):
         return self.reason
 
 
+class LoginError(BrokerError):
+    """The broker does not take the credentials. Whoever tries again soon and often may lock the account."""
+
+
 @dataclasses.dataclass(eq=False)
 class StartError(RegstreamError):
     """The daemon cannot start: a port in use, an address that is not ours, a file that cannot be read."""

@@ -74,12 +74,14 @@ class Security:
 
     ``protocol`` is ``SASL_SSL``, ``SASL_PLAINTEXT`` or ``SSL``; each of ``users`` (name to password) may log in with
     PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512; ``client_auth`` (``none``, ``requested``, ``required``) is about the
-    client's certificate.
+    client's certificate. With ``rules`` a topic that has any is for those whom they name; who comes over the internal
+    listener may do everything.
     """
 
     protocol: str = "SASL_SSL"
     users: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"alice": "alice-secret"})
     client_auth: str = "none"
+    rules: bool = False
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -355,6 +357,10 @@ class Cluster:
             found[f"{prefix}ssl.keystore.location"] = self.certificates.server
             found[f"{prefix}ssl.truststore.location"] = self.certificates.ca
             found[f"{prefix}ssl.client.auth"] = self.security.client_auth
+        if self.security.rules:
+            found["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+            found["super.users"] = "User:ANONYMOUS"
+            found["allow.everyone.if.no.acl.found"] = "true"
         return found
 
     def _launch(self, n: int, keep: bool) -> None:

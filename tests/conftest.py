@@ -5,6 +5,7 @@ And, at the end of a run, what did not run because something could not be had.
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -18,13 +19,8 @@ MakeCluster = Callable[..., kafka.Cluster]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if clusters.missing:
-        reason = next(iter(clusters.missing.values()))
-        terminalreporter.write_line(
-            f"{len(clusters.missing)} tests with Apache Kafka did not run ({reason}); "
-            "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve",
-            yellow=True,
-        )
+    for (reason, remedy), count in collections.Counter(clusters.missing.values()).items():
+        terminalreporter.write_line(f"{count} tests with Apache Kafka did not run ({reason}); {remedy}", yellow=True)
     if said := node_packages.report():
         terminalreporter.write_line(said, yellow=True)
 

@@ -121,6 +121,13 @@ class TestContract:
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert len(offsets["t.two", 0]) == 30
 
+    async def test_a_key_may_be_any_text(self, live: broker.Broker) -> None:
+        sent = [event._replace(key=f"{event.seq % 5}ñ\ud800") for event in events(20)]
+        sent += [event._replace(key="\udfff") for event in events(5, topic="t.two")]
+        await live.publish(sent)
+        got = [record.event for record in await collect(live, 25)]
+        assert sorted(got, key=str) == sorted(sent, key=str)
+
     async def test_topics_are_apart(self, live: broker.Broker) -> None:
         await live.publish(events(5) + events(5, stream="TWO", topic="t.two"))
         records = await collect(live, 10)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from scripts import kafka_artefacts
+from tests import support
 
 JAVA_17 = "echo 'openjdk version \"17.0.15\" 2025-04-15' >&2"
 
@@ -94,3 +97,14 @@ def test_fetched_once(tmp_path: pathlib.Path) -> None:
     assert kafka_artefacts.available() is None
     assert (tmp_path / "runs").read_text() == "x\n"
     assert [path.name for path in (tmp_path / "cache" / "regstream").iterdir()] == [kafka_artefacts.folder().name]
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 1)])
+def test_the_last_line_says_what_did_not_run_and_what_would_run_it(tmp_path: pathlib.Path, ci: str, code: int) -> None:
+    one = "tests/kafka/test_wire.py::TestTopics::test_with_its_replication"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", one]
+    done = subprocess.run(command, cwd=support.ROOT, env={**os.environ, "CI": ci}, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout
+    said = "1 tests with Apache Kafka did not run (no java: install Java 17 or newer); they need Java 17 and Maven"
+    assert done.stdout.splitlines()[-1].startswith(said) is not bool(ci)
+    assert ("this must run here: no java" in done.stdout) is bool(ci)

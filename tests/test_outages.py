@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from regstream import broker, errors, model
-from regstream.broker import failover, kafka, order, spool
+from regstream.broker import failover, kafka, order, pauses, spool
 from tests.test_broker import events
 
 BOUND = 20.0
@@ -91,8 +91,8 @@ class Connection:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PROBE_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(failover, name, 0.02)
+    monkeypatch.setattr(failover, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(pauses, "SOON", 0.02)
 
 
 @pytest.fixture
@@ -295,6 +295,56 @@ class TestHistory:
         assert [event.seq for event in await life.broker.history("ONE", after, 51) or ()] == numbers(600, 21)
         assert await life.broker.history("ONE", after, 602) is None
         assert await life.broker.history("ONE", model.Position("E0", 20), 51) is None
+
+    async def test_is_looked_up_once_for_all_who_ask_meanwhile(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life = begin()
+        await life.start()
+        names = [f"S{n}" for n in range(6)]
+        for name in names:
+            await life.broker.publish(events(100, stream=name, topic=TOPIC))
+        await until(lambda: len(life.shown) == 600)
+        looks: list[set[str]] = []
+        look_back = Connection.look_back
+
+        async def slow(self: Connection, *asked: Any) -> Any:
+            looks.append(asked[0])
+            await asyncio.sleep(0.01)
+            return await look_back(self, *asked)
+
+        monkeypatch.setattr(Connection, "look_back", slow)
+        asked = [(name, model.Position("E1", seq), 91) for name in names for seq in (10, 40, 60)]
+        asked.append(("S0", model.Position("E0", 3), 50))
+        found = await asyncio.gather(*(life.broker.history(*one) for one in asked))
+        for (name, after, _), one in zip(asked[:-1], found, strict=False):
+            assert [(event.head.stream, event.seq) for event in one or ()] == [
+                (name, seq) for seq in numbers(100, after.seq + 1)
+            ]
+        assert found[-1] is None
+        assert len(looks) <= 2
+
+    async def test_of_one_who_went_away_meanwhile_does_not_keep_the_others(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life = begin()
+        await life.start()
+        await life.broker.publish(events(100, topic=TOPIC))
+        await until(lambda: len(life.shown) == 100)
+        look_back, first = Connection.look_back, asyncio.Event()
+
+        async def once(self: Connection, *asked: Any) -> Any:
+            if not first.is_set():
+                first.set()
+                await asyncio.Event().wait()
+            return await look_back(self, *asked)
+
+        monkeypatch.setattr(Connection, "look_back", once)
+        gone = asyncio.create_task(life.broker.history("ONE", model.Position("E1", 10), 91))
+        stays = asyncio.create_task(life.broker.history("ONE", model.Position("E1", 20), 91))
+        await first.wait()
+        gone.cancel()
+        assert [event.seq for event in await asyncio.wait_for(stays, 5) or ()] == numbers(100, 21)
 
     def test_follows_a_position_without_a_gap(self) -> None:
         some = [*events(3), *events(4, first=3), *events(2, first=9)]

@@ -18,6 +18,9 @@ from typing import NamedTuple, Protocol
 
 from regstream import model
 
+KEYS = ("utf-8", "surrogatepass")
+"""How keys are written. One is any text that somebody made; whatever it is, writing it down must not fail."""
+
 
 class Record(NamedTuple):
     """An event, and where the broker put it. ``partition`` and ``offset`` count from 0."""
@@ -101,3 +104,19 @@ class Broker(Protocol):
 
         It does not wait for the consumer: await the task that consumes.
         """
+
+
+class Forgetful:
+    """What a broker says that knows nothing from before its start."""
+
+    def position(self, stream: str) -> model.Position | None:
+        """See ``Broker``."""
+        return None
+
+    def past(self, stream: str) -> list[model.Event]:
+        """See ``Broker``."""
+        return []
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """See ``Broker``."""
+        return None

@@ -29,7 +29,7 @@ def read(topic: str, key: bytes | None, value: bytes | None) -> model.Event | No
         head = _head(
             data["subject"], data["epoch"], data["type"], topic, data["priority"], data["time"], data["region"]
         )  # fmt: skip
-        event = model.Event(head, data["seq"], None if key is None else key.decode(), value or b"")
+        event = model.Event(head, data["seq"], None if key is None else key.decode(*broker.KEYS), value or b"")
         # Others write CloudEvents too, with members of the same names; the id says whose numbering it is
         numbered = type(event.seq) is int and event.seq > 0 and data["id"] == event.id
         sound = data["specversion"] == "1.0" and isinstance(data["data"], dict)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 from collections.abc import Iterable, Mapping
 
-from regstream import broker, errors, model
+from regstream import broker, model
 from regstream.broker import kafka, order
 
 REWIND = 1_000
 DEEPEST = 64 * REWIND
-MOST = 50_000
-HISTORY_SECONDS = 10.0
-# ``before`` is where a ring begins: what that holds is on the topic too
-AHEAD = 1_000
 
 
 class Past:
@@ -32,7 +27,6 @@ class Past:
         self._left: dict[str, collections.deque[model.Event]] = {}
         self._newest: dict[str, model.Position] = {}
         self._topics: dict[str, str] = {}
-        self._looking = asyncio.Lock()
 
     def leave(self, events: Iterable[model.Event]) -> None:
         """Take in what an earlier daemon left in its spool."""
@@ -53,6 +47,10 @@ class Past:
     def position(self, stream: str) -> model.Position | None:
         """Where a stream stands, None when nothing is known of it."""
         return self._newest.get(stream)
+
+    def topic(self, stream: str) -> str | None:
+        """The topic on which a stream was seen last, None when nothing is known of it."""
+        return self._topics.get(stream)
 
     def take(self, stream: str) -> list[model.Event]:
         """The newest events of a stream without a gap, in order; given out once. From now on it goes on."""
@@ -111,37 +109,3 @@ class Past:
             whole = order.whole_suffix(events)
             self._order.begin(stream, self._newest[stream])
             self._found[stream] = whole[-REWIND:]
-
-    async def history(
-        self, one: kafka.KafkaBroker, stream: str, after: model.Position, before: int
-    ) -> list[model.Event] | None:
-        """The events of a stream behind a position as far as they follow each other.
-
-        None when those below the number ``before`` cannot be had whole in time.
-        """
-        topic = self._topics.get(stream)
-        if topic is None or before - after.seq > MOST:
-            return None
-        try:
-            # One after the other: each reads a great deal, and a client can ask for it again and again
-            async with asyncio.timeout(HISTORY_SECONDS), self._looking:
-                return await _look_back(one, topic, stream, after, before)
-        except (errors.BrokerError, TimeoutError):
-            return None
-
-
-async def _look_back(
-    one: kafka.KafkaBroker, topic: str, stream: str, after: model.Position, before: int
-) -> list[model.Event] | None:
-    def wanted(event: model.Event) -> bool:
-        head = event.head
-        return head.stream == stream and head.epoch == after.epoch and event.seq > after.seq
-
-    count, whole = max(REWIND, before - after.seq) + AHEAD, False
-    while count <= DEEPEST and not whole:
-        records, whole = await one.look_back([topic], count, wanted)
-        found = order.run_after(after, (record.event for record in records))
-        if len(found) >= before - after.seq - 1:
-            return found
-        count *= 4
-    return None

@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from regstream import broker, errors, model
 
 
-class SimulatedBroker:
-    """Meets ``broker.Broker``. At most ``limit`` events wait for the consumer, which gets at most ``batch`` at a time.
+class SimulatedBroker(broker.Forgetful):
+    """Meets ``broker.Broker``; nothing outlives this process.
 
-    ``partitions`` is for topics that were never declared; ``reason`` is shown in the status.
+    At most ``limit`` events wait for the consumer, which gets at most ``batch`` at a time. ``partitions`` is for topics
+    that were never declared; ``reason`` is shown in the status.
     """
 
     def __init__(self, limit: int = 10_000, batch: int = 500, partitions: int = 1, reason: str = "") -> None:
@@ -43,18 +44,6 @@ class SimulatedBroker:
         """See ``broker.Broker``."""
         for topic, partitions in topics.items():
             self._topics.setdefault(topic, [0] * partitions)
-
-    def position(self, stream: str) -> model.Position | None:
-        """See ``broker.Broker``: nothing outlives this process."""
-        return None
-
-    def past(self, stream: str) -> list[model.Event]:
-        """See ``broker.Broker``: there is none."""
-        return []
-
-    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
-        """See ``broker.Broker``: what was given out is not kept."""
-        return None
 
     async def start(self) -> None:
         """See ``broker.Broker``; never fails the first time."""
@@ -91,7 +80,7 @@ class SimulatedBroker:
         offsets = self._topics.get(topic) or self._topics.setdefault(topic, [0] * self._partitions)
         # Not hash(): it is salted, and a key would change its partition at every start.
         key = event.head.stream if event.key is None else event.key
-        partition = zlib.crc32(key.encode()) % len(offsets) if len(offsets) > 1 else 0
+        partition = zlib.crc32(key.encode(*broker.KEYS)) % len(offsets) if len(offsets) > 1 else 0
         offset = offsets[partition]
         offsets[partition] = offset + 1
         return broker.Record(event, topic, partition, offset)

@@ -68,6 +68,14 @@ class Kind(enum.StrEnum):
     scenario = "scenario"
 
 
+class Policy(enum.StrEnum):
+    """What happens when a reader is too slow; the values of ``model.Policy``, which takes long to import."""
+
+    disconnect = "disconnect"
+    drop_oldest = "dropOldest"
+    conflate = "conflate"
+
+
 def _settings(**flags: Any) -> Any:
     from regstream import settings
 
@@ -208,6 +216,14 @@ def tail(
     count: Annotated[
         int, typer.Option("-n", "--count", metavar="N", min=0, help="End after so many events; 0: never.")
     ] = 0,
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="Begin with the newest event of each key.")] = False,
+    policy: Annotated[
+        Policy | None,
+        typer.Option(metavar="NAME", help="When this is too slow: disconnect, dropOldest, conflate."),
+    ] = None,
+    max_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="At most so many events a second, of each key if conflated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The frames as they come.")] = False,
 ) -> None:
     """Follow a running daemon, one line an event.
@@ -217,7 +233,8 @@ def tail(
     """
     from regstream.cli import follow
 
-    follow.follow(url, channel or ["dashboard-updates", "system"], rewind, count, as_json)
+    channels = channel or ["dashboard-updates", "system"]
+    follow.follow(url, channels, count, as_json, rewind=rewind, snapshot=snapshot, policy=policy, max_rate=max_rate)
 
 
 @app.command()
@@ -225,17 +242,18 @@ def check(
     health: Annotated[bool, typer.Option("--health", help="Liveness, readiness, health.")] = False,
     api: Annotated[bool, typer.Option("--api", help="Status, streams, a burst and its events.")] = False,
     ws: Annotated[bool, typer.Option("--ws", help="Subscribe, ping, receive a burst whole and in order.")] = False,
+    socketio: Annotated[bool, typer.Option("--socketio", help="The same on Socket.IO, by polls.")] = False,
     url: Url = URL,
 ) -> None:
     """Check a running daemon from end to end.
 
-    One line a step, without flags all steps. Those of --api and --ws make a burst of a few events. Exit code 0 when
+    One line a step, without flags all steps. All but those of --health make a burst of a few events. Exit code 0 when
     all pass, 1 otherwise.
     """
     from regstream.cli import checks
 
-    wanted = [name for name, on in (("health", health), ("api", api), ("ws", ws)) if on]
-    if not checks.run(url, wanted or ["health", "api", "ws"]):
+    flags = {"health": health, "api": api, "ws": ws, "socketio": socketio}
+    if not checks.run(url, [name for name, on in flags.items() if on] or list(flags)):
         raise typer.Exit(1)
 
 

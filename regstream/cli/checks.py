@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.error
@@ -10,12 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
-import websockets.sync.client
 
-from regstream.cli import follow
+from regstream import client
+from regstream.cli import check_socketio
 
 COUNT = 3
 SECONDS = 10.0
+
+Steps = Iterator[tuple[str, Callable[[], str]]]
+"""Names of steps, and what carries one out and gives what to say of it; a step that does not pass raises."""
 
 
 class Failed(Exception):
@@ -27,15 +31,10 @@ class Unreachable(Failed):
 
 
 def run(url: str, wanted: list[str]) -> bool:
-    """Carry out the groups ``health``, ``api`` and ``ws``; true when every step passed. Raises BadValue."""
-    follow.socket_url(url)
+    """Carry out these of ``GROUPS``; true when every step passed. Raises BadValue."""
+    client.address(url)
     base = url.rstrip("/")
-    groups: dict[str, Callable[[str], Iterator[tuple[str, Callable[[], str]]]]] = {
-        "health": _health,
-        "api": _api,
-        "ws": _ws,
-    }
-    steps = [(f"{group}: {name}", step) for group in wanted for name, step in groups[group](base)]
+    steps = [(f"{group}: {name}", step) for group in wanted for name, step in GROUPS[group](base)]
     passed = 0
     try:
         for name, step in steps:
@@ -74,7 +73,7 @@ def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:
         raise Unreachable(f"{base}{path}: {why}") from error
 
 
-def _health(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+def _health(base: str) -> Steps:
     yield "alive", lambda: str(_call(base, "/health/live").get("status", "ok"))
     yield "ready", lambda: str(_call(base, "/health/ready").get("status", "ok"))
 
@@ -92,7 +91,7 @@ def _busiest(base: str) -> str:
     return str(next((one["name"] for one in streams if one["state"] == "running"), streams[0]["name"]))
 
 
-def _api(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
+def _api(base: str) -> Steps:
     def status() -> str:
         found = _call(base, "/api/streaming/status")["dataStreamer"]
         if not found["isStreaming"]:
@@ -124,40 +123,47 @@ def _stored(base: str, name: str, wanted: set[int]) -> None:
         time.sleep(0.05)
 
 
-def _ws(base: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    def exchange() -> str:
-        name = _busiest(base)
-        with websockets.sync.client.connect(follow.socket_url(base), open_timeout=SECONDS) as socket:
-            server = _until(socket, "welcome")
-            socket.send(json.dumps({"action": "subscribe", "channels": [name]}))
-            _until(socket, "subscribed")
-            socket.send(json.dumps({"action": "ping"}))
-            _until(socket, "pong")
-            made = _call(base, "/api/streaming/burst", {"streamType": name, "count": COUNT})
-            _receive(socket, made["firstSeq"], made["lastSeq"])
-        return f"{name} {made['firstSeq']} to {made['lastSeq']} from {server.get('server', 'the daemon')}"
-
-    yield "subscribe and burst", exchange
+def _ws(base: str) -> Steps:
+    yield "subscribe and burst", lambda: asyncio.run(_exchange(base, _busiest(base)))
 
 
-def _until(socket: websockets.sync.client.ClientConnection, event: str) -> dict[str, Any]:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        frame = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
-        if frame["event"] == event:
-            data: dict[str, Any] = frame["data"]
-            return data
+async def _exchange(base: str, name: str) -> str:
+    said: dict[str, dict[str, Any]] = {}
+    async with (
+        asyncio.timeout(SECONDS),
+        client.subscribe(base, [name], notice=lambda event, data: said.update({event: data})) as events,
+    ):
+        await events.ping()
+        body = {"streamType": name, "count": COUNT}
+        made = await asyncio.to_thread(_call, base, "/api/streaming/burst", body)
+        await _receive(events, made["firstSeq"], made["lastSeq"])
+    if "lost" in said or "pong" not in said:
+        raise Failed(said.get("lost", {"reason": "no answer to a ping"})["reason"])
+    return f"{name} {made['firstSeq']} to {made['lastSeq']} from {said['welcome'].get('server', 'the daemon')}"
 
 
-def _receive(socket: websockets.sync.client.ClientConnection, first: int, last: int) -> None:
-    deadline, expected = time.monotonic() + SECONDS, None
+async def _receive(events: client.Subscription, first: int, last: int) -> None:
+    expected = None
     while expected is None or expected <= last:
-        data = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))["data"]
-        seq = data.get("seq")
-        if seq is None:
-            continue
+        seq = (await anext(events))["seq"]
         if expected is not None and seq != expected:
             raise Failed(f"event {seq} came where {expected} was due")
         if expected is None and seq > first:
             raise Failed(f"the first event was {seq}, later than {first}")
         expected = seq + 1
+
+
+def _socketio(base: str) -> Steps:
+    def exchange() -> str:
+        name = _busiest(base)
+        body = {"streamType": name, "count": COUNT}
+        try:
+            return check_socketio.exchange(base, name, lambda: _call(base, "/api/streaming/burst", body))
+        except check_socketio.Broken as error:
+            raise Failed(str(error)) from error
+
+    yield "join and burst", exchange
+
+
+GROUPS: dict[str, Callable[[str], Steps]] = {"health": _health, "api": _api, "ws": _ws, "socketio": _socketio}
+"""What can be checked, in the order in which it is."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
-import time
 from typing import Any
 
 import typer
-import websockets.exceptions
-import websockets.sync.client
 
-from regstream import errors
+from regstream import client
 
-RETRY_SECONDS = 1.0
+LONGEST_PAUSE = 1.0
 MAX_FIELDS = 6
 _NEWS = {
     "scenario-started": ("scenario", "runId"),
@@ -22,85 +21,72 @@ _NEWS = {
 _COLOURS = {"CRITICAL": "red", "HIGH": "yellow", "NORMAL": None, "LOW": "bright_black"}
 
 
-def socket_url(url: str) -> str:
-    """The address of ``/ws`` on a daemon whose pages are at ``url``. Raises BadValue."""
-    scheme, mark, rest = url.partition("://")
-    if scheme not in ("http", "https", "ws", "wss") or not mark or not rest:
-        raise errors.BadValue("--url", f"{url!r} is not an address like http://127.0.0.1:3001")
-    return f"{scheme.replace('http', 'ws')}://{rest.rstrip('/')}/ws"
-
-
-def follow(url: str, channels: list[str], rewind: int, count: int, as_json: bool) -> None:
+def follow(url: str, channels: list[str], count: int, as_json: bool, **asked: Any) -> None:
     """Print what arrives until ``count`` events have (0: for ever); a lost connection is taken up where it broke.
 
-    Raises StartError when the first connection fails, UnknownName for a channel that does not exist.
+    ``asked`` are keywords of ``client.subscribe``, and it raises what that does.
     """
-    follower = _Follower(channels, rewind, count, as_json)
-    address, first = socket_url(url), True
-    while True:
-        try:
-            with websockets.sync.client.connect(address, open_timeout=5, compression=None) as socket:
-                first = False
-                follower.subscribe(socket)
-                if follower.read(socket):
-                    return
-        except (OSError, websockets.exceptions.WebSocketException) as error:
-            if first:
-                raise errors.StartError(address, f"{error}; is the daemon running? start it: regstream run") from error
-            _note(f"connection lost ({error}), trying again")
-            time.sleep(RETRY_SECONDS)
+    asyncio.run(_follow(url, channels, count, _Printer(as_json), asked))
 
 
-class _Follower:
-    """What has been seen, and how it is shown."""
+async def _follow(url: str, channels: list[str], count: int, printer: _Printer, asked: dict[str, Any]) -> None:
+    numbers = iter(range(1, count + 1)) if count else itertools.count(1)
+    # Someone is looking
+    timing = client.Timing(longest=LONGEST_PAUSE)
+    async with client.subscribe(url, channels, notice=printer.notice, timing=timing, **asked) as events:
+        async for event in events:
+            printer.event(event)
+            if next(numbers) == count:
+                return
 
-    def __init__(self, channels: list[str], rewind: int, count: int, as_json: bool) -> None:
-        self._channels = channels
-        self._rewind = rewind
-        self._left = count
+
+class _Printer:
+    """How things are shown, and of which streams something was."""
+
+    def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._after: dict[str, dict[str, Any]] = {}
+        self._shown: set[str] = set()
 
-    def subscribe(self, socket: websockets.sync.client.ClientConnection) -> None:
-        message: dict[str, Any] = {"action": "subscribe", "channels": self._channels}
-        message["after" if self._after else "rewind"] = self._after or self._rewind
-        socket.send(json.dumps(message))
+    def event(self, data: dict[str, Any]) -> None:
+        self._shown.add(data["subject"])
+        typer.echo(_frame(data["type"], data) if self._as_json else _line(data))
 
-    def read(self, socket: websockets.sync.client.ClientConnection) -> bool:
-        """Show what comes; true when enough has come."""
-        for text in socket:
-            frame = json.loads(text)
-            if self._show(frame, text if isinstance(text, str) else text.decode()) and self._left:
-                self._left -= 1
-                if not self._left:
-                    return True
-        return False
-
-    def _show(self, frame: dict[str, Any], text: str) -> bool:
-        data = frame["data"]
-        is_event = "specversion" in data
-        if frame["event"] == "error":
-            raise errors.BadValue("channel", str(data.get("message", data)))
-        if is_event:
-            self._after[data["subject"]] = {"epoch": data["epoch"], "seq": data["seq"]}
-        if frame["event"] == "subscribed" and not self._as_json:
-            self._tell_gaps(data.get("streams", {}))
-        elif self._as_json or is_event or frame["event"] == "system":
-            typer.echo(text if self._as_json else _line(frame["event"], data, is_event))
-        return is_event
+    def notice(self, event: str, data: dict[str, Any]) -> None:
+        if event == "lost":
+            _note(f"connection lost ({data['reason']}), trying again")
+        elif self._as_json:
+            typer.echo(_frame(event, data))
+        elif event == "subscribed":
+            self._tell_gaps(data["streams"])
+        elif event == "error":
+            _note(str(data.get("message", data)))
+        elif event == "lagging":
+            _note(f"too slow, some events were left out: {_counted(data.get('dropped'))}")
+        elif event == "system":
+            typer.echo(_happened(data))
 
     def _tell_gaps(self, streams: dict[str, Any]) -> None:
-        lost = [name for name, one in streams.items() if name in self._after and not one["recovered"]]
+        lost = [name for name, one in streams.items() if name in self._shown and not one["recovered"]]
         if lost:
             _note(f"some events were missed: {', '.join(lost)}")
 
 
-def _line(event: str, data: dict[str, Any], is_event: bool) -> str:
-    if not is_event:
-        return typer.style(f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_news(data)}", fg="cyan")
-    alert = event == "immediate-alert"
+def _frame(event: str, data: dict[str, Any]) -> str:
+    return json.dumps({"event": event, "data": data}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _line(data: dict[str, Any]) -> str:
+    alert = data["type"] == "immediate-alert"
     line = f"{data['time'][11:23]} {data['subject']} #{data['seq']} {(_alert if alert else _short)(data['data'])}"
     return typer.style(line, fg=_COLOURS.get(data["priority"]), bold=alert)
+
+
+def _happened(data: dict[str, Any]) -> str:
+    return typer.style(f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_news(data)}", fg="cyan")
+
+
+def _counted(dropped: Any) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in dropped.items()) if isinstance(dropped, dict) else ""
 
 
 def _news(data: dict[str, Any]) -> str:

@@ -20,7 +20,9 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     _encode(builder, _data(builder, spec))
     key = builder.bind(builder.compiled(spec.key, ("key",)), ("key",)) if spec.key else "None"
     if spec.key:
-        key = builder.bind(Code(f"{key} if {key}.__class__ is STR else TEXT_OR_NONE({key})"), ("key",))
+        key = builder.bind(
+            Code(f"{key} if {key}.__class__ is STR and {key}.isascii() else TEXT_OR_NONE({key})"), ("key",)
+        )
     updates = _updates(builder, spec)
     alert = _alert(builder, spec.alert)
     # Nothing below can fail: an event is made whole or not at all
@@ -103,7 +105,7 @@ def _alert(builder: Builder, rule: model.AlertRule | None) -> list[str]:
         return []
     when = builder.bind(builder.compiled(rule.when, ("alert", "when")), ("alert", "when"))
     message = builder.site.fitting(builder.compiled(rule.message, ("alert", "message")), cost.LIMIT)
-    builder.line(f"alert = STR({message.text}) if {when} else None", ("alert", "message"))
+    builder.line(f"alert = TEXT({message.text}) if {when} else None", ("alert", "message"))
     return [f"if alert is not None: alerts.append((seq, {str(rule.severity)!r}, alert))"]
 
 

@@ -93,6 +93,13 @@ def check_finite(value: Any) -> None:
             check_finite(one)
 
 
+def sayable(value: Any) -> str:
+    """The value as a text that can be written down. Raises UnicodeEncodeError for one with half a character in it."""
+    made = str(value)
+    made.encode()
+    return made
+
+
 def _default(value: Any) -> Any:
     """What orjson cannot write by itself, as JSON would show it; undefined values raise UndefinedError."""
     if isinstance(value, vocabulary.Instant | jinja2.Undefined):
@@ -263,7 +270,8 @@ _SPACE: dict[str, Any] = {
     "DUMPS": orjson.dumps,
     "STR": str,
     "LOADED": _loaded,
-    "TEXT_OR_NONE": lambda value: None if value is None else str(value),
+    "TEXT": sayable,
+    "TEXT_OR_NONE": lambda value: None if value is None else sayable(value),
     "DEFAULT": _default,
     "OPTIONS": _OPTIONS,
 }  # fmt: skip

@@ -11,7 +11,7 @@ import orjson
 
 from regstream import errors, model
 from regstream.generate import compile, cost, draws, entities, sandbox, vocabulary
-from regstream.generate.program import Program, cause
+from regstream.generate.program import Program, cause, sayable
 
 # A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
 # at the next tick, with the same draws, so an event that was given up would hold its stream up
@@ -295,6 +295,6 @@ def text(workshop: Workshop, source: str, now: float, name: str) -> str:
     try:
         program = compile.message(workshop.box, source, key)
         program.function(draws.Draws(key, program.layout).span(1, 1), 0, instant, str(instant), workshop.pools, rows)
+        return sayable(rows[0]["message"])
     except Exception as error:
         raise errors.RenderError(model.ALERTS, "message", cause(error)) from error
-    return str(rows[0]["message"])

@@ -150,12 +150,17 @@ def status(services: Services) -> answers.Status:
 
 
 def health(services: Services) -> answers.Health:
-    """How the daemon is: degraded while a stream fails, the broker is not live, or the last reload was refused."""
+    """How the daemon is.
+
+    Degraded while a stream fails, the broker is not live or refuses events of a topic, or the last reload was refused.
+    """
     broker = services.broker.status
     streams = services.engine.streams()
     failing = [one.name for one in streams if one.state == "failing"]
     config = config_state(services.door)
-    ailing = bool(failing) or broker.state != "live" or config.error is not None
+    # In simulation the reason is why there is no Kafka, and nothing is wrong with that
+    refusing = broker.kind == "kafka" and broker.reason != ""
+    ailing = bool(failing) or broker.state != "live" or refusing or config.error is not None
     return answers.Health(
         status="degraded" if ailing else "ok",
         kafka=answers.KafkaHealth(**_broker(broker), connected=_connected(broker)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
@@ -113,6 +113,39 @@ class TestAnEventThatIsRefused:
         assert (status.state, status.errors, status.waiting, status.skipped) == ("live", 1, 0, 0)
         assert life.changes == ["draining", "live"]
 
+    async def test_is_the_reason_until_its_topic_takes_another(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        await life.broker.declare({"t.two": 1})
+        refusing(cast("Connection", life.broker._kafka), 5)
+        await life.broker.publish(events(5))
+        await until(lambda: life.broker.status.reason == "too large")
+        await life.broker.publish(events(3, stream="TWO", topic="t.two"))
+        await until(lambda: not life.broker.status.waiting)
+        assert life.broker.status.reason == "too large"
+        await life.broker.publish(events(1, first=6))
+        await until(lambda: life.broker.status.reason == "")
+        assert life.broker.status.errors == 1
+
+
+class TestAStop:
+    async def test_shows_what_did_not_come_back(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Nobody gives it up before
+        monkeypatch.setattr(failover, "PROBE_SECONDS", 60.0)
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        cluster.deaf = {0, 1, 2}
+        await life.broker.publish(events(10))
+        await life.broker.close()
+        await asyncio.wait_for(life._pump, 5)
+        assert life.shown == numbers(10)
+
 
 class TestDeclaring:
     async def test_what_is_refused_is_forgotten_again(self, cluster: Cluster, begin: Callable[[], Life]) -> None:
@@ -133,6 +166,32 @@ class TestDeclaring:
         cluster.up = True
         await until(lambda: life.broker.status.state == "live")
         assert "t.new" not in cluster.logs
+
+    async def test_what_is_refused_costs_nothing_that_is_sent_meanwhile(
+        self, cluster: Cluster, begin: Callable[[], Life]
+    ) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        one = cast("Connection", life.broker._kafka)
+        declare, refusing = one.declare, asyncio.Event()
+
+        async def refuse(topics: Mapping[str, int], replication: int = 1) -> None:
+            if "t.new" in topics:
+                refusing.set()
+                await asyncio.sleep(0.05)
+                raise errors.BrokerError("topic t.new cannot be created", final=True)
+            await declare(topics, replication)
+
+        one.declare = refuse  # type: ignore[method-assign]
+        reload = asyncio.create_task(life.broker.declare({"t.new": 3}, 3))
+        await refusing.wait()
+        await life.broker.publish(events(10))
+        with pytest.raises(errors.BrokerError):
+            await reload
+        await until(lambda: not life.broker.status.waiting)
+        assert cluster.seqs() == numbers(10)
+        assert life.changes == ["draining", "live"]
 
     async def test_one_that_only_reads_takes_nothing(self, cluster: Cluster) -> None:
         connect = cast("failover.Connect", lambda starts: Connection(cluster, starts))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import pathlib
+import queue
 import re
-import select
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from regstream import cli, model
 from tests import process
 from tests.process import Daemon, eventually
 
@@ -69,12 +71,27 @@ class Tail:
             bufsize=1,
         )
 
+        # Lines that come together are read together, and then none of them can be waited for at the pipe
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            self._lines.put(line)
+
     def line(self) -> str:
         """The next line, which comes at once although nobody sees a terminal."""
-        assert self.child.stdout is not None
-        ready, _, _ = select.select([self.child.stdout], [], [], process.SECONDS)
-        assert ready, "no line"
-        return self.child.stdout.readline()
+        return self._lines.get(timeout=process.SECONDS)
+
+    def end(self) -> str:
+        """Wait for its end; what it said on standard error."""
+        assert self.child.stdout is not None and self.child.stderr is not None
+        self.child.wait(process.SECONDS)
+        self._reader.join(process.SECONDS)
+        with self.child.stdout, self.child.stderr:
+            return self.child.stderr.read()
 
     def lines(self, count: int) -> list[str]:
         return [self.line() for _ in range(count)]
@@ -85,8 +102,9 @@ def tails() -> Iterator[list[Tail]]:
     tails: list[Tail] = []
     yield tails
     for tail in tails:
-        tail.child.kill()
-        tail.child.communicate()
+        if tail.child.poll() is None:
+            tail.child.kill()
+            tail.end()
 
 
 def test_tail_shows_so_many_events_and_ends(daemon: Daemon) -> None:
@@ -107,6 +125,25 @@ def test_tail_gives_frames_to_programs(daemon: Daemon) -> None:
     frames = [json.loads(line) for line in done.stdout.splitlines()]
     assert [frame["event"] for frame in frames[:2]] == ["welcome", "subscribed"]
     assert [frame["event"] for frame in frames].count("risk-event") == 5
+
+
+def test_tail_begins_with_a_snapshot_when_asked(daemon: Daemon) -> None:
+    daemon.burst("BUDGET_UPDATES", 200)
+    shown = ("--json", "-c", "BUDGET_UPDATES", "-n5")
+    done = process.run("tail", "--url", daemon.url, "--snapshot", "--policy=conflate", "--max-rate=0.5", *shown)
+    _, subscribed, *events = [json.loads(line) for line in done.stdout.splitlines()]
+    answer = subscribed["data"]["streams"]["BUDGET_UPDATES"]
+    assert answer["snapshot"] >= 5 and answer["replayed"] == 0
+    numbers = [event["data"]["seq"] for event in events]
+    assert numbers == sorted(numbers) and numbers[-1] < answer["seq"]
+
+
+def test_tail_takes_the_policies_that_there_are(daemon: Daemon) -> None:
+    assert {one.value for one in cli.Policy} == {one.value for one in model.Policy}
+    for wrong in (["--policy", "slowly"], ["--max-rate", "0"]):
+        done = process.run("tail", "--url", daemon.url, *wrong)
+        assert done.returncode == 2 and done.stdout == ""
+        assert "rate" in done.stderr.lower() or "dropOldest" in done.stderr
 
 
 def test_tail_of_an_unknown_channel_names_the_near_ones(daemon: Daemon) -> None:
@@ -171,11 +208,13 @@ def test_tail_ends_with_ctrl_c_and_without_a_traceback(daemon: Daemon, tails: li
     tails.append(Tail("--url", daemon.url))
     tails[0].line()
     tails[0].child.send_signal(2)
-    _, said = tails[0].child.communicate(timeout=process.SECONDS)
+    said = tails[0].end()
     assert tails[0].child.returncode == 130 and "Traceback" not in said
 
 
-@pytest.mark.parametrize(("flags", "steps"), [([], 8), (["--health"], 3), (["--api"], 4), (["--ws"], 1)])
+@pytest.mark.parametrize(
+    ("flags", "steps"), [([], 9), (["--health"], 3), (["--api"], 4), (["--ws"], 1), (["--socketio"], 1)]
+)
 def test_check_passes_on_a_good_daemon(daemon: Daemon, flags: list[str], steps: int) -> None:
     done = process.run("check", *flags, "--url", daemon.url + "/")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

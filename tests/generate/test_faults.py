@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from regstream import errors
 from regstream.generate import stream
 from tests.generate import support
 
@@ -123,6 +124,26 @@ def test_what_json_cannot_carry_is_an_error_and_never_null(template, cause):
     batch = support.build({"ok": 1.5, "x": template}).next_batch(support.NOW)
     assert batch.error.field == "fields.x"
     assert cause in batch.error.cause
+
+
+HALF = "half {{ '\\ud800' if seq % 3 == 0 else 'ñ' }}"
+
+
+@pytest.mark.parametrize(
+    ("declared", "field"),
+    [({"key": HALF}, "key"), ({"alert": {"when": "{{ true }}", "severity": "INFO", "message": HALF}}, "alert.message")],
+    ids=["key", "alert"],
+)
+def test_half_a_character_in_a_key_or_an_alert_fails_its_event_alone(declared, field):
+    batch = support.build({"n": "{{ seq }}"}, **declared).next_batch(support.NOW, 5)
+    assert [event.seq for event in batch.events] == [1, 2]
+    assert batch.error.field == field and "surrogates not allowed" in batch.error.cause
+    assert batch.error.stream == "S"
+
+
+def test_half_a_character_in_a_text_is_an_error():
+    with pytest.raises(errors.RenderError, match="surrogates not allowed"):
+        stream.text(support.workshop(support.spec({"n": 1})), "{{ '\\ud800' }}", support.NOW, "a run")
 
 
 def test_null_is_a_value_like_any_other():

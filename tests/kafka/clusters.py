@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterable
 
 import aiokafka.admin
@@ -16,18 +17,27 @@ import pytest
 from scripts import kafka
 
 BOUND = 60.0
-missing: dict[str, str] = {}
-"""The tests that did not run, and why."""
+CLUSTER = "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve"
+missing: dict[str, tuple[str, str]] = {}
+"""The tests that did not run: why, and what would run them."""
 
 
 def need(test: str) -> None:
     """Skip the test, or in CI let it fail, where there is no Kafka."""
-    reason = kafka.available()
+    _need(test, kafka.available(), CLUSTER)
+
+
+def need_kcat(test: str) -> None:
+    """The same where that program is not installed."""
+    _need(test, None if shutil.which("kcat") else "kcat is not installed", "they need kcat, a package of that name")
+
+
+def _need(test: str, reason: str | None, remedy: str) -> None:
     if reason is None:
         return
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"Apache Kafka must be available here: {reason}", pytrace=False)
-    missing[test] = reason
+        pytest.fail(f"this must run here: {reason}", pytrace=False)
+    missing[test] = (reason, remedy)
     pytest.skip(reason)
 
 

@@ -128,6 +128,24 @@ class TestSecured:
             assert len(log.splitlines()) < 20, log
             assert "not-her-secret" not in log
 
+    def test_a_cluster_that_learns_of_the_user(self, tmp_path: pathlib.Path) -> None:
+        port = kafka._free(set())
+        login = {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_USERNAME": "alice",
+            "KAFKA_SASL_PASSWORD": "new",
+        }
+        with kafka.Cluster(tmp_path / "before", security=kafka.Security("SASL_PLAINTEXT", {"alice": "old"}), port=port):
+            daemon = daemons.start(tmp_path / "d", f"127.0.0.1:{port}", **login)
+            said = daemons.broker(daemon)
+            assert said["state"] == "fallback" and "it is tried again after 10 s" in said["reason"]
+            daemon.burst("RARE", 10)
+        with kafka.Cluster(tmp_path / "after", security=kafka.Security("SASL_PLAINTEXT", {"alice": "new"}), port=port):
+            daemon.post("reload")
+            daemons.until(daemon, "live")
+            assert daemons.broker(daemon)["reason"] == ""
+            daemons.end(daemon)
+
     @pytest.mark.parametrize(
         ("change", "why"),
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import pathlib
@@ -11,9 +12,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from regstream.broker import failover, spool
+from regstream.broker import kafka as broker
+from scripts import kafka
 from tests import process
 from tests.kafka import daemons
 from tests.kafka.conftest import MakeCluster
+from tests.test_broker import events
 
 STREAMS = ("KEYED", "FREQUENT", "ALERTS")
 
@@ -45,6 +50,16 @@ def test_absent_at_start(tmp_path: pathlib.Path, how: str) -> None:
         time.sleep(3)
         assert len(daemon.log.read_text().splitlines()) < 30, daemon.log.read_text()
         daemons.end(daemon)
+
+
+async def test_servers_that_are_silent_or_away_do_not_hide_the_others(shared_cluster: kafka.Cluster) -> None:
+    with daemons.silent() as silent:
+        # Whichever of them is tried first
+        for _ in range(5):
+            one = broker.KafkaBroker(broker.Connection(f"{silent},127.0.0.1:1,{shared_cluster.bootstrap}"))
+            await one.start()
+            await one.probe()
+            await one.abandon()
 
 
 def test_comes_later(tmp_path: pathlib.Path, make_cluster: MakeCluster) -> None:
@@ -128,6 +143,31 @@ def test_what_a_killed_daemon_left_is_sent_by_the_next(tmp_path: pathlib.Path, m
     for stream, messages in found.items():
         assert list(daemons.check_in_doubt(messages).values())[-1] == daemons.last(messages), stream
     assert {one.partition for one in found["RARE"]} <= set(range(4))
+
+
+async def test_a_key_with_half_a_character_does_not_hold_up_the_spool(
+    tmp_path: pathlib.Path, shared_cluster: kafka.Cluster
+) -> None:
+    kept = spool.Spool(tmp_path / "spool")
+    kept.open()
+    left = [event._replace(key="half \ud800" if event.seq == 2 else "whole") for event in events(3, topic="half.key")]
+    kept.append(left)
+    kept.close()
+    reach = broker.Connection(shared_cluster.bootstrap)
+    one = failover.FailoverBroker(
+        lambda starts: broker.KafkaBroker(reach, starts), kept, time.monotonic, lambda *change: None
+    )
+    await one.start()
+    try:
+        await one.declare({"half.key": 3}, streams={"ONE": "half.key"})
+        async with asyncio.timeout(20):
+            while one.status.state != "live":
+                await asyncio.sleep(0.01)
+        assert (one.status.waiting, one.status.errors, one.status.reason) == (0, 0, "")
+    finally:
+        await one.close()
+    found = (await asyncio.to_thread(daemons.read, shared_cluster, ("half.key",)))["ONE"]
+    assert sorted(json.loads(message.value)["seq"] for message in found) == [1, 2, 3]
 
 
 def test_a_reload_while_it_is_away(tmp_path: pathlib.Path, make_cluster: MakeCluster) -> None:

@@ -8,7 +8,6 @@ import datetime
 import json
 import logging
 import random
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,6 +20,7 @@ from cloudevents.core.bindings import kafka as cloudevents
 from regstream import errors, model
 from regstream.broker import kafka
 from scripts import kafka as clusters
+from tests.kafka import clusters as needs
 from tests.kafka.conftest import MakeCluster
 from tests.test_broker import collect, events
 
@@ -142,8 +142,8 @@ class TestMessages:
         assert event.get_data() == {"n": 1}
         assert (event.get_extension("epoch"), event.get_extension("seq")) == ("E1", 1)
 
-    @pytest.mark.skipif(not shutil.which("kcat"), reason="kcat is not installed")
-    async def test_kcat_reads_them(self, shared_cluster: clusters.Cluster) -> None:
+    async def test_kcat_reads_them(self, request: pytest.FixtureRequest, shared_cluster: clusters.Cluster) -> None:
+        needs.need_kcat(request.node.nodeid)
         async with connected(shared_cluster) as one:
             await one.declare({"kcat": 1})
             await one.publish(events(20, key="SVP-003", topic="kcat"))
@@ -154,13 +154,29 @@ class TestMessages:
         assert {row["key"] for row in rows} == {"SVP-003"}
         assert {tuple(row["headers"]) for row in rows} == {("content-type", "application/cloudevents+json")}
 
-    async def test_batches_are_compressed_with_lz4(self, shared_cluster: clusters.Cluster) -> None:
+    async def test_what_is_published_together_is_one_batch_idempotent_and_compressed_with_lz4(
+        self, shared_cluster: clusters.Cluster
+    ) -> None:
         async with connected(shared_cluster) as one:
             await one.declare({"packed": 1})
             await one.publish(events(200, topic="packed"))
         (log,) = shared_cluster.folder.glob("broker-*/data/packed-0/00000000000000000000.log")
-        # Offset, length, leader's epoch, magic and checksum stand before the attributes of a batch
-        assert int.from_bytes(log.read_bytes()[21:23]) & 7 == LZ4
+        batch = log.read_bytes()
+        # Attributes, number of the producer (-1: it is not idempotent), number of the messages
+        assert int.from_bytes(batch[21:23]) & 7 == LZ4
+        assert int.from_bytes(batch[43:51], signed=True) >= 0
+        assert int.from_bytes(batch[57:61]) == 200
+
+
+class TestLag:
+    async def test_is_what_was_not_consumed(self, shared_cluster: clusters.Cluster) -> None:
+        async with connected(shared_cluster) as one:
+            await one.declare({"lagging": 3})
+            assert await one.lag() == 0
+            await one.publish([event._replace(key=f"{event.seq}") for event in events(50, topic="lagging")])
+            assert await one.lag() == 50
+            await collect(one, 50)
+            assert await one.lag() == 0
 
 
 class TestOthers:
@@ -201,7 +217,7 @@ class TestTooLarge:
     @pytest.fixture(autouse=True)
     def fresh(self) -> None:
         """What is said once a minute may be said again."""
-        refusals = logging.getLogger("regstream.broker.kafka.refused")
+        refusals = logging.getLogger("regstream.broker.kafka.sender.refused")
         for one in tuple(refusals.filters):
             refusals.removeFilter(one)
 

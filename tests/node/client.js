@@ -11,17 +11,19 @@ const readline = require("node:readline");
 const { io } = require("socket.io-client");
 
 let socket;
-let positions = {};
+const positions = {};
 
 function say(on, more) {
   process.stdout.write(JSON.stringify({ on, ...more }) + "\n");
 }
 
 function join(channels, options) {
-  const known = Object.keys(positions).length > 0;
-  socket.emit("join-streaming", channels, known ? { ...options, after: positions } : options, (data) =>
-    say("joined", { data })
-  );
+  socket.emit("join-streaming", channels, { ...options, after: positions }, (data) => {
+    for (const [name, { epoch, seq, recovered }] of Object.entries(data.streams)) {
+      if (!recovered) positions[name] = { epoch, seq };
+    }
+    say("joined", { data });
+  });
 }
 
 const commands = {

@@ -44,11 +44,20 @@ async def test_a_broker_that_is_away(live: Live, monkeypatch: pytest.MonkeyPatch
 async def test_connected(
     live: Live, monkeypatch: pytest.MonkeyPatch, state: str, connected: bool, overall: str
 ) -> None:
-    become(live, monkeypatch, AWAY._replace(state=state, simulation=not connected))
+    become(live, monkeypatch, AWAY._replace(state=state, simulation=not connected, reason=""))
     health = (await live.client.get("/health")).json()
     assert (health["kafka"]["connected"], health["status"]) == (connected, overall)
     # Supervisors do not restart a daemon because its Kafka is away
     assert (await live.client.get("/health/ready")).status_code == 200
+
+
+async def test_one_that_refuses_a_topic_is_degraded_though_it_is_live(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(live, monkeypatch, AWAY._replace(state="live", simulation=False, reason="topic t may not be written to"))
+    health = (await live.client.get("/health")).json()
+    assert (health["status"], health["kafka"]["state"]) == ("degraded", "live")
+    assert health["kafka"]["reason"] == "topic t may not be written to"
 
 
 async def test_metrics(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
+import re
 import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests import process
+from tests import node_packages, process
 from tests.sio import world
 from tests.sio.world import POLLING, UPGRADE, WEBSOCKET, until
+from tests.support import ROOT
 
 EVENTS = {
     "BUDGET_UPDATES": "budget-update",
@@ -91,3 +93,30 @@ async def test_the_end_does_not_wait_for_clients(tmp_path: pathlib.Path, request
             await client.open(daemon.port, way, follow=["dashboard-updates"])
             await client.until("joined")
         assert await asyncio.to_thread(daemon.stop, signal.SIGTERM, 8.0) == 0
+
+
+async def test_the_example_of_the_readme(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> None:
+    await asyncio.to_thread(node_packages.need, request.node.nodeid)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```js\n(import \{ io \}.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    async with running(tmp_path) as daemon:
+        text = example.replace("http://127.0.0.1:3001", daemon.url)
+        assert text != example
+        command = ["node", "--input-type=module", "--eval", text]
+        child = await asyncio.create_subprocess_exec(
+            *command, cwd=node_packages.FOLDER, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            assert child.stdout is not None
+            await until(lambda: daemon.get("/api/streaming/status")["subscribers"] == 1)
+            first, last = await asyncio.to_thread(daemon.burst, "BUDGET_UPDATES", 20)
+            lines: list[str] = []
+            async with asyncio.timeout(world.BOUND):
+                while not lines or not lines[-1].startswith(f"{last} SVP-"):
+                    lines.append((await child.stdout.readline()).decode())
+            seqs = [int(line.split()[0]) for line in lines if " SVP-" in line and line[0].isdigit()]
+            assert seqs[-20:] == list(range(first, last + 1))
+        finally:
+            child.kill()
+            _, complaints = await child.communicate()
+        assert complaints == b""

@@ -255,6 +255,7 @@ class TestMalformed:
             await one.post(packet)
             await until(lambda: server.sessions.connections == 0)
             assert (await one.http.get(one.path)).status_code == 400
+            assert await one.post("3") == 400
 
     async def test_bytes_that_are_no_text(self, server: Server) -> None:
         async with on_websocket(server) as one, poller(server) as other:
@@ -467,7 +468,7 @@ class TestBounds:
         gc.collect()
         left = [one for one in gc.get_objects() if isinstance(one, clients.Client)]
         assert [one for one in left if one._sessions is server.sessions] == []
-        assert sizes()[0] == sizes()[2] == sizes()[3] == 0
+        assert sizes() == [0, 0, 0, 0]
 
 
 class TestHistory:

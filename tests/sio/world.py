@@ -15,8 +15,10 @@ import sanic
 from regstream import hub, model
 from regstream.server import app, cors, problems, routing, sio
 from tests import node_packages
+from tests.relay import Relay, relaying
 
 BOUND = 30.0
+UPGRADE_LINE = b"\r\nUpgrade: websocket"
 SCRIPT = pathlib.Path(__file__).parent.parent / "node" / "client.js"
 ORIGINS = ("http://localhost:*",)
 NAMES = itertools.count()
@@ -172,66 +174,30 @@ async def node(test: str) -> AsyncIterator[Node]:
         await client.end()
 
 
-class Proxy:
-    """A wire between client and server that can be cut, and mended; ``websockets`` is set while it lets them pass."""
+class Proxy(Relay):
+    """A relay that holds WebSockets up, until ``websockets`` is set, or spoils them."""
 
     def __init__(self, target: int) -> None:
-        self.target, self._cut = target, False
+        super().__init__(target)
         self.websockets = asyncio.Event()
         self.websockets.set()
         self.held = 0
-        self._upgrade = b"\r\nUpgrade: websocket"
-        self._open: set[asyncio.StreamWriter] = set()
+        self._upgrade = UPGRADE_LINE
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        with contextlib.suppress(OSError):
-            if not self._cut:
-                there, back = await asyncio.open_connection("127.0.0.1", self.target)
-                self._open.add(back)
-                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        writer.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(2**16):
-                if b"\r\nUpgrade: websocket" in data:
-                    self.held += 1
-                    await self.websockets.wait()
-                    data = data.replace(b"\r\nUpgrade: websocket", self._upgrade)
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+    async def through(self, data: bytes) -> bytes:
+        if UPGRADE_LINE not in data:
+            return data
+        self.held += 1
+        await self.websockets.wait()
+        return data.replace(UPGRADE_LINE, self._upgrade)
 
     def spoil(self) -> None:
         """Let WebSockets fail from now on, as a proxy does that does not know them."""
         self._upgrade = b""
 
-    def cut(self) -> None:
-        """Break every connection, and take none."""
-        self._cut = True
-        for writer in self._open:
-            writer.transport.abort()
-        self._open.clear()
-
-    def mend(self) -> None:
-        self._cut = False
-
-    async def stop(self) -> None:
-        self.cut()
-        self._server.close()
-        await self._server.wait_closed()
-
 
 @contextlib.asynccontextmanager
 async def proxied(target: int) -> AsyncIterator[Proxy]:
-    one = Proxy(target)
-    await one.start()
-    try:
-        yield one
-    finally:
-        await one.stop()
+    proxy = Proxy(target)
+    async with relaying(proxy):
+        yield proxy

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from regstream import model
+from regstream import broker, model
 
 MAGIC = struct.pack("=I", 0xF7525331)
 MOST_EVENTS = 200
@@ -29,8 +29,6 @@ MOST_BYTES = 256 * 1024
 _FRONT = struct.Struct("=4sII")
 _INNER = struct.Struct("=QII")
 _HEAD = struct.Struct("=7I")
-# A key is any text that a template made; whatever it is, writing it down must not fail.
-_CODING = ("utf-8", "surrogatepass")
 
 
 class Found(NamedTuple):
@@ -62,7 +60,7 @@ def _halved(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
 def pack(events: Sequence[model.Event], first: int) -> tuple[bytes, bytes]:
     """The block of ``events``, which share a head, in two parts; ``first`` is the mark of the first event."""
     _, seqs, texts, values = zip(*events, strict=True)
-    keys = [None if text is None else text.encode(*_CODING) for text in texts]
+    keys = [None if text is None else text.encode(*broker.KEYS) for text in texts]
     head = _pack_head(events[0].head)
     body = b"".join(
         (
@@ -79,7 +77,7 @@ def pack(events: Sequence[model.Event], first: int) -> tuple[bytes, bytes]:
 
 
 def _pack_head(head: model.Head) -> bytes:
-    texts = [text.encode(*_CODING) for text in head]
+    texts = [text.encode(*broker.KEYS) for text in head]
     return _HEAD.pack(*map(len, texts)) + b"".join(texts)
 
 
@@ -120,7 +118,7 @@ def unpack(data: bytes, found: Found) -> list[model.Event]:
     value_sizes, at = _column("I", data, at, count)
     keys: list[str | None] = []
     for size in key_sizes:
-        keys.append(None if size < 0 else data[at : at + size].decode(*_CODING))
+        keys.append(None if size < 0 else data[at : at + size].decode(*broker.KEYS))
         at += max(size, 0)
     return [
         model.Event(head, seq, key, data[end - size : end])
@@ -139,7 +137,9 @@ def head(data: bytes, found: Found) -> tuple[model.Head, int, int]:
 
 def _unpack_head(data: bytes) -> model.Head:
     sizes = _HEAD.unpack_from(data)
-    texts = [data[end - size : end].decode(*_CODING) for size, end in zip(sizes, _ends(_HEAD.size, sizes), strict=True)]
+    texts = [
+        data[end - size : end].decode(*broker.KEYS) for size, end in zip(sizes, _ends(_HEAD.size, sizes), strict=True)
+    ]
     stream, epoch, kind, topic, priority, time, region = texts
     return model.Head(stream, epoch, kind, topic, model.Priority(priority), time, region)
 

@@ -127,6 +127,10 @@ class Sessions:
             client.upgrading = False
 
     async def _answer(self, request: Request[Any, Any]) -> HTTPResponse | None:
+        sessions, sid = self._library.eio.sockets, request.args.get("sid")
+        if sid in sessions and sessions[sid].closed:
+            # The library would fail at a POST to it
+            del sessions[sid]
         answer: HTTPResponse | None = await self._library.eio.handle_request(request)
         return answer
 
@@ -153,6 +157,8 @@ class Sessions:
 
     def forget(self, sid: str) -> None:
         """The session is over."""
+        # In a moment, because the library is in the middle of it; by itself it would keep it for 20 s
+        asyncio.get_running_loop().call_soon(self._library.eio.sockets.pop, sid, None)
         client = self._clients.pop(sid, None)
         if client is not None:
             client.dispose()

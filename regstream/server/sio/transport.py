@@ -58,7 +58,7 @@ class Body:
 class Wire:
     """One WebSocket of a session: of one that begins on it, or of one that polls and wants to change over.
 
-    ``opened`` is called when the session is on it, with the wire; from then on ``closed`` of the session is what ends.
+    ``opened`` is called with the wire when the session is on it; the session then ends with it.
     """
 
     def __init__(self, session: Any, socket: WebsocketImplProtocol, opened: Callable[[Wire], None]) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from regstream import errors
 
 ANSWER_SECONDS = 5.0
+Place = tuple[str, int]
+"""Topic and partition."""
 
 
 class Connection(NamedTuple):

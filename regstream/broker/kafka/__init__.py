@@ -1,0 +1,246 @@
+"""Apache Kafka as a broker: the one place that knows its client library.
+
+One instance is one connection. It meets ``broker.Broker`` as long as the cluster answers; a connection that is lost is
+given up with ``abandon`` and a new instance made, because a producer whose broker is gone holds its batches for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import aiokafka
+import aiokafka.admin
+import aiokafka.errors
+
+from regstream import broker, errors, model
+from regstream.broker import message, quiet
+from regstream.broker.kafka import connection, ending, faults, reader, sender, topics
+
+CONNECT_SECONDS = 3.0
+Connection = connection.Connection
+Place = connection.Place
+
+
+class KafkaBroker(broker.Forgetful):
+    """Meets ``broker.Broker`` on a cluster. ``consume`` begins where the topics ended when they were declared.
+
+    ``starts`` are offsets to begin at instead, by topic and partition, for whoever goes on after another instance.
+    ``told`` are the topics of which it was said already that they are not as declared.
+    """
+
+    def __init__(
+        self, reach: Connection, starts: Mapping[Place, int] | None = None, told: set[str] | None = None
+    ) -> None:
+        self._connection = reach
+        self._starts = dict(starts or {})
+        self._told = set() if told is None else told
+        self._state = "new"
+        self._reason = ""
+        self._produced = self._consumed = self._errors = self.foreign = 0
+        self._reader = reader.Reader(reach)
+        self._sender: sender.Sender | None = None
+        self._producer: Any = None
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._partitions: dict[str, int] = {}
+        self.positions: dict[Place, int] = {}
+        self._assigned: set[Place] = set()
+        self._consuming = False
+        self._declaring = asyncio.Lock()
+        quiet.begin("aiokafka", logging.WARNING)
+
+    @property
+    def status(self) -> broker.Status:
+        """See ``broker.Broker``."""
+        return broker.Status("kafka", self._state, False, self._produced, self._consumed, self._errors, self._reason)
+
+    async def start(self) -> None:
+        """Connect within ``CONNECT_SECONDS``; nothing stays open when that fails.
+
+        Raises BrokerError with the cause, LoginError when the credentials are refused.
+        """
+        if self._state != "new":
+            raise errors.BrokerError(f"the broker was started before and is {self._state}")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connect()
+        except (*faults.FAULTS, ValueError) as error:
+            refusal = faults.broker_error(error, self._connection.servers)
+            self._reason = refusal.reason
+            await self.abandon()
+            raise refusal from error
+        self._state = "live"
+
+    async def _connect(self) -> None:
+        through = await faults.knock(self._connection, CONNECT_SECONDS)
+        self._reader = reader.Reader(through)
+        self._sender = sender.Sender(through)
+        self._producer = self._sender.producer
+        await self._producer.start()
+        self._consumer = self._reader.consumer()
+        await self._consumer.start()
+        self._admin = aiokafka.admin.AIOKafkaAdminClient(**through.options())
+        await self._admin.start()
+
+    # Topics
+
+    async def declare(
+        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+    ) -> None:
+        """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
+        async with self._declaring:
+            new = {name: count for name, count in topics.items() if name not in self._partitions}
+            if not new:
+                return
+            async with faults.bounded(connection.ANSWER_SECONDS, self._connection.servers):
+                await self._follow(await self._made(new, replication), new)
+
+    async def _made(self, new: Mapping[str, int], replication: int) -> dict[str, int]:
+        return await topics.Topics(self._admin, self._told).make(new, replication)
+
+    async def _follow(self, found: Mapping[str, int], topics: Mapping[str, int]) -> None:
+        counts = {name: found.get(name, count) for name, count in topics.items()}
+        ends = await self._reader.ends(found)
+        for name, count in counts.items():
+            for place in ((name, number) for number in range(count)):
+                self.positions[place] = self._starts.get(place, ends.get(place, 0))
+        # Known only now: a publisher that sees a topic finds its partitions followed
+        self._partitions.update(counts)
+
+    # Publishing
+
+    async def publish(self, events: Sequence[model.Event]) -> None:
+        """See ``broker.Broker``; returns when the cluster has acknowledged all.
+
+        Raises BrokerError, whose ``refused`` holds the events that were not acknowledged: they may be on the topic or
+        not. Events of one partition are refused from the first that failed on.
+        """
+        if self._state != "live" or self._sender is None:
+            self._errors += len(events)
+            raise errors.BrokerError(f"the broker is {self._state}", len(events), tuple(events))
+        unknown = {event.head.topic for event in events} - self._partitions.keys()
+        if unknown:
+            await self.declare(dict.fromkeys(unknown, 1))
+        unsure, never, reasons = await self._sender.send(events, self._partitions)
+        self._produced += len(events) - len(unsure) - len(never)
+        self._errors += len(unsure) + len(never)
+        if unsure:
+            self._reason = reasons[0]
+            raise errors.BrokerError("; ".join(reasons), len(unsure), unsure)
+        if never:
+            raise errors.BrokerError("; ".join(reasons), len(never), never, final=True)
+
+    # Consuming
+
+    async def consume(self) -> AsyncIterator[list[broker.Record]]:
+        """See ``broker.Broker``. What is on a topic and is none of our events is counted and passed over.
+
+        Raises BrokerError when a topic may not be read.
+        """
+        if self._consuming:
+            raise errors.BrokerError("the broker has a consumer already")
+        self._consuming = True
+        try:
+            while not self._finished():
+                records = await self._fetch()
+                if records:
+                    self._consumed += len(records)
+                    yield records
+        finally:
+            self._consuming = False
+
+    def _finished(self) -> bool:
+        if self._state == "live" or self._consumer is None:
+            return self._consumer is None
+        acknowledged = {} if self._sender is None else self._sender.acknowledged
+        return all(self.positions.get(place, 0) >= offset for place, offset in acknowledged.items())
+
+    async def _fetch(self) -> list[broker.Record]:
+        if self._assigned != set(self.positions):
+            self._assign()
+        if not self._assigned:
+            await asyncio.sleep(0.02)
+            return []
+        try:
+            found = await self._consumer.getmany(timeout_ms=reader.FETCH_MS, max_records=2000)
+        except aiokafka.errors.TopicAuthorizationFailedError as error:
+            # It does not pass by itself, and what is sent to that topic would never come back
+            raise faults.broker_error(error, self._connection.servers) from error
+        except aiokafka.errors.KafkaError as error:
+            self._reason = faults.why(error, self._connection.servers)
+            await asyncio.sleep(0.1)
+            return []
+        records: list[broker.Record] = []
+        for tp, messages in found.items():
+            self.positions[tp.topic, tp.partition] = messages[-1].offset + 1
+            ours = message.ours(messages)
+            self.foreign += len(messages) - len(ours)
+            records += ours
+        return records
+
+    def _assign(self) -> None:
+        self._assigned = set(self.positions)
+        self._consumer.assign([aiokafka.TopicPartition(*place) for place in self.positions])
+        for place, offset in self.positions.items():
+            self._consumer.seek(aiokafka.TopicPartition(*place), offset)
+
+    # Looking
+
+    async def tail(self, topics: Iterable[str], count: int) -> list[broker.Record]:
+        """The last ``count`` records of each partition, as far as they are ours, in order of topic and offset.
+
+        Raises BrokerError when the cluster does not answer.
+        """
+        return (await self.look_back(topics, count, lambda event: True))[0]
+
+    async def look_back(
+        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+    ) -> tuple[list[broker.Record], bool]:
+        """As ``tail``, but only the events that are ``wanted``; and whether these are all that the topics hold."""
+        known = {topic: self._partitions.get(topic, 0) for topic in topics}
+        async with faults.bounded(4 * connection.ANSWER_SECONDS, self._connection.servers):
+            return await self._reader.back(known, count, wanted)
+
+    async def probe(self) -> None:
+        """Ask the cluster for something small. Raises BrokerError when no answer comes."""
+        async with faults.bounded(CONNECT_SECONDS, self._connection.servers):
+            places = [aiokafka.TopicPartition(*place) for place in list(self.positions)[:1]]
+            await (self._consumer.end_offsets(places) if places else self._admin.list_topics())
+
+    async def lag(self) -> int:
+        """Records on the followed topics that were not consumed yet; 0 when the cluster does not answer."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                tps = [aiokafka.TopicPartition(*place) for place in self.positions]
+                ends = await self._consumer.end_offsets(tps) if tps else {}
+        except faults.FAULTS:
+            return 0
+        return sum(max(0, end - self.positions[tp.topic, tp.partition]) for tp, end in ends.items())
+
+    # The end
+
+    async def close(self) -> None:
+        """See ``broker.Broker``. Called a second time, or when ``consume`` has ended, nothing stays open."""
+        if self._state == "closed":
+            await self.abandon()
+            return
+        self._end()
+        producer, self._producer = self._producer, None
+        admin, self._admin = self._admin, None
+        await asyncio.gather(ending.stop(producer), ending.stop(admin))
+        await ending.discard(producer)
+
+    async def abandon(self) -> None:
+        """Give everything up at once, acknowledged or not."""
+        self._end()
+        producer, clients = self._producer, (self._consumer, self._admin)
+        self._producer = self._consumer = self._admin = None
+        await asyncio.gather(ending.discard(producer), *(ending.stop(client) for client in clients))
+
+    def _end(self) -> None:
+        self._state = "closed"
+        if self._sender is not None:
+            self._sender.end()

@@ -1,0 +1,180 @@
+"""The way of events out: written to the spool first, sent in order, acknowledged there when the cluster has them."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from regstream import errors, model
+from regstream.broker import kafka, spool
+
+CHUNK = 2_000
+LIMIT = 20_000
+ACK_SECONDS = 2.0
+MARGIN = 200
+_log = logging.getLogger(__name__)
+
+
+class Declared:
+    """The topics that there are to be, with their partitions; a cluster that comes back is told of them again."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, int] = {}
+        self.replication = 1
+
+    async def on(self, one: kafka.KafkaBroker, more: Collection[str] = ()) -> dict[str, int]:
+        """Have them made, and ``more`` like the others; gives all of them. Raises BrokerError."""
+        topics = self.topics
+        if more:
+            topics = {**dict.fromkeys(more, max(topics.values(), default=1)), **topics}
+        await one.declare(topics, self.replication)
+        return topics
+
+
+class Outbox:
+    """What is to be sent. ``refused`` is told of events that the cluster takes on no account.
+
+    ``errors`` counts those, ``dropped`` by stream what was lost for want of disk space, and ``refusals`` has by topic
+    why its last events were refused. ``room`` is set whenever something has gone. Full: ``until_room`` waits while
+    ``LIMIT`` events wait for a cluster that answers; what waits for one that does not is bounded by the spool.
+    """
+
+    def __init__(
+        self,
+        kept: spool.Spool,
+        declared: Declared,
+        room: asyncio.Event,
+        refused: Callable[[Sequence[model.Event]], None],
+    ) -> None:
+        self._spool = kept
+        self._declared = declared
+        self._room = room
+        self._refused = refused
+        self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
+        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
+        self._filled = asyncio.Event()
+        self._doubt = 0
+        self.ahead = 0
+        self.errors = 0
+        self.dropped: collections.Counter[str] = collections.Counter()
+        self.refusals: dict[str, str] = {}
+
+    def open(self) -> spool.Spool:
+        """Take the spool. Raises StartError."""
+        self._spool.open()
+        # Of a daemon that was killed nobody knows how much of this it had under way
+        self._doubt = min(2 * CHUNK, self._spool.waiting)
+        return self._spool
+
+    def close(self) -> None:
+        """Leave the spool to others."""
+        self._spool.close()
+
+    @property
+    def waiting(self) -> int:
+        """Events in the spool."""
+        return self._spool.waiting
+
+    def put(self, events: Sequence[model.Event], live: bool) -> None:
+        """Take events; ``live``: they are sent from memory, and not when the spool is drained."""
+        kept = self._spool.append(events)
+        if not live:
+            self._count(kept.lost)
+            return
+        if kept.lost:
+            # Not on disk, but in memory: lost only if the cluster goes before it has them
+            self._unkept.append((kept.last, kept.lost))
+        self._pending.append((kept.last, events))
+        self.ahead += len(events)
+        self._filled.set()
+
+    def fall(self) -> None:
+        """The cluster is away: from now on only the spool has what was not acknowledged."""
+        self._pending.clear()
+        for _, lost in self._unkept:
+            self._count(lost)
+        self._unkept.clear()
+        self.ahead = 0
+        self._room.set()
+
+    def _count(self, lost: Iterable[spool.Loss]) -> None:
+        for one in lost:
+            if one.stream not in self.dropped:
+                _log.error("the spool is full or cannot be written: events of %s are lost", one.stream)
+            self.dropped[one.stream] += one.events
+
+    async def send(self, one: kafka.KafkaBroker) -> None:
+        """Send what is pending, for ever; raises BrokerError when the connection is lost."""
+        while True:
+            while not self._pending:
+                self._filled.clear()
+                await self._filled.wait()
+            upto, chunk = self._take()
+            await self._deliver(one, upto, chunk)
+            while self._unkept and self._unkept[0][0] <= upto:
+                self._unkept.popleft()
+            self._room.set()
+
+    def _take(self) -> tuple[int, list[model.Event]]:
+        """The next events to send, with the mark of the last."""
+        chunk: list[model.Event] = []
+        upto = 0
+        while self._pending and len(chunk) < CHUNK:
+            upto, events = self._pending.popleft()
+            chunk += events
+        self.ahead -= len(chunk)
+        return upto, chunk
+
+    async def drain(self, one: kafka.KafkaBroker) -> None:
+        """Send what waits in the spool, in order; a send that was in doubt is looked up before it is repeated."""
+        landed: set[tuple[str, str, int]] | None = None
+        for upto, events in self._spool.unacknowledged(CHUNK):
+            if landed is None:
+                landed = await self._landed(one, events)
+            await self._deliver(one, upto, [event for event in events if _name(event) not in landed])
+
+    async def _landed(self, one: kafka.KafkaBroker, chunk: Sequence[model.Event]) -> set[tuple[str, str, int]]:
+        """What is on the topics already of a send that was not acknowledged: only one is ever under way.
+
+        It may reach beyond ``chunk``, into topics that are not in there.
+        """
+        topics = await self._declared.on(one, {event.head.topic for event in chunk})
+        if not self._doubt:
+            return set()
+        return {_name(record.event) for record in await one.tail(topics, self._doubt + MARGIN)}
+
+    async def _deliver(self, one: kafka.KafkaBroker, upto: int, events: Sequence[model.Event]) -> None:
+        """Have the cluster acknowledge events, the last of which has the mark ``upto`` in the spool."""
+        self._spool.hold(upto)
+        self._doubt = len(events)
+        refusal: errors.BrokerError | None = None
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                await self._declared.on(one)
+                await one.publish(events)
+        except errors.BrokerError as error:
+            if not (error.final and error.refused):
+                raise
+            refusal = error
+        except TimeoutError:
+            raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
+        self._judge(events, refusal)
+        self._doubt = 0
+        self._spool.acknowledge(upto)
+
+    def _judge(self, events: Iterable[model.Event], refusal: errors.BrokerError | None) -> None:
+        if self.refusals:
+            # A topic whose events are taken again has no fault any more
+            for topic in {event.head.topic for event in events}:
+                self.refusals.pop(topic, None)
+        if refusal is not None:
+            # They will not come back from the topic, and those behind them are not held up for them
+            self.errors += refusal.count
+            self.refusals.update(dict.fromkeys((event.head.topic for event in refusal.refused), refusal.reason))
+            self._refused(refusal.refused)
+
+
+def _name(event: model.Event) -> tuple[str, str, int]:
+    return event.head.stream, event.head.epoch, event.seq
