@@ -23,7 +23,7 @@ def measure(tiny: bool = False) -> list[table.Row]:
     The stalled ones live in a process of their own, which puts another in the place of each that was cut off.
     """
     # Long enough for the queue of a stalled client to become full, so that cutting it off is in the figure
-    calm, stalled, rounds = (200, 200, 1) if tiny else (8 * RATE, 16 * RATE, 3)
+    calm, stalled, rounds = (200, 200, 1) if tiny else (7 * RATE, 14 * RATE, 5)
     with fanout_rig.show("ours", GOOD, logs=True) as one:
         one.round(200, RATE)
         pairs = [(_beside(one, "stalls", stalled), _beside(one, "reads", calm)) for _ in range(rounds)]

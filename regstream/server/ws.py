@@ -166,7 +166,7 @@ class Connection(outlet.Outlet):
         self._closing, self._mistakes = False, 0
         self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
-        ws.assembler = Inbox(ws, self.receive, self.close)
+        ws.assembler = Inbox(self.receive, self.close)
         outlet.tune(self._transport.get_extra_info("socket"))
 
     @property
@@ -298,11 +298,10 @@ class Inbox(WebsocketFrameAssembler):
 
     def __init__(
         self,
-        ws: WebsocketImplProtocol,
         receive: Callable[[bytes], Awaitable[None] | None],
         close: Callable[[int, str], None],
     ) -> None:
-        super().__init__(ws)
+        # Not the library's: of its locks, events and queues, four kilobytes for a connection, nothing is used here
         self._receive, self._close = receive, close
         self._parts: list[bytes] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 SHOWN = 5
 # Memory is judged only when there was time for the rings to become full: the half of such a run
-JUDGED, GROWTH = 240.0, 0.06
+JUDGED, GROWTH = 240.0, 0.1
 
 
 @dataclasses.dataclass
