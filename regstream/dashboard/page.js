@@ -1,221 +1,273 @@
-"use strict";
-// Values from the daemon only ever become text nodes: nothing here may use innerHTML.
+// The live page: the link brings events, the API says how things stand, and each part of the page draws its own.
 
-const FEED_LENGTH = 100;
-const $ = (id) => document.getElementById(id);
-const API = "/api/streaming";
+import * as dom from "./dom.js";
+import * as alerts from "./alerts.js";
+import * as feed from "./feed.js";
+import * as files from "./files.js";
+import * as keys from "./keys.js";
+import * as runs from "./runs.js";
+import * as tiles from "./tiles.js";
+import { Link } from "./link.js";
 
-function make(tag, properties, ...children) {
-  const { data, ...rest } = properties || {};
-  const element = Object.assign(document.createElement(tag), rest);
-  Object.assign(element.dataset, data);
-  element.append(...children);
-  return element;
+const { $, call, put } = dom;
+const POLL = 2000;
+const HISTORY = 1000;
+const BROKER = {
+  connecting: ["wait", "Connecting to Kafka"], live: ["good", "Kafka"], draining: ["busy", "Kafka, catching up"],
+  fallback: ["bad", "Fallback"], new: ["wait", "Broker starts"], closed: ["bad", "Broker closed"],
+};
+let status = null;
+let streaming = false;
+let lostAt = 0;
+let spent = null;
+let base = {};
+
+// Banners: what needs attention, above everything, each once. What counts on in one is not read out each time.
+const banners = new Map();
+
+function banner(key, tone, words, label = "", work = null, counting = "") {
+  if (!words) {
+    banners.get(key)?.element.remove();
+    banners.delete(key);
+    return;
+  }
+  if (!banners.has(key)) banners.set(key, raise(key, tone, label, work));
+  const { element, text, tail } = banners.get(key);
+  dom.mark(element, "tone", tone);
+  put(text, words);
+  put(tail, counting);
 }
 
-function clock(text) {
-  return text ? new Date(text).toLocaleTimeString() : "none yet";
+function raise(key, tone, label, work) {
+  const text = dom.make("span");
+  const tail = dom.make("span");
+  tail.setAttribute("aria-live", "off");
+  const element = dom.make("p", { className: "banner", data: { tone, about: key } }, text, tail);
+  if (label) {
+    const button = dom.make("button", { type: "button" }, label);
+    button.addEventListener("click", () => dom.attempt(button, async () => work()));
+    element.append(button);
+  }
+  $("banners").append(element);
+  return { element, text, tail };
 }
 
-async function call(method, path, body) {
-  const request = { method, headers: body ? { "content-type": "application/json" } : {} };
-  if (body) request.body = JSON.stringify(body);
-  const response = await fetch(API + path, request);
-  const answer = await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.detail), answer);
-  return answer;
-}
-
-function show(kind, text, list) {
-  const items = (list || []).map((one) => make("li", { className: "mono" }, one));
-  $("report").replaceChildren(make("p", { className: kind }, text), make("ul", {}, ...items));
-}
-
-function action(label, name, work) {
-  const button = make("button", { type: "button" }, label);
-  button.setAttribute("aria-label", `${label} ${name}`);
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      await work();
-      await refresh();
-    } catch (error) {
-      show("bad", error.message);
-    }
-    button.disabled = false;
-  });
-  return button;
-}
-
-// Rows are kept and only their texts change, so that the focus stays where it is.
-const rows = new Map();
-
-function row(stream) {
-  const cells = {
-    state: make("span", { className: "badge" }), rate: make("td", { className: "number" }),
-    seq: make("td", { className: "number" }), missed: make("td", { className: "number" }), last: make("td"),
+// How things stand, as the API says.
+function drawBroker(kafka) {
+  const simulated = kafka.simulationMode && kafka.state === "live";
+  const [tone, words] = simulated ? ["idle", "Simulation"] : BROKER[kafka.state] || ["wait", kafka.state];
+  dom.lamp($("broker"), tone, words, kafka.reason);
+  const away = kafka.state === "fallback" || kafka.state === "connecting" || kafka.state === "draining";
+  const waits = kafka.waiting ? `${dom.count(kafka.waiting, "event")} on disk ${kafka.waiting === 1 ? "waits" : "wait"} for it.` : "";
+  const said = {
+    fallback: `Kafka is away: ${kafka.reason || "it does not answer"}. Streams go on in simulation.`,
+    connecting: "Connecting to Kafka.", draining: "Kafka is back, what waited goes first.",
   };
-  const path = `/streams/${encodeURIComponent(stream.name)}`;
-  const pause = action("Pause", stream.name, () => call("POST", `${path}/pause`));
-  const resume = action("Resume", stream.name, () => call("POST", `${path}/resume`));
-  const head = make("th", { scope: "row", title: stream.description }, stream.name);
-  cells.element = make("tr", {}, head, make("td", {}, cells.state), cells.rate, cells.seq, cells.missed, cells.last,
-    make("td", {}, pause, resume));
-  return Object.assign(cells, { pause, resume });
+  banner("broker", kafka.state === "fallback" ? "bad" : "wait", away ? said[kafka.state] : "", "", null, waits);
 }
 
-function drawStream(stream) {
-  if (!rows.has(stream.name)) rows.set(stream.name, row(stream));
-  const cells = rows.get(stream.name);
-  cells.state.dataset.state = cells.state.textContent = stream.state;
-  cells.state.title = stream.error || "";
-  cells.rate.textContent = stream.actualRate.toFixed(2);
-  cells.seq.textContent = stream.seq;
-  cells.missed.textContent = stream.missed;
-  cells.last.textContent = clock(stream.last);
-  cells.pause.hidden = stream.paused;
-  cells.resume.hidden = !stream.paused;
-  return cells.element;
+function drawStreaming(data) {
+  streaming = data.isStreaming;
+  dom.lamp($("streaming"), streaming ? "good" : "idle", streaming ? "Streaming" : "Stopped");
+  $("all").disabled = false;
+  put($("all"), streaming ? "Stop all" : "Start all");
+  $("all").classList.toggle("main", !streaming);
+  banner("streaming", "idle", streaming ? "" : "Streaming is stopped: nothing new is made.", "Start", () => toggle(true));
 }
 
-const scenarioRows = new Map();
+async function toggle(on = !streaming) {
+  draw(await call("POST", `${dom.API}/${on ? "start" : "stop"}`, {}));
+}
 
-function drawScenario(scenario) {
-  const key = JSON.stringify(scenario);
-  const known = scenarioRows.get(scenario.name);
-  if (known && known.key === key) return known.element;
-  const words = scenario.running.length ? `running ${scenario.running.length}` : scenario.description;
-  const buttons = [action("Start", scenario.name, () => call("POST", "/simulate", { scenario: scenario.name }))];
-  if (scenario.running.length) {
-    buttons.push(action("Cancel", scenario.name, () => Promise.all(
-      scenario.running.map((run) => call("DELETE", `/simulate/${encodeURIComponent(run)}`)))));
+function drawFailing(streams) {
+  const failing = streams.filter((one) => one.state === "failing").map((one) => one.name);
+  const names = failing.slice(0, 3).join(", ") + (failing.length > 3 ? ` and ${failing.length - 3} more` : "");
+  banner("failing", "bad", failing.length ? `Cannot make events: ${names}. The tile says why.` : "");
+}
+
+function drawStats() {
+  const { dataStreamer, streams, subscribers } = status;
+  put($("stat-rate"), dom.rate(streams.reduce((sum, one) => sum + one.actualRate, 0)));
+  put($("stat-total"), dom.whole(dataStreamer.totalMessagesSent));
+  put($("stat-streams"), `${dom.whole(dataStreamer.isStreaming ? dataStreamer.activeStreams : 0)} of ${dom.whole(streams.length)}`);
+  put($("stat-subscribers"), dom.whole(subscribers));
+}
+
+function draw(found) {
+  status = found;
+  drawBroker(found.kafka);
+  drawStreaming(found.dataStreamer);
+  drawFailing(found.streams);
+  drawStats();
+  tiles.show(found.streams, found.dataStreamer.isStreaming, refresh);
+  feed.names(["ALERTS", ...found.streams.map((one) => one.name)]);
+  files.show(found.config);
+  const problems = found.config.error ? dom.count(found.config.problems.length, "problem") : "";
+  banner("files", "bad", problems && `The files on disk were refused: ${problems}.`, "Show", () => keys.go("files"));
+}
+
+function drawHealth(health) {
+  const { system, kafka, store, config } = health;
+  dom.lamp($("health-state"), health.status === "ok" ? "good" : "wait", health.status);
+  put($("stat-memory"), dom.bytes(system.memory));
+  put($("stat-uptime"), dom.span(system.uptime));
+  put($("stat-cpu"), `${dom.fixed(recent(system), 1)} %`);
+  const dropped = Object.values(kafka.dropped).reduce((sum, one) => sum + one, 0);
+  const facts = {
+    Broker: `${kafka.simulationMode ? "simulated" : "Kafka"}, ${kafka.state}`, "Waiting on disk": dom.whole(kafka.waiting),
+    "Not consumed yet": dom.whole(kafka.lag), "Given up": dom.whole(dropped), "CPU since the start": `${dom.fixed(system.cpu, 1)} %`,
+    "CPU seconds": dom.fixed(system.cpuSeconds, 1), Store: store.state === "none" ? "in memory only" : store.state,
+    Files: config.error ? "refused" : "in force", Process: String(system.pid), Python: system.python, Version: system.version,
+  };
+  const list = $("health-list");
+  for (const [at, [term, text]] of Object.entries(facts).entries()) {
+    if (!list.children[at]) list.append(dom.make("div", {}, dom.make("dt"), dom.make("dd")));
+    put(list.children[at].firstChild, term);
+    put(list.children[at].lastChild, text);
   }
-  const text = make("div", {}, scenario.name, make("small", {}, words));
-  scenarioRows.set(scenario.name, { key, element: make("li", {}, text, ...buttons) });
-  return scenarioRows.get(scenario.name).element;
 }
 
-function place(list, elements) {
-  if (elements.length !== list.children.length || elements.some((one, at) => list.children[at] !== one)) {
-    list.replaceChildren(...elements);
-  }
-}
-
-function draw(status) {
-  place($("streams"), status.streams.map(drawStream));
-  place($("scenarios"), status.scenarios.map(drawScenario));
-  const mode = status.kafka.simulationMode ? "simulated broker" : "Kafka";
-  const going = status.dataStreamer.isStreaming ? "streaming" : "stopped";
-  $("summary").textContent =
-    `${going}, ${mode}, ${status.dataStreamer.totalMessagesSent} events, subscribers: ${status.subscribers}`;
-  const { generation, loadedAt, error } = status.config;
-  $("generation").textContent = `Generation ${generation}, loaded ${clock(loadedAt)}${error ? `. Refused: ${error}` : ""}`;
+// Percent of a core between two looks; a daemon that has begun anew counts anew.
+function recent(system) {
+  const before = spent && spent.pid === system.pid && system.uptime > spent.uptime ? spent : { cpuSeconds: 0, uptime: 0 };
+  spent = system;
+  return (100 * (system.cpuSeconds - before.cpuSeconds)) / Math.max(0.001, system.uptime - before.uptime);
 }
 
 async function refresh() {
-  draw(await call("GET", "/status"));
+  const [found, simulations] = await Promise.all([call("GET", `${dom.API}/status`), call("GET", `${dom.API}/simulate`)]);
+  draw(found);
+  runs.show(found.scenarios, simulations.runs, refresh);
+  runs.tick(Date.now() + link.skew);
 }
+
+// What channel `system` says changes how things stand; it may say much at once.
+const look = dom.painter(() => refresh().catch(() => {}), 300);
 
 async function poll() {
   try {
-    if (!document.hidden) await refresh();
-  } catch {
-    $("summary").textContent = "the daemon does not answer";
-  }
-  setTimeout(poll, 2000);
-}
-
-async function reload(dryRun) {
-  try {
-    const result = await call("POST", `/reload?dryRun=${dryRun}`);
-    const parts = ["added", "changed", "removed"].filter((key) => result[key].length);
-    const list = parts.map((key) => `${key}: ${result[key].join(", ")}`);
-    const start = dryRun ? "The files are good" : `Generation ${result.generation} is in force`;
-    show("good", `${start}, ${list.length ? "streams:" : "no stream differs"}`, list);
-    await refresh();
-  } catch (error) {
-    const lines = (error.problems || []).map((one) =>
-      `${one.file}:${one.line}:${one.column}: ${one.message}${one.hint ? ` (${one.hint})` : ""}`);
-    show("bad", error.message, lines);
-  }
-}
-
-// The feed: what arrives between two frames of the screen is drawn at once.
-let waiting = [];
-let held = false;
-
-function item(event) {
-  const alert = event.type === "immediate-alert";
-  const text = alert ? `${event.data.severity}: ${event.data.message}` : JSON.stringify(event.data);
-  return make("li", { className: alert ? "alert" : "" }, make("time", { dateTime: event.time }, clock(event.time)),
-    make("strong", {}, event.type), ` #${event.seq}`, make("span", { className: "mono" }, text));
-}
-
-function drawFeed() {
-  const fresh = waiting.slice(-FEED_LENGTH);
-  waiting = [];
-  if (held || !fresh.length) return;
-  const feed = $("feed");
-  feed.prepend(...fresh.reverse().map(item));
-  while (feed.children.length > FEED_LENGTH) feed.lastChild.remove();
-  $("feed-empty").hidden = true;
-}
-
-function arrived(event) {
-  positions[event.subject] = { epoch: event.epoch, seq: event.seq };
-  const cells = rows.get(event.subject);
-  if (cells) {
-    cells.seq.textContent = event.seq;
-    cells.last.textContent = clock(event.time);
-  }
-  if (!waiting.length) requestAnimationFrame(drawFeed);
-  waiting.push(event);
-}
-
-// The link: after a break it asks for what it missed.
-const positions = {};
-let delay = 500;
-
-function link(state, text) {
-  $("link").dataset.state = state;
-  $("link").textContent = text;
-}
-
-function subscribe(socket) {
-  const resumed = Object.keys(positions).length ? { after: positions } : { rewind: 20 };
-  socket.send(JSON.stringify({ action: "subscribe", channels: ["dashboard-updates", "system"], ...resumed }));
-}
-
-function connect() {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
-  socket.addEventListener("open", () => subscribe(socket));
-  socket.addEventListener("message", (message) => {
-    const { event, data } = JSON.parse(message.data);
-    if (event === "subscribed") {
-      delay = 500;
-      link("live", "live");
-    } else if (event === "error" && Object.keys(positions).length) {
-      // A stream that was removed meanwhile cannot be resumed: begin anew.
-      for (const name of Object.keys(positions)) delete positions[name];
-      subscribe(socket);
-    } else if (event === "system") {
-      refresh().catch(() => {});
-    } else if (data && data.specversion) {
-      arrived(data);
+    if (!document.hidden) {
+      await refresh();
+      drawHealth(await call("GET", "/health"));
     }
-  });
-  socket.addEventListener("close", () => {
-    link("lost", "connection lost, trying again");
-    setTimeout(connect, delay);
-    delay = Math.min(delay * 2, 10000);
-  });
+    banner("api", "bad", "");
+  } catch {
+    if (!lostAt) banner("api", "bad", "The daemon does not answer questions; what it sends still arrives.");
+  }
+  setTimeout(poll, POLL);
 }
 
-$("hold").addEventListener("click", () => {
-  held = !held;
-  $("hold").setAttribute("aria-pressed", String(held));
+// The link.
+let retryAt = 0;
+const hears = {
+  welcome(data) {
+    put($("where"), `${data.server} · ${data.region}`);
+  },
+  state(name, { wait, reason, took }) {
+    if (name === "pong") return live(took);
+    document.body.dataset.link = name === "again" ? "lost" : name;
+    if (name === "live") {
+      lostAt = 0;
+      banner("lost", "bad", "");
+      return live();
+    }
+    if (name === "connecting") return dom.lamp($("link"), "wait", "Connecting");
+    if (name === "again") return lost("Trying again.");
+    lostAt ||= Date.now();
+    retryAt = Date.now() + wait;
+    this.reason = reason || "";
+    banner("api", "bad", "");
+    return lost();
+  },
+  event: take,
+  answered,
+  system(data) {
+    runs.hear(data);
+    look();
+  },
+  lagging({ dropped, total }) {
+    feed.lagging(total);
+    if (dropped.ALERTS) alertsSince().catch(() => {});
+    for (const [stream, number] of Object.entries(dropped)) feed.gap(stream, new Date(Date.now() + link.skew).toISOString(), `${dom.count(number, "event")} skipped: this page was too slow`);
+  },
+};
+
+// With the time to the daemon and back, once it is known.
+function live(took = hears.took) {
+  hears.took = took;
+  const words = took === undefined ? "Live" : `Live, ${String(Math.round(took)).padStart(2, "\u2007")} ms`;
+  dom.lamp($("link"), "good", words, "The time to the daemon and back");
+}
+
+function lost(words = "") {
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  dom.lamp($("link"), "bad", "Lost");
+  const why = hears.reason ? ` (${hears.reason})` : "";
+  const next = words || `Next try in ${seconds} s.`;
+  banner("lost", "bad", `No connection since ${dom.clock(lostAt)}${why}. What you see is from then.`, "Try now", () => link.now(), next);
+}
+
+function take(event, past) {
+  tiles.take(event, past);
+  if (event.type === "immediate-alert") alerts.take(event);
+  if (!past) feed.take(event);
+}
+
+function answered(streams, before, first) {
+  if (first) {
+    base = streams;
+    history().catch(() => {});
+    return;
+  }
+  const missed = Object.entries(streams).filter(([name]) => before[name]);
+  const back = missed.filter(([, one]) => one.recovered).reduce((sum, [, one]) => sum + one.replayed, 0);
+  const gone = missed.filter(([, one]) => !one.recovered);
+  for (const [name, one] of gone) {
+    const anew = one.epoch !== before[name].epoch;
+    feed.gap(name, new Date(Date.now() + link.skew).toISOString(), anew ? "Numbering begins anew: what came after the break cannot be had" : `From #${before[name].seq + 1} to #${one.seq} cannot be had`);
+  }
+  if (gone.length) dom.say(`Connected again. ${dom.count(gone.length, "stream")} could not be continued.`, "wait");
+  else dom.say(`Connected again, nothing was missed: ${dom.count(back, "event")} came late.`);
+  if (gone.length) alertsSince().catch(() => {});
+}
+
+// What was there before this page: the charts and the list begin with it.
+async function history() {
+  const older = (event) => base[event.subject]?.epoch === event.epoch && event.seq <= base[event.subject].seq;
+  const { events } = await call("GET", `${dom.API}/events?limit=${HISTORY}`);
+  const found = events.filter(older);
+  feed.before(found);
+  await dom.slowly(found, tiles.before);
+  await alertsSince();
+}
+
+async function alertsSince() {
+  const { events } = await call("GET", `${dom.API}/events?stream=ALERTS&limit=${HISTORY}`);
+  await dom.slowly(events, alerts.take);
+}
+
+const link = new Link(hears);
+let second = 0;
+
+function tick() {
+  const now = Date.now() + link.skew;
+  if (Math.floor(now / 1000) !== second) {
+    second = Math.floor(now / 1000);
+    paintSecond();
+  }
+  if (lostAt && retryAt > Date.now()) lost();
+  setTimeout(tick, 250);
+}
+
+const paintSecond = dom.painter(() => {
+  const now = Date.now() + link.skew;
+  tiles.tick(now);
+  runs.tick(now);
 });
-$("check").addEventListener("click", () => reload(true));
-$("reload").addEventListener("click", () => reload(false));
+
+$("all").addEventListener("click", () => dom.attempt($("all"), () => toggle()));
+files.listen(refresh);
+keys.listen();
+link.connect();
 poll();
-connect();
+tick();

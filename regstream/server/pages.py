@@ -17,7 +17,20 @@ from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from regstream.server.routing import Reply
 
-ASSETS = ("page.js", "page.css", "docs.js")
+ASSETS = (
+    "page.css",
+    "docs.js",
+    "page.js",
+    "alerts.js",
+    "chart.js",
+    "dom.js",
+    "feed.js",
+    "files.js",
+    "keys.js",
+    "link.js",
+    "runs.js",
+    "tiles.js",
+)
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
