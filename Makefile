@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench chaos docs lock clean
+.PHONY: help run test check format bench chaos soak docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev ## measure speed and size, as a table and as JSON
 
 chaos: $(VENV)/.dev ## kill Kafka and the daemon for ten minutes and see what is lost (ARGS=--short: one minute)
 	@$(BIN)/python -m scripts.chaos $(ARGS)
+
+soak: $(VENV)/.dev ## let clients come and go for ten minutes and see what they were shown (ARGS=--short: 20 seconds)
+	@$(BIN)/python -m scripts.soak $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/configuration.md from the declarations
 	@$(BIN)/python scripts/configuration_page.py

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import socket
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import table
+from benchmarks import apart, crowd, fanout_conflated, fanout_rig, table
 from scripts import kafka
 
 
@@ -45,6 +47,63 @@ def test_cheap_rows_run_and_are_written_as_json(tmp_path: pathlib.Path, capsys: 
     for row in rows:
         assert row["figure"] > 0 and row["floor"] > 0 and row["must"] and row["met"] in ("aim", "must", "no")
         assert row["name"] in shown
+
+
+@pytest.mark.parametrize("name", [name for name in benchmarks.ROWS if name.startswith("fanout-")])
+def test_rows_of_fan_out_run(name: str) -> None:
+    rows = apart.measured(name, tiny=True)
+    assert rows and all(row.figure > 0 and row.must for row in rows)
+    if name == "fanout-conflated":
+        assert rows[0].figure == 100 and "exact" in rows[0].note
+
+
+def made(number: int, key: str) -> fanout_rig.Made:
+    return fanout_rig.Made("ONE", "E", number, key, 0.0)
+
+
+EVENTS = [made(1, "a"), made(2, "b"), made(3, "a"), made(4, "c"), made(5, "a"), made(6, "b")]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "wrong", "right"),
+    [
+        ([[2, 3], [4, 5, 6]], 0, 5),
+        ([[2, 3, 4, 5, 6]], 2, 3),
+        ([[3], [4, 5, 6]], 1, 4),
+        ([[1, 2], [4, 5, 6]], 0, 5),
+        ([[2, 3], [5, 4, 6]], 6, 2),
+        ([[2, 3], [4]], 2, 3),
+        ([[2, 3], [3, 4, 5, 6]], 1, 5),
+    ],
+    ids=["exact", "older after newer", "one missing", "exact earlier", "out of order", "the last missing", "twice"],
+)
+def test_what_differs_from_the_newest_of_each_key(rounds: list[list[int]], wrong: int, right: int) -> None:
+    came = [[EVENTS[number - 1] for number in one] for one in rounds]
+    assert fanout_conflated.differing(EVENTS, [came]) == (wrong, right)
+
+
+def test_gaps_are_seen_in_each_stream() -> None:
+    assert fanout_conflated.missing(EVENTS) == 0
+    assert fanout_conflated.missing([EVENTS[0], EVENTS[2], EVENTS[2]]) == 2
+
+
+def test_frames_are_read_as_far_as_they_are_whole() -> None:
+    sizes = [5, 200, 70_000]
+    frames = [Frame(Opcode.TEXT, b"x" * size).serialize(mask=False, extensions=[]) for size in sizes]
+    data = b"".join(frames)
+    found = list(crowd.frames(data))
+    assert [len(one.payload) for one in found] == sizes and found[-1].end == len(data)
+    for cut in (1, 5, 69_000):
+        assert len(list(crowd.frames(data[:-cut]))) == 2
+    assert len(list(crowd.frames(data[: len(frames[0]) + 3]))) == 1
+
+
+def test_when_each_frame_was_whole_for_a_client() -> None:
+    one = crowd.Reader(socket.socket(), b"", False, True)
+    one.log = [(1.0, 10), (2.0, 25), (3.0, 30)]
+    assert list(crowd.arrivals(one, [10, 20, 30])) == [(0, 1.0), (1, 2.0), (2, 3.0)]
+    assert crowd.delays([one, one], [10, 20, 30], [0.5, 0.5, 1.0]) == [[0.5] * 2, [1.5] * 2, [2.0] * 2]
+    one.sock.close()
 
 
 def test_rows_with_kafka_are_passed_over_in_one_line_where_there_is_none(

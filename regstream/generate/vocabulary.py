@@ -41,8 +41,10 @@ class Instant(datetime.datetime):
 
 def time_text(now: float) -> str:
     """What ``str(Instant.at(now))`` is, in a third of its time."""
-    seconds, milliseconds = divmod(round(now * 1e6) // 1000, 1000)
-    return f"{_second(seconds)}.{milliseconds:03d}Z"
+    fraction, whole = math.modf(now)
+    # As datetime does it: of the whole in microseconds, the last binary places are lost
+    seconds, microseconds = divmod(round(fraction * 1e6), 1_000_000)
+    return f"{_second(int(whole) + seconds)}.{microseconds // 1000:03d}Z"
 
 
 @functools.lru_cache(8)

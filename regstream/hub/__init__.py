@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from regstream import errors, model
 from regstream.hub import frame, ring, subscribing
+from regstream.hub.feed import Feed
 from regstream.hub.frame import Entry, reply
 from regstream.hub.lanes import ANY, PLAIN, Delivery, Inlet, Wish
 from regstream.hub.queue import Subscriber
@@ -28,6 +29,7 @@ __all__ = [
     "Counts",
     "Delivery",
     "Entry",
+    "Feed",
     "Hub",
     "Request",
     "Subscribed",
@@ -94,6 +96,7 @@ class Hub:
         self._members: dict[str, dict[Subscriber, None]] = {}
         self._channels_of: dict[Subscriber, dict[str, Wish]] = {}
         self._picky: set[Subscriber] = set()
+        self._feeds: dict[Any, Feed] = {}
         self._declared: dict[str, Delivery] = {}
         self._system: collections.deque[Entry] = collections.deque(maxlen=SYSTEM_RING)
         self._prefixes: dict[str, bytes] = {}
@@ -212,8 +215,9 @@ class Hub:
         members = [self._members.get(name, {}) for name in (stream.name, stream.type, model.ALL_CHANNEL)]
         followers = dict.fromkeys(itertools.chain(*members))
         if not self._declared and not self._picky:
-            return tuple(followers)
-        return tuple(one.lane(self._delivery(one, stream)) for one in followers)
+            return tuple(dict.fromkeys(one.home or one for one in followers))
+        inlets = ((one, one.lane(self._delivery(one, stream))) for one in followers)
+        return tuple(dict.fromkeys(one.home if inlet is one and one.home else inlet for one, inlet in inlets))
 
     def _delivery(self, subscriber: Subscriber, stream: ring.Stream) -> Delivery:
         """How it comes by the narrowest of the subscriber's channels: the stream's, the event's, that of all."""
@@ -323,7 +327,23 @@ class Hub:
         if not channels:
             del self._channels_of[subscriber]
         self._mark(subscriber)
+        self._house(subscriber)
         self._version += 1
+
+    def _house(self, subscriber: Subscriber) -> None:
+        """Put it into the feed of those that follow the same in the same way, or into none when it follows nothing."""
+        channels = self._channels_of.get(subscriber)
+        key = (subscriber.share, frozenset(channels.items())) if channels and subscriber.share else None
+        home = self._feeds.get(key)
+        if home is not None and home is subscriber.home:
+            return
+        if subscriber.home is not None and not subscriber.home.remove(subscriber):
+            self._feeds = {key: feed for key, feed in self._feeds.items() if feed is not subscriber.home}
+        if home is None and key and subscriber.share:
+            home = self._feeds[key] = Feed(subscriber.share)
+        subscriber.home = home
+        if home is not None:
+            home.add(subscriber)
 
     def _mark(self, subscriber: Subscriber) -> None:
         if any(wish != ANY for wish in self._channels_of.get(subscriber, {}).values()):
@@ -344,6 +364,7 @@ class Hub:
         subscriber.forget(frozenset(gone))
         subscriber.settle()
         self._mark(subscriber)
+        self._house(subscriber)
         if not mine:
             self._channels_of.pop(subscriber, None)
 
@@ -362,6 +383,7 @@ class Hub:
         if self._channels_of.pop(subscriber, None) is not None:
             self._slow += subscriber.slow
             self._lost += subscriber.lost
+        self._house(subscriber)
         self._picky.discard(subscriber)
         subscriber.since.clear()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from regstream import model
 from regstream.hub import lanes
+from regstream.hub.feed import Feed
 from regstream.hub.frame import Entry, reply
 
 TELL_EVERY = 1.0
@@ -22,6 +24,9 @@ class Subscriber:
 
     What is to be delivered in another way than that waits in lanes of its own beside the queue (see ``lanes``), each
     bounded by ``limit_lane`` frames and ``limit_bytes``; what is in the queue goes first.
+
+    With ``share`` it may share in a ``feed`` while nothing waits in its queue: ``share`` is called instead of ``wake``
+    when something came for all who do, of whom each is known by its ``reader``.
     """
 
     __slots__ = (
@@ -36,7 +41,11 @@ class Subscriber:
         "_replaying",
         "_tell_at",
         "_wake",
+        "feed",
+        "home",
         "lost",
+        "reader",
+        "share",
         "since",
         "slow",
     )
@@ -48,7 +57,12 @@ class Subscriber:
         limit_bytes: int = 4 * 2**20,
         limit_replay: int = 10_000,
         limit_lane: int = 4096,
+        share: Callable[[Feed], None] | None = None,
+        reader: Any = None,
     ) -> None:
+        self.share, self.reader = share, reader
+        self.feed: Feed | None = None
+        self.home: Feed | None = None
         self._wake, self._limit, self._limit_bytes = wake, limit, limit_bytes
         self._limit_replay, self._limit_lane = limit_replay, limit_lane
         self._items: collections.deque[Entry | collections.deque[Entry]] = collections.deque()
@@ -63,7 +77,18 @@ class Subscriber:
     @property
     def pending(self) -> bool:
         """Whether something waits; ``wait`` says when it can be taken."""
-        return bool(self._items or self._dropped) or any(lane.waiting for lane in self._lanes.values())
+        shared = self.feed is not None and self.feed.log
+        return bool(self._items or self._dropped or shared) or any(lane.waiting for lane in self._lanes.values())
+
+    def part(self) -> None:
+        """Have a queue of one's own, with what waits in the feed."""
+        if self.feed is not None:
+            self.feed.part(self)
+
+    def settle_in(self) -> None:
+        """Share in the feed again when nothing waits in the queue."""
+        if self.home is not None and self.feed is None and not self._items and not self.slow:
+            self.home.share(self)
 
     def lane(self, delivery: lanes.Delivery) -> lanes.Inlet:
         """Where to offer what is to be delivered in that way."""
@@ -76,6 +101,8 @@ class Subscriber:
 
     def offer(self, entry: Entry) -> None:
         """Queue ``entry`` behind everything else; never waits, never raises."""
+        if self.feed is not None:
+            self.feed.part(self)
         items = self._items
         if items:
             if len(items) >= self._limit or self._bytes + entry.size > self._limit_bytes:
@@ -94,6 +121,7 @@ class Subscriber:
             self.give_up()
         if not entries or self.slow:
             return
+        self.part()
         idle = not self._items
         self._items.append(collections.deque(entries))
         self._replaying += len(entries)
@@ -105,10 +133,13 @@ class Subscriber:
 
         ``now`` is in seconds of a clock that never goes back; what has to keep to a rate is taken by it.
         """
+        self.part()
         items = self._items
         if not self._replaying and len(items) <= count and self._bytes <= size:
-            taken: list[Entry] = list(items)  # type: ignore[arg-type] # no replay is among them
-            items.clear()
+            # One at a time is what comes of a quiet hub; emptying a deque at once gives it new memory
+            taken: list[Entry] = [items.popleft()] if len(items) == 1 else list(items)  # type: ignore[arg-type, list-item]
+            if items:
+                items.clear()
             self._bytes = 0
         else:
             taken = self._some(count, size)

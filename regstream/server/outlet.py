@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import functools
 import socket
 from collections.abc import Mapping
 
@@ -32,18 +33,28 @@ class Outlets:
         self._window = window
         self._rest_until = 0.0
         self._ready: list[Outlet] = []
+        self._feeds: list[hub.Feed] = []
         self._stalled: list[Outlet] = []
 
     def wake(self, outlet: Outlet) -> None:
         """Let ``outlet`` write with the next flush."""
-        if not self._ready:
-            loop = asyncio.get_running_loop()
-            wait = self._rest_until - loop.time()
-            if wait > 0:
-                loop.call_later(wait, self._flush)
-            else:
-                loop.call_soon(self._flush)
+        if not self._ready and not self._feeds:
+            self._begin()
         self._ready.append(outlet)
+
+    def share(self, feed: hub.Feed) -> None:
+        """Let all who share in ``feed`` write with the next flush."""
+        if not self._ready and not self._feeds:
+            self._begin()
+        self._feeds.append(feed)
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        wait = self._rest_until - loop.time()
+        if wait > 0:
+            loop.call_later(wait, self._flush)
+        else:
+            loop.call_soon(self._flush)
 
     def look_again(self, outlet: Outlet) -> None:
         """Let ``outlet`` write a little later, when its transport may have room."""
@@ -59,12 +70,26 @@ class Outlets:
     def _flush(self) -> None:
         time = asyncio.get_running_loop().time
         begin = time()
-        ready, self._ready = self._ready, []
+        feeds, ready = self._feeds, self._ready
+        self._feeds, self._ready = [], []
+        for feed in feeds:
+            self._serve(feed)
         for outlet in ready:
             outlet.write(begin)
         end = time()
         rest = min(self._window, (end - begin) * RESTS)
         self._rest_until = end + rest if rest >= FINEST else 0.0
+
+    @staticmethod
+    def _serve(feed: hub.Feed) -> None:
+        entries = feed.log
+        for one in tuple(feed.sharing) if entries else ():
+            reader: Outlet = one.reader
+            if reader.is_open and reader.has_room:
+                reader.send(entries)
+            else:
+                feed.part(one)
+        feed.clear()
 
 
 class Outlet(abc.ABC):
@@ -74,12 +99,20 @@ class Outlet(abc.ABC):
 
     def __init__(self, outlets: Outlets, limits: Mapping[str, int]) -> None:
         self._outlets = outlets
-        self.subscriber = hub.Subscriber(self._wake, **limits)
+        # Bound once and without a frame of its own: it is called for each delivery
+        self.subscriber = hub.Subscriber(
+            functools.partial(outlets.wake, self), share=outlets.share, reader=self, **limits
+        )
         self._later: asyncio.TimerHandle | None = None
         self._later_at = 0.0
 
     def _wake(self) -> None:
         self._outlets.wake(self)
+
+    @property
+    def shares(self) -> bool:
+        """Whether ``send`` takes what it is given as it is, so that others may be given the same."""
+        return True
 
     @property
     @abc.abstractmethod
@@ -120,6 +153,8 @@ class Outlet(abc.ABC):
             wait = self.subscriber.wait(now)
             if wait is not None:
                 self._come_back(now, wait)
+            if self.shares:
+                self.subscriber.settle_in()
 
     def write_out(self) -> None:
         """Write what waits and can be taken now, as far as there is room."""

@@ -155,23 +155,24 @@ class Sockets:
 class Connection(outlet.Outlet):
     """One client, and what it says."""
 
-    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_sockets", "_transport", "_ws")
+    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_protocol", "_sockets", "_transport", "_ws")
 
     def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol) -> None:
         if ws.io_proto is None or ws.io_proto.transport is None:
             raise errors.Conflict("the connection is gone")
         super().__init__(sockets.outlets, sockets.subscriber_limits)
         self._sockets, self._ws, self._transport = sockets, ws, ws.io_proto.transport
+        self._protocol = ws.ws_proto
         self._closing, self._mistakes = False, 0
         self._held: list[bytes] | None = None
         self._cut: asyncio.TimerHandle | None = None
-        ws.assembler = Inbox(ws, self.receive, self.close)
+        ws.assembler = Inbox(self.receive, self.close)
         outlet.tune(self._transport.get_extra_info("socket"))
 
     @property
     def is_open(self) -> bool:
         """Whether the handshake of closing has not begun."""
-        return not self._closing and self._ws.ws_proto.state is State.OPEN and not self._transport.is_closing()
+        return not self._closing and self._protocol.state is State.OPEN and not self._transport.is_closing()
 
     @property
     def has_room(self) -> bool:
@@ -297,11 +298,10 @@ class Inbox(WebsocketFrameAssembler):
 
     def __init__(
         self,
-        ws: WebsocketImplProtocol,
         receive: Callable[[bytes], Awaitable[None] | None],
         close: Callable[[int, str], None],
     ) -> None:
-        super().__init__(ws)
+        # Not the library's: of its locks, events and queues, four kilobytes for a connection, nothing is used here
         self._receive, self._close = receive, close
         self._parts: list[bytes] = []
 

@@ -55,6 +55,11 @@ class Daemon:
             self._process = subprocess.Popen(tied, cwd=self.folder, env=env, stdout=log, stderr=log)  # noqa: ASYNC220
         await self.until(lambda health: True, UP, "the daemon answers")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, and return when it is gone."""
         self._process.kill()

@@ -167,8 +167,10 @@ def test_tail_reads_like_a_story_while_a_scenario_runs(daemon: Daemon, tails: li
         "name: SHORT\nsteps:\n  - alert: {severity: CRITICAL, message: It begins}\n  - wait: 10ms\n"
     )
     daemon.post("reload")
+    # One of an earlier test may not have left yet
+    eventually(lambda: daemon.get("/api/streaming/status")["subscribers"] == 0)
     tails.append(Tail("--url", daemon.url, "-c", "system", "-c", "immediate-alert"))
-    eventually(lambda: daemon.get("/api/streaming/status")["subscribers"] >= 1)
+    eventually(lambda: daemon.get("/api/streaming/status")["subscribers"] == 1)
     run = daemon.post("simulate", {"scenario": "SHORT"}, 202)["runId"]
     story: list[str] = []
     while not any("ended" in line for line in story) or not any(line.endswith("It begins") for line in story):

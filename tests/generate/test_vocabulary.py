@@ -247,5 +247,6 @@ def test_the_ends_of_a_draw_stay_in_bounds(u):
 @example(0.9995)
 @example(1_795_435_200.9999999)
 @example(1_795_435_200.0005)
+@example(140_737_488.4979995)
 def test_the_time_as_text_is_that_of_the_instant(now):
     assert vocabulary.time_text(now) == str(vocabulary.Instant.at(now))

@@ -43,6 +43,11 @@ class Client(outlet.Outlet):
         """Whether a poll waits, or the transport's buffer is not full."""
         return self.outbox.asked if self._wire is None else self._wire.has_room
 
+    @property
+    def shares(self) -> bool:
+        """An answer to a poll takes more than it is given."""
+        return self._wire is not None
+
     def write(self, now: float) -> None:
         """See ``outlet.Outlet.write``; a client that polls comes by itself, and is not to be looked at again."""
         if self._wire is not None or self.outbox.asked or self.subscriber.slow:

@@ -69,7 +69,7 @@ class Wire:
         self._transport: Any = transport
         self._state = _PROBE if session.connected else _OPEN
         self._cut: asyncio.TimerHandle | None = None
-        socket.assembler = ws.Inbox(socket, self._receive, self.close)
+        socket.assembler = ws.Inbox(self._receive, self.close)
         outlet.tune(transport.get_extra_info("socket"))
 
     @property
