@@ -319,8 +319,8 @@ class Hub:
 
     def _join(self, subscriber: Subscriber, request: Request) -> None:
         channels = self._channels_of.setdefault(subscriber, {})
-        if any(channels.get(name, request.wish) != request.wish for name in request.channels):
-            subscriber.settle()
+        # What waits may come by another way from now on, and what was answered as whole must not be replaced
+        subscriber.settle()
         for name in request.channels:
             channels[name] = request.wish
             self._members.setdefault(name, {})[subscriber] = None
@@ -356,17 +356,19 @@ class Hub:
         mine = self._channels_of.get(subscriber, {})
         names = tuple(dict.fromkeys(channels))
         self._check(names, mine)
+        if not names:
+            return
         for name in names:
             self._leave(subscriber, name)
-        gone = [one.name for one in self._streams.values() if not self._follows(subscriber, one)]
+        gone = {one.name for one in self._streams.values() if not self._follows(subscriber, one)}
         for name in gone:
             subscriber.since.pop(name, None)
-        subscriber.forget(frozenset(gone))
-        subscriber.settle()
+        subscriber.settle(gone)
         self._mark(subscriber)
         self._house(subscriber)
-        if not mine:
-            self._channels_of.pop(subscriber, None)
+        if not mine and self._channels_of.pop(subscriber, None) is not None:
+            self._lost += subscriber.lost
+            subscriber.lost = 0
 
     def _leave(self, subscriber: Subscriber, name: str) -> None:
         members = self._members.get(name, {})
