@@ -216,8 +216,18 @@ class Hub:
         followers = dict.fromkeys(itertools.chain(*members))
         if not self._declared and not self._picky:
             return tuple(dict.fromkeys(one.home or one for one in followers))
-        inlets = ((one, one.lane(self._delivery(one, stream))) for one in followers)
-        return tuple(dict.fromkeys(one.home if inlet is one and one.home else inlet for one, inlet in inlets))
+        # Worked out once for all who follow the same in the same way, since each who comes or goes has it done anew
+        ways: dict[Feed, Delivery] = {}
+        inlets: dict[Inlet, None] = {}
+        for one in followers:
+            home = one.home
+            way = ways.get(home) if home else None
+            if way is None:
+                way = self._delivery(one, stream)
+                if home:
+                    ways[home] = way
+            inlets[home if home and way == PLAIN else one.lane(way)] = None
+        return tuple(inlets)
 
     def _delivery(self, subscriber: Subscriber, stream: ring.Stream) -> Delivery:
         """How it comes by the narrowest of the subscriber's channels: the stream's, the event's, that of all."""
@@ -338,9 +348,9 @@ class Hub:
         if home is not None and home is subscriber.home:
             return
         if subscriber.home is not None and not subscriber.home.remove(subscriber):
-            self._feeds = {key: feed for key, feed in self._feeds.items() if feed is not subscriber.home}
+            del self._feeds[subscriber.home.key]
         if home is None and key and subscriber.share:
-            home = self._feeds[key] = Feed(subscriber.share)
+            home = self._feeds[key] = Feed(subscriber.share, key)
         subscriber.home = home
         if home is not None:
             home.add(subscriber)
