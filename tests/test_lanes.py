@@ -186,6 +186,15 @@ class TestDropOldest:
             sent += len(world.take(10.0 + step * 0.05))
         assert sent == pytest.approx(1000, abs=1)
 
+    def test_what_was_dropped_is_told_to_who_has_left_the_channel_too(self) -> None:
+        world = World(limit_lane=2)
+        world.join("HI", wish=DROP)
+        world.show("HI", *"abcd")
+        world.hub.unsubscribe(world.reader, ["HI"])
+        assert world.reader.wait(0.0) == 0.0
+        assert world.take() == ["lagging HI:2"]
+        assert world.reader.wait(0.0) is None and not world.reader.pending
+
     def test_dropped_is_no_recovery_and_comes_back_with_after(self) -> None:
         world = World(limit_lane=2)
         world.join("HI", wish=DROP, after={"HI": model.Position("E1", 0)})

@@ -143,7 +143,7 @@ class Subscriber:
             self._bytes = 0
         else:
             taken = self._some(count, size)
-        if self._lanes and not items:
+        if (self._lanes or self._dropped) and not items:
             self._take_lanes(taken, count, size, now)
         return taken
 
@@ -181,7 +181,7 @@ class Subscriber:
         """In how many seconds something can be taken, 0 for at once; None when nothing waits."""
         if self._items:
             return 0.0
-        if not self._lanes:
+        if not self._lanes and not self._dropped:
             return None
         waits = [lane.wait(now) for lane in self._lanes.values() if lane.waiting]
         if self._dropped:
