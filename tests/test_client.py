@@ -639,6 +639,19 @@ async def test_what_notice_raises_is_not_taken_for_a_lost_connection() -> None:
         assert len(script.talks) == 1
 
 
+async def test_what_notice_raises_takes_no_event_along() -> None:
+    def full(event: str, data: dict[str, Any]) -> None:
+        if event in ("subscribed", "welcome"):
+            raise BrokenPipeError
+
+    async with playing(stays(1, 2)) as (url, _), contextlib.aclosing(subscribe(url, notice=full)) as events:
+        with pytest.raises(BrokenPipeError):
+            await events.__aenter__()
+        with pytest.raises(BrokenPipeError):
+            await anext(events)
+        assert await take(events, 2) == [1, 2]
+
+
 async def test_several_read_side_by_side() -> None:
     three, rest = shows(1, 2, 3), stays(4, 5, 6)
     async with reading(three, three, rest, rest) as (one, script), subscribe(script.url) as two:

@@ -212,6 +212,24 @@ def test_nothing_is_kept_of_feeds_that_nobody_follows() -> None:
     assert world.hub._feeds == {}
 
 
+def test_how_the_events_come_is_worked_out_once_for_all_of_a_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, asked = World(5), []
+    worked_out = hub.Hub._delivery
+
+    def counted(self: hub.Hub, subscriber: hub.Subscriber, *more: Any) -> hub.Delivery:
+        asked.append(subscriber)
+        return worked_out(self, subscriber, *more)
+
+    monkeypatch.setattr(hub.Hub, "_delivery", counted)
+    for reader in world.readers[:2]:
+        world.subscribe(reader, "ONE", wish=hub.Wish(model.Policy.DROP_OLDEST))
+    world.show("ONE")
+    world.show("TWO")
+    world.outlets.flush()
+    assert [seqs(reader) for reader in world.readers] == [[1, 1]] * 5
+    assert len(asked) == 4
+
+
 def play(shares: bool, seed: int) -> list[list[Place]]:
     """A random life of some readers; what each was given in the end."""
     chance = random.Random(seed)

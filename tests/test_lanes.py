@@ -115,6 +115,34 @@ class TestConflate:
         assert again["HI"] == hub.Subscribed("E1", 3, False, 0)
         assert world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 3)})["HI"].recovered
 
+    def test_what_was_passed_over_before_something_older_was_is_no_recovery_either(self) -> None:
+        world = World()
+        world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        world.show("HI", "a", "b", "b", "a")
+        assert world.take() == ["HI3", "HI4"]
+        assert not world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 1)})["HI"].recovered
+
+    def test_passed_over_in_two_numberings_is_no_recovery_in_either(self) -> None:
+        world = World()
+        world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        world.show("HI", "a")
+        head = model.Head("HI", "E2", "hi-type", "t", Priority.HIGH, "2026", "LATAM")
+        for seq, key in enumerate("cbbac", 1):
+            world.hub.broadcast(model.Event(head, seq, key, b"{}"))
+        assert world.take() == ["HI3", "HI4", "HI5"]
+        for seq in range(6):
+            assert not world.join("HI", wish=CONFLATE, after={"HI": model.Position("E2", seq)})["HI"].recovered
+
+    def test_what_was_answered_as_recovered_is_not_replaced_any_more(self) -> None:
+        world, slowly = World(), hub.Wish(Policy.CONFLATE, 0.5)
+        world.join("HI", wish=slowly, after={"HI": model.Position("E1", 0)})
+        world.show("HI", "a")
+        assert world.take(1.0) == ["HI1"]
+        world.show("HI", "b")
+        assert world.join("HI", wish=slowly, after={"HI": model.Position("E1", 1)})["HI"].recovered
+        world.show("HI", "b")
+        assert world.take(9.0) == ["HI2", "HI3"]
+
 
 class TestDropOldest:
     def test_the_oldest_of_the_lowest_priority_goes_first(self) -> None:
@@ -129,6 +157,8 @@ class TestDropOldest:
         assert world.take(9.5) == ["HI3", "HI4", "HI5", "HI6"]
         assert world.reader.wait(9.5) == pytest.approx(0.5)
         assert world.take(10.0) == ["lagging LO:1"]
+        assert world.hub.counts.lost == 3
+        world.hub.unsubscribe(world.reader, ["dashboard-updates"])
         assert world.hub.counts.lost == 3
         world.hub.remove(world.reader)
         assert world.hub.counts.lost == 3
@@ -155,6 +185,15 @@ class TestDropOldest:
         for step in range(1, 21):
             sent += len(world.take(10.0 + step * 0.05))
         assert sent == pytest.approx(1000, abs=1)
+
+    def test_what_was_dropped_is_told_to_who_has_left_the_channel_too(self) -> None:
+        world = World(limit_lane=2)
+        world.join("HI", wish=DROP)
+        world.show("HI", *"abcd")
+        world.hub.unsubscribe(world.reader, ["HI"])
+        assert world.reader.wait(0.0) == 0.0
+        assert world.take() == ["lagging HI:2"]
+        assert world.reader.wait(0.0) is None and not world.reader.pending
 
     def test_dropped_is_no_recovery_and_comes_back_with_after(self) -> None:
         world = World(limit_lane=2)
@@ -220,6 +259,33 @@ class TestChannels:
         world.show("LO", "k")
         world.hub.unsubscribe(world.reader, ["HI"])
         assert world.take(1.0) == ["LO1"]
+
+    def test_leaving_a_channel_changes_nothing_of_what_a_round_has_taken_up(self) -> None:
+        world = World()
+        world.join("HI", "LO", wish=CONFLATE)
+        world.show("HI", "a", "b")
+        assert world.take(count=1) == ["HI1"]
+        world.show("HI", "b")
+        world.hub.unsubscribe(world.reader, ["LO"])
+        assert world.take() == ["HI2", "HI3"]
+
+    def test_leaving_nothing_changes_nothing(self) -> None:
+        world = World()
+        world.join("HI", wish=CONFLATE)
+        world.show("HI", "a")
+        world.hub.unsubscribe(world.reader, [])
+        world.show("HI", "b")
+        assert world.take() == ["HI1", "HI2"]
+
+    def test_another_way_for_a_stream_does_not_change_the_order_of_its_events(self) -> None:
+        world = World()
+        world.join("dashboard-updates", wish=hub.Wish(Policy.CONFLATE, 0.5))
+        world.show("HI", "a")
+        assert world.take(1.0) == ["HI1"]
+        world.show("HI", "a")
+        world.join("HI")
+        world.show("HI", "a")
+        assert world.take(1.1) == ["HI2", "HI3"]
 
     def test_the_confirmation_and_the_replay_go_before_live(self) -> None:
         world = World()

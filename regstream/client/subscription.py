@@ -160,6 +160,8 @@ class Subscription:
         """The next event, None at the end. From the place being moved to the return nothing awaits."""
         event = None
         while event is None and not self._closed:
+            # Out here: what it raises is not a lost connection. And before an event is taken, which would go with it.
+            self._tell()
             try:
                 if self._socket is None:
                     await self._connect()
@@ -167,8 +169,6 @@ class Subscription:
                     event = self._take(await self._socket.recv())
             except wire.LOST as error:
                 self._lose(error)
-            # Out here: what it raises is not a lost connection.
-            self._tell()
         return event
 
     def _take(self, text: str | bytes) -> wire.Event | None:

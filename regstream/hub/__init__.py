@@ -216,8 +216,18 @@ class Hub:
         followers = dict.fromkeys(itertools.chain(*members))
         if not self._declared and not self._picky:
             return tuple(dict.fromkeys(one.home or one for one in followers))
-        inlets = ((one, one.lane(self._delivery(one, stream))) for one in followers)
-        return tuple(dict.fromkeys(one.home if inlet is one and one.home else inlet for one, inlet in inlets))
+        # Worked out once for all who follow the same in the same way, since each who comes or goes has it done anew
+        ways: dict[Feed, Delivery] = {}
+        inlets: dict[Inlet, None] = {}
+        for one in followers:
+            home = one.home
+            way = ways.get(home) if home else None
+            if way is None:
+                way = self._delivery(one, stream)
+                if home:
+                    ways[home] = way
+            inlets[home if home and way == PLAIN else one.lane(way)] = None
+        return tuple(inlets)
 
     def _delivery(self, subscriber: Subscriber, stream: ring.Stream) -> Delivery:
         """How it comes by the narrowest of the subscriber's channels: the stream's, the event's, that of all."""
@@ -319,8 +329,8 @@ class Hub:
 
     def _join(self, subscriber: Subscriber, request: Request) -> None:
         channels = self._channels_of.setdefault(subscriber, {})
-        if any(channels.get(name, request.wish) != request.wish for name in request.channels):
-            subscriber.settle()
+        # What waits may come by another way from now on, and what was answered as whole must not be replaced
+        subscriber.settle()
         for name in request.channels:
             channels[name] = request.wish
             self._members.setdefault(name, {})[subscriber] = None
@@ -338,9 +348,9 @@ class Hub:
         if home is not None and home is subscriber.home:
             return
         if subscriber.home is not None and not subscriber.home.remove(subscriber):
-            self._feeds = {key: feed for key, feed in self._feeds.items() if feed is not subscriber.home}
+            del self._feeds[subscriber.home.key]
         if home is None and key and subscriber.share:
-            home = self._feeds[key] = Feed(subscriber.share)
+            home = self._feeds[key] = Feed(subscriber.share, key)
         subscriber.home = home
         if home is not None:
             home.add(subscriber)
@@ -356,17 +366,19 @@ class Hub:
         mine = self._channels_of.get(subscriber, {})
         names = tuple(dict.fromkeys(channels))
         self._check(names, mine)
+        if not names:
+            return
         for name in names:
             self._leave(subscriber, name)
-        gone = [one.name for one in self._streams.values() if not self._follows(subscriber, one)]
+        gone = {one.name for one in self._streams.values() if not self._follows(subscriber, one)}
         for name in gone:
             subscriber.since.pop(name, None)
-        subscriber.forget(frozenset(gone))
-        subscriber.settle()
+        subscriber.settle(gone)
         self._mark(subscriber)
         self._house(subscriber)
-        if not mine:
-            self._channels_of.pop(subscriber, None)
+        if not mine and self._channels_of.pop(subscriber, None) is not None:
+            self._lost += subscriber.lost
+            subscriber.lost = 0
 
     def _leave(self, subscriber: Subscriber, name: str) -> None:
         members = self._members.get(name, {})

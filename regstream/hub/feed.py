@@ -7,7 +7,7 @@ is for one of them alone, or one of them has no room, it parts: what the log hol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from regstream.hub.frame import Entry
@@ -29,14 +29,15 @@ class Member(Protocol):
 class Feed:
     """The log, and who follows: ``sharing`` what it holds, or ``apart``, by a queue of their own.
 
-    ``wake`` is called, and must return quickly, when something came into an empty log. Whoever serves the feed gives
-    ``log`` to all who are ``sharing``, parts those that it cannot give it to, and clears it, in one turn.
+    ``key`` says what they follow, and how. ``wake`` is called, and must return quickly, when something came into an
+    empty log. Whoever serves the feed gives ``log`` to all who are ``sharing``, parts those that it cannot give it to,
+    and clears it, in one turn.
     """
 
-    __slots__ = ("_size", "_wake", "apart", "log", "sharing")
+    __slots__ = ("_size", "_wake", "apart", "key", "log", "sharing")
 
-    def __init__(self, wake: Callable[[Feed], None]) -> None:
-        self._wake = wake
+    def __init__(self, wake: Callable[[Feed], None], key: Hashable = None) -> None:
+        self._wake, self.key = wake, key
         self.log: list[Entry] = []
         self._size = 0
         self.sharing: dict[Member, None] = {}

@@ -129,15 +129,9 @@ class Lane(abc.ABC):
     def clear(self) -> list[Entry]:
         """Everything that waits, in order; the lane is empty then."""
         entries = sorted(self._all(), key=lambda entry: entry.order)
-        self._hold(())
+        self._empty()
         self.bytes = self.waiting = 0
         return entries
-
-    def forget(self, streams: frozenset[str]) -> None:
-        """Throw away what waits of ``streams``."""
-        kept = [entry for entry in self.clear() if entry.head is None or entry.head.stream not in streams]
-        self._hold(kept)
-        self.waiting, self.bytes = len(kept), sum(entry.size for entry in kept)
 
     def _count(self, entry: Entry, change: int) -> None:
         self.waiting += change
@@ -169,8 +163,8 @@ class Lane(abc.ABC):
         """What waits."""
 
     @abc.abstractmethod
-    def _hold(self, entries: Iterable[Entry]) -> None:
-        """Hold these, in order, and nothing else."""
+    def _empty(self) -> None:
+        """Hold nothing any more."""
 
 
 class Patient(Lane):
@@ -201,8 +195,8 @@ class Patient(Lane):
     def _all(self) -> Iterable[Entry]:
         return self._items
 
-    def _hold(self, entries: Iterable[Entry]) -> None:
-        self._items = collections.deque(entries)
+    def _empty(self) -> None:
+        self._items = collections.deque()
 
 
 class Dropping(Lane):
@@ -234,10 +228,8 @@ class Dropping(Lane):
     def _all(self) -> Iterable[Entry]:
         return [entry for queue in self._ranks for entry in queue]
 
-    def _hold(self, entries: Iterable[Entry]) -> None:
+    def _empty(self) -> None:
         self._ranks = [collections.deque() for _ in model.Priority]
-        for entry in entries:
-            self._insert(entry)
 
 
 class Conflating(Lane):
@@ -286,11 +278,9 @@ class Conflating(Lane):
     def _all(self) -> Iterable[Entry]:
         return [*self._round, *self._newest.values()]
 
-    def _hold(self, entries: Iterable[Entry]) -> None:
+    def _empty(self) -> None:
         self._round.clear()
         self._newest.clear()
-        for entry in entries:
-            self._insert(entry)
 
 
 _LANES: dict[model.Policy, Callable[[Owner, int, int, float | None], Lane]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from regstream import model
@@ -143,7 +143,7 @@ class Subscriber:
             self._bytes = 0
         else:
             taken = self._some(count, size)
-        if self._lanes and not items:
+        if (self._lanes or self._dropped) and not items:
             self._take_lanes(taken, count, size, now)
         return taken
 
@@ -181,7 +181,7 @@ class Subscriber:
         """In how many seconds something can be taken, 0 for at once; None when nothing waits."""
         if self._items:
             return 0.0
-        if not self._lanes:
+        if not self._lanes and not self._dropped:
             return None
         waits = [lane.wait(now) for lane in self._lanes.values() if lane.waiting]
         if self._dropped:
@@ -194,7 +194,13 @@ class Subscriber:
 
     def passed_over(self, entry: Entry) -> None:
         """``entry`` will not be delivered: what is in front of it is not whole any more."""
-        if entry.head is not None and entry.head.stream in self.since:
+        since = self.since.get(entry.head.stream) if entry.head is not None else None
+        if since is None or entry.head is None:
+            return
+        if since.epoch != entry.head.epoch:
+            # Which of the two numberings is the later one cannot be told from here
+            del self.since[entry.head.stream]
+        elif since.seq < entry.seq:
             self.since[entry.head.stream] = entry.position
 
     def dropped(self, entry: Entry) -> None:
@@ -204,16 +210,17 @@ class Subscriber:
         self._dropped[stream] = self._dropped.get(stream, 0) + 1
         self.lost += 1
 
-    def forget(self, streams: frozenset[str]) -> None:
-        """Throw away what waits in lanes of ``streams``, which are not followed any more."""
-        for lane in self._lanes.values():
-            lane.forget(streams)
+    def settle(self, gone: Collection[str] = ()) -> None:
+        """What waits in lanes goes into the queue: its streams may come by another way from now on.
 
-    def settle(self) -> None:
-        """What waits in lanes goes into the queue: its streams may come by another way from now on."""
+        What waits of streams that are ``gone``, since they are not followed any more, is thrown away.
+        """
+        if not self._lanes:
+            return
         lanes_, self._lanes = self._lanes, {}
         entries = [entry for lane in lanes_.values() for entry in lane.clear()]
-        self.replay(sorted(entries, key=lambda entry: entry.order))
+        kept = [entry for entry in entries if entry.head is None or entry.head.stream not in gone]
+        self.replay(sorted(kept, key=lambda entry: entry.order))
 
     def give_up(self) -> None:
         """The reader is too slow."""

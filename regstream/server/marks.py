@@ -47,18 +47,22 @@ class Marks:
         self._marks[stream] = b"%b%x" % (_name(stream, epoch), seq)
 
     def after(self, entry: hub.Entry) -> bytes:
-        """The id of an event of a stream, which is thereby sent; empty when there is none."""
-        if entry.head is None:
-            return b""
-        stream = entry.head.stream
+        """The id of an event, which is thereby sent; empty when there is none.
+
+        What is no event of a stream has one too: a reader may be cut off before the first event comes.
+        """
+        if entry.head is not None:
+            self._stand(entry, entry.head.stream)
+        return b".".join(self._marks.values()) if len(self._marks) <= MOST else b""
+
+    def _stand(self, entry: hub.Entry, stream: str) -> None:
         left = self._coming.get(stream, 0)
         if left > 1:
             self._coming[stream] = left - 1
         else:
             if left:
                 del self._coming[stream]
-            self._set(stream, entry.head.epoch, entry.seq)
-        return b".".join(self._marks.values()) if len(self._marks) <= MOST else b""
+            self._set(stream, *entry.position)
 
 
 def positions(text: str, known: Iterable[tuple[str, model.Position]]) -> dict[str, model.Position]:
@@ -73,6 +77,9 @@ def positions(text: str, known: Iterable[tuple[str, model.Position]]) -> dict[st
 
 
 def _mark(text: str) -> tuple[bytes, int | None]:
+    if not text[_LENGTH:].isalnum():
+        # A number may have a sign and more, elsewhere
+        return b"", None
     try:
         return text[:_LENGTH].encode("ascii"), int(text[_LENGTH:], 16)
     except ValueError:

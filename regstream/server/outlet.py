@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
+import logging
 import socket
 from collections.abc import Mapping
 
@@ -25,6 +26,8 @@ BUFFER_BYTES = 256 * 1024
 SEND_BUFFER_BYTES = 256 * 1024
 LOOK_AGAIN = 0.02
 
+log = logging.getLogger("regstream.server")
+
 
 class Outlets:
     """The flush of all outlets of a server; ``window`` is the longest rest in seconds, 0 for none."""
@@ -34,7 +37,8 @@ class Outlets:
         self._rest_until = 0.0
         self._ready: list[Outlet] = []
         self._feeds: list[hub.Feed] = []
-        self._stalled: list[Outlet] = []
+        # Each once, however often it was woken while its transport was full
+        self._stalled: dict[Outlet, None] = {}
 
     def wake(self, outlet: Outlet) -> None:
         """Let ``outlet`` write with the next flush."""
@@ -60,10 +64,10 @@ class Outlets:
         """Let ``outlet`` write a little later, when its transport may have room."""
         if not self._stalled:
             asyncio.get_running_loop().call_later(LOOK_AGAIN, self._unstall)
-        self._stalled.append(outlet)
+        self._stalled[outlet] = None
 
     def _unstall(self) -> None:
-        stalled, self._stalled = self._stalled, []
+        stalled, self._stalled = self._stalled, {}
         for outlet in stalled:
             self.wake(outlet)
 
@@ -75,20 +79,32 @@ class Outlets:
         for feed in feeds:
             self._serve(feed)
         for outlet in ready:
-            outlet.write(begin)
+            try:
+                outlet.write(begin)
+            except Exception:
+                self._fault(outlet)
         end = time()
         rest = min(self._window, (end - begin) * RESTS)
         self._rest_until = end + rest if rest >= FINEST else 0.0
 
     @staticmethod
-    def _serve(feed: hub.Feed) -> None:
+    def _fault(outlet: Outlet) -> None:
+        # The others must be served all the same, because nothing would wake them again
+        log.exception("a reader could not be written to")
+        if not outlet.subscriber.slow:
+            outlet.subscriber.give_up()
+
+    def _serve(self, feed: hub.Feed) -> None:
         entries = feed.log
         for one in tuple(feed.sharing) if entries else ():
             reader: Outlet = one.reader
-            if reader.is_open and reader.has_room:
-                reader.send(entries)
-            else:
+            if not (reader.is_open and reader.has_room):
                 feed.part(one)
+                continue
+            try:
+                reader.send(entries)
+            except Exception:
+                self._fault(reader)
         feed.clear()
 
 

@@ -91,13 +91,14 @@ class Readers:
 class Reader(outlet.Outlet):
     """One answer that does not end."""
 
-    __slots__ = ("_ended", "_request", "_transport", "_writing", "marks")
+    __slots__ = ("_ended", "_request", "_took", "_transport", "_writing", "marks")
 
     def __init__(self, outlets: outlet.Outlets, limits: Mapping[str, int], request: Request[Any, Any]) -> None:
         super().__init__(outlets, limits)
         transport: Any = request.transport
         self._request, self._transport = request, transport
         self._writing, self._ended = False, asyncio.Event()
+        self._took = False
         self.marks = marks.Marks({})
         outlet.tune(self._transport.get_extra_info("socket"))
 
@@ -115,6 +116,7 @@ class Reader(outlet.Outlet):
         """Write ``entries`` as events, all in one chunk."""
         text = b"".join(map(self._event, entries))
         self._transport.write(b"%x\r\n%b\r\n" % (len(text), text))
+        self._took = True
 
     def _event(self, entry: hub.Entry) -> bytes:
         mark = self.marks.after(entry)
@@ -144,8 +146,16 @@ class Reader(outlet.Outlet):
                 async with asyncio.timeout(BEAT):
                     await self._ended.wait()
             except TimeoutError:
-                # Through the server, which ends an answer in which it saw nothing sent for a minute
-                await response.send(":\n\n")
+                self._beat()
+
+    def _beat(self) -> None:
+        # Not through the server: it waits until the transport is almost empty, and at a slow reader it never is
+        if self.is_open and self.has_room:
+            self._transport.write(b"3\r\n:\n\n\r\n")
+            self._took = True
+        if self._took:
+            # It ends an answer in which it saw nothing sent for a minute, and of what is sent like that it sees nothing
+            self._took, self._transport.get_protocol()._time = False, asyncio.get_running_loop().time()
 
     def end(self) -> None:
         """Write what can still be written, and end the answer."""

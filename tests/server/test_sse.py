@@ -125,6 +125,15 @@ async def test_cut_at_any_event_it_goes_on_with_the_next(live: Live) -> None:
     assert seqs == list(range(1, 25))
 
 
+async def test_cut_before_the_first_event_it_misses_none(live: Live) -> None:
+    async with follow(live, "channel=SYSTEM_METRICS&channel=system") as reader:
+        await reader.until("subscribed")
+    await burst(live, 3)
+    async with follow(live, "channel=SYSTEM_METRICS&channel=system", reader.id) as again:
+        assert (await again.until("subscribed"))["streams"]["SYSTEM_METRICS"]["recovered"]
+        assert await again.events("SYSTEM_METRICS", 3) == [1, 2, 3]
+
+
 async def test_an_epoch_that_is_gone_is_not_recovered_and_gets_a_snapshot(live: Live) -> None:
     await burst(live, 3)
     old = marks.Marks({"SYSTEM_METRICS": hub.Subscribed("gone", 2, True, 0)})
@@ -209,6 +218,31 @@ async def test_a_silent_channel_has_comments(live: Live, monkeypatch: pytest.Mon
                 found += await anext(lines) == ":"
 
 
+async def test_one_that_reads_slowly_is_not_taken_for_one_that_is_gone(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport is never empty, which is what the server waits for before it sends anything by itself."""
+    monkeypatch.setattr("regstream.server.sse.BEAT", 0.1)
+    monkeypatch.setattr(outlet, "SEND_BUFFER_BYTES", 4096)
+    monkeypatch.setitem(live.server._app.config, "RESPONSE_TIMEOUT", 0.5)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", live.server.port))
+        sock.setblocking(False)
+        channel = "channel=SYSTEM_METRICS&policy=dropOldest"
+        await loop.sock_sendall(sock, f"GET {FOLLOW}?{channel} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        await live.until(lambda: live.services.hub.subscribers == 1)
+        await burst(live, 3000)
+        (reader,) = live.services.readers._readers
+        begin = loop.time()
+        while loop.time() < begin + 2:
+            await live.until(lambda: not reader.has_room)
+            assert await asyncio.wait_for(loop.sock_recv(sock, 65536), BOUND), "cut off"
+            await burst(live, 50)
+        assert live.services.readers.connections == 1
+
+
 async def test_one_that_never_reads_is_cut_off(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live.services.readers, "_limits", {"limit": 100})
     monkeypatch.setattr(outlet, "BUFFER_BYTES", 1000)
@@ -257,6 +291,12 @@ class TestMarks:
         assert self.sent(given, "ONE", 3) == {"TWO": 4}
         assert self.sent(given, "TWO", 5) == {"TWO": 5}
         assert self.sent(given, "ONE", 8) == {"ONE": 8, "TWO": 5}
+
+    @pytest.mark.parametrize("number", ["-1", "+1", "1_0", " 1", ""])
+    def test_a_number_that_no_id_has_means_nothing(self, number: str) -> None:
+        id_ = marks.Marks({"ONE": hub.Subscribed("E1", 1, True, 0)}).after(hub.reply("subscribed", {})).decode()
+        assert marks.positions(id_, self.KNOWN)["ONE"].seq == 1
+        assert marks.positions(id_[:-1] + number, self.KNOWN) == {}
 
     def test_of_too_many_streams_there_is_none(self) -> None:
         streams = {f"S{n}": hub.Subscribed("E1", 1, True, 0) for n in range(marks.MOST + 1)}
