@@ -7,15 +7,13 @@ transport, in chunks (RFC 9112, section 7.1), several events in one write, and w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from sanic import exceptions
 from sanic.request import Request
 
 from regstream import hub
-from regstream.server import lookback, marks, messages, outlet
+from regstream.server import gate, lookback, marks, messages, outlet
 
 MEDIA = "text/event-stream"
 BEAT = 15.0
@@ -37,26 +35,21 @@ class Readers:
         max_connections: int = 10_000,
     ) -> None:
         self._hub, self._outlets, self._history = source, outlets, history
-        self._limits, self._max = limits or {}, max_connections
+        self._limits = limits or {}
         self._readers: set[Reader] = set()
-        self._draining = False
+        self._gate = gate.Gate(self._readers, max_connections)
 
     @property
     def connections(self) -> int:
         """How many readers are connected."""
         return len(self._readers)
 
-    def _check(self) -> None:
-        if self._draining or len(self._readers) >= self._max:
-            reason = "the server is stopping" if self._draining else "too many connections"
-            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
-
     async def serve(self, request: Request[Any, Any], wanted: hub.Request) -> None:
         """Answer ``request`` with what is ``wanted``, until the reader goes or the server stops.
 
         ``Last-Event-ID`` stands in for its positions. Raises UnknownName and BadValue before anything is answered.
         """
-        self._check()
+        self._gate.check()
         last = request.headers.get(_LAST)
         if last:
             wanted = wanted._replace(after=marks.positions(last, self._hub.positions))
@@ -79,11 +72,9 @@ class Readers:
 
     async def close_all(self, within: float) -> None:
         """Write out what is queued and end every answer, for ``within`` seconds at most; take no new readers."""
-        self._draining = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                while any(one.pending for one in self._readers):  # noqa: ASYNC110 - once, at the end
-                    await asyncio.sleep(0.01)
+        self._gate.shut()
+        end = asyncio.get_running_loop().time() + within
+        await gate.until(lambda: not any(one.pending for one in self._readers), end)
         for reader in tuple(self._readers):
             reader.end()
 

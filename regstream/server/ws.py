@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import sanic
@@ -19,14 +19,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from regstream import errors, hub, model
-from regstream.server import lookback, messages, outlet, security
+from regstream.server import gate, lookback, messages, outlet, security
 
 GOING_AWAY, INTERNAL_ERROR, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4008, 4009
 MAX_MESSAGE = 64 * 1024
 MAX_MISTAKES = 20
 MAX_HELD = 100
 CLOSE_GRACE = 2.0
-POLL = 0.01
 
 log = logging.getLogger("regstream.ws")
 
@@ -74,22 +73,11 @@ class Sockets:
     ) -> None:
         self.hub, self.now, self.history = source, now, history
         self.subscriber_limits, self.outlets = subscriber_limits, outlets
-        self._reading: set[asyncio.Task[None]] = set()
-        self._welcome, self._origins, self._max = welcome, tuple(origins), max_connections
+        self.tasks = gate.Tasks()
+        self._welcome, self._origins = welcome, tuple(origins)
         self._connections: set[Connection] = set()
+        self._gate = gate.Gate(self._connections, max_connections)
         self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
-        self._draining = False
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let a connection read what it has to wait for; a fault there is logged and harms no other."""
-        task = asyncio.create_task(work, name="ws-history")
-        self._reading.add(task)
-        task.add_done_callback(self._read)
-
-    def _read(self, task: asyncio.Task[None]) -> None:
-        self._reading.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("history could not be read", exc_info=error)
 
     @property
     def connections(self) -> int:
@@ -105,9 +93,7 @@ class Sockets:
             raise exceptions.SanicException("this is a WebSocket", 426, headers={"Upgrade": "websocket"})
         if origin is not None and not security.trusted(origin, request.headers.get("host", ""), self._origins):
             raise exceptions.Forbidden(f"origin {origin[:200]!r} is not allowed")
-        if self._draining or len(self._connections) >= self._max:
-            reason = "the server is stopping" if self._draining else "too many connections"
-            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
+        self._gate.check()
 
     async def serve(self, request: sanic.Request, ws: WebsocketImplProtocol) -> None:
         """One connection, until its transport is gone."""
@@ -134,22 +120,16 @@ class Sockets:
 
         It takes ``within`` seconds at most, and a moment to cut off those that did not answer in time.
         """
-        self._draining = True
+        self._gate.shut()
         end = asyncio.get_running_loop().time() + within
-        await self._until(lambda: not any(one.pending for one in self._connections), end - within / 2)
+        await gate.until(lambda: not any(one.pending for one in self._connections), end - within / 2)
         for connection in tuple(self._connections):
             connection.close(code, reason)
-        await self._until(lambda: not self._connections, end)
+        await gate.until(lambda: not self._connections, end)
         for connection in tuple(self._connections):
             connection.abort()
-        for task in tuple(self._reading):
-            task.cancel()
-        await self._until(lambda: not self._connections and not self._reading, end + 1)
-
-    async def _until(self, condition: Callable[[], bool], end: float) -> None:
-        # Polled: it happens once, at the end, and an event would have to be set on every path of every connection.
-        while not condition() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
+        self.tasks.cancel()
+        await gate.until(lambda: not self._connections and not self.tasks, end + 1)
 
 
 class Connection(outlet.Outlet):
@@ -231,7 +211,8 @@ class Connection(outlet.Outlet):
         missing = self._sockets.hub.missing(self.subscriber, message.request)
         if missing and self._sockets.history is not None:
             self._held = []
-            self._sockets.begin(self._look_back(message, missing, self._sockets.history))
+            work = self._look_back(message, missing, self._sockets.history)
+            self._sockets.tasks.begin(work, "ws-history")
         else:
             self._join(message, {})
 

@@ -19,12 +19,11 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from regstream import hub
-from regstream.server import lookback, outlet, problems, security, ws
+from regstream.server import gate, lookback, outlet, problems, security, ws
 from regstream.server.sio import library, packets, transport
 from regstream.server.sio.client import Client
 
 PATH = "/socket.io"
-POLL = 0.01
 
 log = logging.getLogger("regstream.sio")
 
@@ -73,11 +72,11 @@ class Sessions:
     ) -> None:
         self.hub, self.history, self.outlets = source, history, outlets
         self.subscriber_limits = subscriber_limits
-        self._origins, self._max = tuple(origins), max_connections
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._origins = tuple(origins)
+        self.tasks = gate.Tasks()
         self._clients: dict[str, Client] = {}
+        self._gate = gate.Gate(self._clients, max_connections)
         self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
-        self._draining = False
         self._library = library.make(self)
 
     @property
@@ -87,15 +86,7 @@ class Sessions:
 
     def begin(self, work: Coroutine[Any, Any, Any], name: str = "sio") -> asyncio.Task[Any]:
         """Run ``work`` beside everything else, until the end at most; a fault there is logged and harms no other."""
-        task = asyncio.create_task(work, name=name)
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)
+        return self.tasks.begin(work, name)
 
     async def serve(self, request: Request[Any, Any]) -> HTTPResponse | None:
         """One request: a handshake, a poll, packets of a client that polls, or a whole WebSocket."""
@@ -108,7 +99,7 @@ class Sessions:
             raise exceptions.BadRequest("there is no JSONP here")
         sid = request.args.get("sid")
         if sid is None:
-            self._check_room()
+            self._gate.check()
         client = self._clients.get(sid)
         if client is not None and request.headers.get("upgrade", "").lower() == "websocket":
             return await self._upgrade(client, request)
@@ -133,11 +124,6 @@ class Sessions:
             del sessions[sid]
         answer: HTTPResponse | None = await self._library.eio.handle_request(request)
         return answer
-
-    def _check_room(self) -> None:
-        if self._draining or len(self._clients) >= self._max:
-            reason = "the server is stopping" if self._draining else "too many connections"
-            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
 
     def welcome(self, session: Any) -> None:
         """A session begins."""
@@ -175,20 +161,14 @@ class Sessions:
         Clients see their transport close, and come back by themselves. It takes ``within`` seconds at most, and a
         moment to cut off those that did not answer in time.
         """
-        self._draining = True
+        self._gate.shut()
         end = asyncio.get_running_loop().time() + within
-        await self._until(lambda: not any(one.pending for one in self._clients.values()), end - within / 2)
+        await gate.until(lambda: not any(one.pending for one in self._clients.values()), end - within / 2)
         for client in tuple(self._clients.values()):
             client.close(ws.GOING_AWAY, "going away")
-        await self._until(lambda: not self._clients, end)
+        await gate.until(lambda: not self._clients, end)
         for client in tuple(self._clients.values()):
             client.abort()
-        await self._until(lambda: not self._clients, end + 0.5)
-        for task in tuple(self.tasks):
-            task.cancel()
-        await self._until(lambda: not self.tasks, end + 1)
-
-    async def _until(self, condition: Callable[[], bool], end: float) -> None:
-        # Polled: it happens once, at the end, and an event would have to be set on every path of every client.
-        while not condition() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
+        await gate.until(lambda: not self._clients, end + 0.5)
+        self.tasks.cancel()
+        await gate.until(lambda: not self.tasks, end + 1)
