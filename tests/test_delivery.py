@@ -11,7 +11,6 @@ import collections
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from hypothesis import settings, stateful
