@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import statistics
 import sys
 import time
 
@@ -28,9 +27,11 @@ def measure(tiny: bool = False) -> list[table.Row]:
         one.round(200, RATE)
         pairs = [(_beside(one, "stalls", stalled), _beside(one, "reads", calm)) for _ in range(rounds)]
         slow = one.server.tell("state")[1]
-    figure, floor = (statistics.median(found) * 1000 for found in zip(*pairs, strict=True))
+    # The round of the middle ratio: its two halves were measured one after the other
+    figure, floor = sorted(pairs, key=lambda pair: pair[0] / pair[1])[rounds // 2]
     shown = ", ".join(f"{one / other:.2f}" for one, other in pairs)
     note = f"ratio of each round {shown}; {slow:.0f} stalled clients were cut off"
+    figure, floor = figure * 1000, floor * 1000
     return [table.Row("50 of 100 stalled: p99 of the others", figure, "ms", 1.5, 1.1, floor, by_ratio=True, note=note)]
 
 

@@ -45,7 +45,7 @@ def test_it_comes_back_by_itself_after_a_restart_with_a_new_epoch(own, visit):
     own.post("stop", {})
     process.eventually(lambda: agree(own, page), what="the numbers of the new epoch")
     process.eventually(lambda: any("begins anew" in text for _, text in pages.rows(page)), what="a row that says so")
-    assert pages.tiles(page)[STREAM]["state"] == "stopped"
+    process.eventually(lambda: pages.tiles(page)[STREAM]["state"] == "stopped", what="the state of the new daemon")
 
 
 def test_try_now_does_not_wait(own, visit):
