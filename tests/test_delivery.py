@@ -25,7 +25,7 @@ CHANNELS = st.lists(
     st.sampled_from(["dashboard-updates", "ONE", "TWO", "one-type", "shared-type"]), min_size=1, max_size=3
 )
 WISHES = st.builds(hub.Wish, st.sampled_from([None, *Policy]), st.sampled_from([None, None, 0.5, 40.0]))
-READERS = st.integers(0, 3)
+READERS = st.integers(0, 1)
 LIMITS = st.sampled_from([{}, {"limit_lane": 3}, {"limit": 6, "limit_lane": 3}])
 Place = tuple[int, int]
 
@@ -125,11 +125,11 @@ class Deliveries(stateful.RuleBasedStateMachine):
         self.asked = 0
         for name, type_ in STREAMS.items():
             self.hub.declare(name, type_, model.Position("E1", 0))
-        self.readers = [Reader(self.outlets, {}) for _ in range(4)]
+        self.readers = [Reader(self.outlets, {}) for _ in range(2)]
 
     @stateful.rule(
         stream=st.sampled_from(sorted(STREAMS)),
-        keys=st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), min_size=1, max_size=6),
+        keys=st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=6),
         priority=st.sampled_from(list(Priority)),
         renumber=st.sampled_from([False] * 9 + [True]),
     )
@@ -265,4 +265,4 @@ class Deliveries(stateful.RuleBasedStateMachine):
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestDeliveries.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
