@@ -9,8 +9,7 @@ order of what a client sees is the order of what happened.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import sanic
@@ -24,8 +23,6 @@ from regstream.server.sio import library, packets, transport
 from regstream.server.sio.client import Client
 
 PATH = "/socket.io"
-
-log = logging.getLogger("regstream.sio")
 
 
 def attach(
