@@ -12,7 +12,7 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from regstream import hub
 
@@ -106,6 +106,23 @@ class Outlets:
             except Exception:
                 self._fault(reader)
         feed.clear()
+
+
+class Joined:
+    """The bytes of entries by ``frames``, made once when, as mostly, the next reader has the same to write."""
+
+    __slots__ = ("_bytes", "_entries", "_frames")
+
+    def __init__(self, frames: Callable[[list[hub.Entry]], bytes]) -> None:
+        self._frames = frames
+        self._entries: list[hub.Entry] = []
+        self._bytes = b""
+
+    def __call__(self, entries: list[hub.Entry]) -> bytes:
+        """What to write for ``entries``."""
+        if entries != self._entries:
+            self._entries, self._bytes = entries, self._frames(entries)
+        return self._bytes
 
 
 class Outlet(abc.ABC):

@@ -77,7 +77,7 @@ class Sockets:
         self._welcome, self._origins = welcome, tuple(origins)
         self._connections: set[Connection] = set()
         self._gate = gate.Gate(self._connections, max_connections)
-        self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
+        self.join = outlet.Joined(_frames)
 
     @property
     def connections(self) -> int:
@@ -107,13 +107,6 @@ class Sockets:
         finally:
             connection.dispose()
             self._connections.discard(connection)
-
-    def join(self, entries: list[hub.Entry]) -> bytes:
-        """The frames of ``entries``; made once when, as mostly, the next connection has the same to write."""
-        if entries != self._joined[0]:
-            pieces = [piece for entry in entries for piece in (entry.wire or _framed(entry), entry.text)]
-            self._joined = (entries, b"".join(pieces))
-        return self._joined[1]
 
     async def close_all(self, within: float, code: int = GOING_AWAY, reason: str = "going away") -> None:
         """Write out what is queued, close every connection with ``code``, refuse new ones.
@@ -307,6 +300,11 @@ class Inbox(WebsocketFrameAssembler):
             # Nobody awaits the task that runs this, and the client must not wait for an answer that never comes.
             log.exception("a message of a client could not be handled")
             self._close(INTERNAL_ERROR, "internal error")
+
+
+def _frames(entries: list[hub.Entry]) -> bytes:
+    pieces = [piece for entry in entries for piece in (entry.wire or _framed(entry), entry.text)]
+    return b"".join(pieces)
 
 
 def _framed(entry: hub.Entry) -> bytes:

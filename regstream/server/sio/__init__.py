@@ -73,7 +73,7 @@ class Sessions:
         self.tasks = gate.Tasks()
         self._clients: dict[str, Client] = {}
         self._gate = gate.Gate(self._clients, max_connections)
-        self._joined: tuple[list[hub.Entry], bytes] = ([], b"")
+        self.join = outlet.Joined(packets.frames)
         self._library = library.make(self)
 
     @property
@@ -145,12 +145,6 @@ class Sessions:
         client = self._clients.pop(sid, None)
         if client is not None:
             client.dispose()
-
-    def join(self, entries: list[hub.Entry]) -> bytes:
-        """The frames of ``entries``; made once when, as mostly, the next client has the same to write."""
-        if entries != self._joined[0]:
-            self._joined = (entries, packets.frames(entries))
-        return self._joined[1]
 
     async def close_all(self, within: float) -> None:
         """Write out what is queued, end every session, refuse new ones.
