@@ -163,6 +163,25 @@ class LoginError(BrokerError):
 
 
 @dataclasses.dataclass(eq=False)
+class StoreError(RegstreamError):
+    """The database did not do what it was asked; ``retry_after`` seconds later it may.
+
+    ``lost``: the connection is gone, or was cut because no answer came in time.
+    """
+
+    reason: str
+    retry_after: float = 2.0
+    lost: bool = False
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class CostError(StoreError):
+    """A question would have taken the database longer than anyone may ask it to work."""
+
+
+@dataclasses.dataclass(eq=False)
 class StartError(RegstreamError):
     """The daemon cannot start: a port in use, an address that is not ours, a file that cannot be read."""
 

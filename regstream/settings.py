@@ -19,7 +19,9 @@ import pydantic
 
 from regstream import errors
 
-PARTS = ("broker", "clock", "config", "daemon", "engine", "generate", "hub", "reload", "scenario", "server")
+PARTS = (
+    "broker", "clock", "config", "daemon", "engine", "generate", "hub", "reload", "scenario", "server", "store",
+)  # fmt: skip
 """What ``DEBUG=streaming:PART`` may name; the logger of a part is ``regstream.PART``."""
 PREFIXES = ("STREAMING_", "VPS_", "REGSTREAM_")
 """A variable that begins so is meant for this program."""
@@ -30,6 +32,8 @@ _ENV = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _ORIGIN = re.compile(r"https?://([a-z0-9*][a-z0-9.*-]{0,252}|\[[0-9a-f:.]+\])(:(\d{1,5}|\*))?", re.IGNORECASE)
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)")
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]{1,5}")
+_DATABASE = re.compile(r"postgres(ql)?://\S+|(\s*[a-z_]+\s*=\s*('([^'\\\\]|\\\\.)*'|[^\s']+)\s*)+")
+_KEPT = re.compile(r"(\d{1,5})\s*(d|h)")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _LONGEST = 80
 
@@ -122,6 +126,21 @@ def _window(text: str) -> int:
     return int(text)
 
 
+def _database(text: str) -> pydantic.SecretStr:
+    if text and not _DATABASE.fullmatch(text):
+        raise ValueError("not an address of PostgreSQL, write postgresql://user:password@host:5432/database")
+    return pydantic.SecretStr(text)
+
+
+def _retention(text: str) -> int | None:
+    if not text:
+        return None
+    match = _KEPT.fullmatch(text.lower())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("not a time to keep events for, write a whole number of days or hours, 30d or 12h")
+    return int(match[1]) * (86400 if match[2] == "d" else 3600)
+
+
 def _rate(text: str) -> Rate:
     match = _RATE.fullmatch(text.lower())
     if match is None or int(match[1]) == 0:
@@ -210,9 +229,20 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "DATABASE_URL",
         "",
-        "PostgreSQL; this version stores nothing, history is the ring in memory",
+        "PostgreSQL 15 or newer in which every event is kept, `postgresql://user:password@host:5432/database`; unset: "
+        "nothing is stored, history is the ring in memory",
+        "database",
+        _database,
         secret=True,
         notice="DATABASE_URL is set, but this version stores nothing: history is the ring in memory",
+    ),
+    Variable(
+        "RETENTION",
+        "",
+        "how long events are kept in the database, `30d` or `12h`; what is older goes a whole day at a time; unset: "
+        "for ever",
+        "retention",
+        _retention,
     ),
     Variable(
         "VPS_SERVER_NAME", "VPS-DataStreamer", "name of this server, in every event's `source`", "server_name", _label
@@ -305,6 +335,10 @@ class Settings(pydantic.BaseModel):
     """File of the client's certificate; empty: none."""
     kafka_key: str = ""
     """File of the client's key."""
+    database: pydantic.SecretStr = pydantic.SecretStr("")
+    """Address of PostgreSQL; empty: nothing is stored. It does not show itself."""
+    retention: int | None = None
+    """Seconds for which events are kept in the database; None: for ever."""
     window: int = 5
     """Milliseconds in which what is due to readers may gather."""
     state: pathlib.Path = pathlib.Path(".regstream")

@@ -1,4 +1,4 @@
-"""Apache Kafka for tests: one broker for the whole session, or a cluster of one's own to do harm to.
+"""Apache Kafka and PostgreSQL for tests: one for the whole session, or one of one's own to do harm to.
 
 And, at the end of a run, what did not run because something could not be had.
 """
@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scripts import kafka
-from tests import node_packages
+from scripts import kafka, postgres
+from tests import databases, node_packages
 from tests.kafka import clusters
 
 MakeCluster = Callable[..., kafka.Cluster]
+MakePostgres = Callable[..., postgres.Cluster]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for (reason, remedy), count in collections.Counter(clusters.missing.values()).items():
         terminalreporter.write_line(f"{count} tests with Apache Kafka did not run ({reason}); {remedy}", yellow=True)
+    for reason, count in collections.Counter(databases.missing.values()).items():
+        terminalreporter.write_line(
+            f"{count} tests with PostgreSQL did not run ({reason}); {databases.CURE}", yellow=True
+        )
     if said := node_packages.report():
         terminalreporter.write_line(said, yellow=True)
 
@@ -46,3 +51,42 @@ def make_cluster(tmp_path: pathlib.Path) -> Iterator[MakeCluster]:
     for cluster in made:
         for n in cluster.brokers:
             cluster.kill(n)
+
+
+@pytest.fixture(scope="session")
+def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Server]:
+    with databases.serving(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_database(request: pytest.FixtureRequest) -> str:
+    """The address of a database with nothing in it."""
+    databases.need(request.node.nodeid)
+    server: databases.Server = request.getfixturevalue("_postgres")
+    return server.empty()
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of a database with the newest schema and no events."""
+    databases.need(request.node.nodeid)
+    server: databases.Server = request.getfixturevalue("_postgres")
+    return server.newest()
+
+
+@pytest.fixture
+def make_postgres(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[MakePostgres]:
+    """Starts clusters of the test's own (see ``postgres.Cluster``), which do not outlive it."""
+    databases.need(request.node.nodeid, own=True)
+    made: list[postgres.Cluster] = []
+
+    def make(**options: object) -> postgres.Cluster:
+        made.append(postgres.Cluster(tmp_path / f"postgres-{len(made)}", **options))  # type: ignore[arg-type]
+        made[-1].create()
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.kill()

@@ -22,7 +22,7 @@ from tests import support
 ORDER = [
     "errors", "model", "settings", "crontab",
     "generate", "config", "plan", "scenario",
-    "clock", "broker", "hub",
+    "clock", "broker", "store", "hub",
     "engine", "reload", "server", "daemon", "client", "cli", "__main__",
 ]
 # fmt: on
@@ -37,6 +37,8 @@ LIBRARIES = {
     "_ruamel_yaml": {"config"},
     "apscheduler": {"clock"},
     "aiokafka": {"broker.kafka"},
+    "psycopg": {"store"},
+    "psycopg_pool": {"store"},
     "watchfiles": {"reload"},
     "sanic": {"server"},
     "socketio": {"server.sio.library"},
@@ -45,7 +47,7 @@ LIBRARIES = {
     "typer": {"cli"},
     "websockets": {"server", "client"},
 }
-TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "hub", "engine", "client"}
+TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "store", "hub", "engine", "client"}
 CLOCKS = {
     "time": {"time", "time_ns", "monotonic", "monotonic_ns", "localtime", "gmtime", "sleep"},
     "datetime": {"now", "utcnow", "today"},

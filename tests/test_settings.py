@@ -45,8 +45,9 @@ def test_every_variable_of_the_contract_is_declared():
         "REGSTREAM_TOKENS REGSTREAM_TOKENS_FILE CORS_ORIGINS RATE_LIMIT"
     )
     expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
-    # Besides those of the contract: where it keeps what has to outlive the process, and how long frames may gather
-    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE", "DELIVERY_WINDOW"}
+    # Besides those of the contract: where it keeps what has to outlive the process, for how long the database does, and
+    # how long frames may gather
+    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE", "RETENTION", "DELIVERY_WINDOW"}
 
 
 @pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.default], ids=lambda one: one.name)
@@ -201,6 +202,38 @@ def test_rates(text, rate):
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 30 * 86400), ("12 h", 43200), ("1D", 86400), ("", None), (" ", None)]
+)
+def test_retention(text, seconds):
+    assert settings.load({"RETENTION": text}).retention == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "0d", "1w", "-1d", "1.5d", "d", "100000d"])
+def test_a_retention_that_is_none_is_refused_with_its_cure(text):
+    assert "30d or 12h" in refused({"RETENTION": text}).reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"postgresql://u:{SECRET}@127.0.0.1:5432/d", "postgres:///d", "postgresql://u@h/d?sslmode=require",
+     "host=/run/postgresql dbname=d", f"host=h password='{SECRET} x' user=u"],
+)  # fmt: skip
+def test_an_address_of_a_database_does_not_show_itself(text):
+    given = settings.load({"DATABASE_URL": text})
+    assert given.database.get_secret_value() == text
+    assert text not in repr(given) and SECRET not in repr(given)
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost:5432", "mysql://u@h/d", "postgresql://", "x", f"postgresql://u:{SECRET} @h"]
+)
+def test_what_is_no_address_of_postgresql_is_refused_without_showing_it(text):
+    error = refused({"DATABASE_URL": text})
+    assert "postgresql://user:password@host:5432/database" in error.reason
+    assert SECRET not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize(
     ("text", "origins"),
     [
         ("https://*.bank.example", ("https://*.bank.example",)),
@@ -274,7 +307,7 @@ def test_a_secret_is_never_shown(one):
         shown = repr(settings.load({one.name: SECRET}))
     except errors.SettingsError as error:
         shown = f"{error} {error!r}"
-        assert error.variable == one.name and "unset it" in error.reason
+        assert error.variable == one.name and one.name in ("DATABASE_URL", "REGSTREAM_TOKENS", "REGSTREAM_TOKENS_FILE")
     assert SECRET not in shown
 
 

@@ -70,7 +70,7 @@ def _config_members(error: errors.ConfigError) -> dict[str, Any]:
     return {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
 
 
-def _retry_header(error: errors.Overloaded) -> dict[str, str]:
+def _retry_header(error: errors.Overloaded | errors.StoreError) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
 
 
@@ -101,10 +101,12 @@ TABLE: Mapping[type[errors.RegstreamError], Kind] = {
     errors.Conflict: Kind("conflict", 409, "Not possible at present"),
     errors.RenderError: Kind("render-failed", 409, "The stream cannot make events", dataclasses.asdict),
     WrongMediaType: Kind("wrong-media-type", 415, "Body is not JSON", headers=lambda _: {"accept": "application/json"}),
+    errors.CostError: Kind("too-costly", 422, "The question costs too much"),
     errors.ConfigError: Kind(
         "bad-configuration", 422, "The configuration has problems", _config_members, shape=shapes.ConfigProblem
     ),
     errors.Overloaded: Kind("overloaded", 429, "Too much at once", headers=_retry_header),
+    errors.StoreError: Kind("store-unavailable", 503, "The database does not answer", headers=_retry_header),
     errors.BrokerError: Kind("broker-unavailable", 503, "The broker refused", headers=lambda _: {"retry-after": "1"}),
 }
 SHAPES: Mapping[int, type[shapes.Problem]] = {kind.status: kind.shape for kind in TABLE.values()}

@@ -1,0 +1,69 @@
+"""The days of the table of events: made before they are needed, dropped when nobody has to keep them any more."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable
+
+import psycopg
+from psycopg import sql
+
+from regstream.store import database, queries
+
+AHEAD = 2
+SECONDS = 20.0
+_DAY = datetime.timedelta(days=1)
+_NAME = re.compile(r"events_(\d{8})")
+
+
+class Partitions:
+    """Which days have a table. All calls raise psycopg's errors."""
+
+    def __init__(self) -> None:
+        self._days: set[datetime.date] = set()
+
+    async def find(self, connection: database.Connection) -> None:
+        """See what there is."""
+        rows = await (await connection.execute(queries.named("partitions"))).fetchall()
+        names = (_NAME.fullmatch(name) for (name,) in rows)
+        self._days = {datetime.datetime.strptime(one[1], "%Y%m%d").date() for one in names if one}
+
+    def missing(self, days: Iterable[datetime.date]) -> list[datetime.date]:
+        """Those of ``days`` that have no table."""
+        return sorted(set(days) - self._days)
+
+    async def make(self, connection: database.Connection, days: Iterable[datetime.date]) -> None:
+        """Make the tables of days that have none; not within a transaction that may be rolled back."""
+        for day in self.missing(days):
+            async with connection.transaction():
+                await _make(connection, day)
+            self._days.add(day)
+
+    async def make_ahead(self, connection: database.Connection, today: datetime.date) -> None:
+        """Make the tables of today and of the ``AHEAD`` days that follow."""
+        await self.make(connection, [today + number * _DAY for number in range(AHEAD + 1)])
+
+    async def drop(self, connection: database.Connection, before: datetime.date) -> list[datetime.date]:
+        """Drop the days before that one; gives those that went. One that somebody reads stays until the next call."""
+        gone = []
+        for day in sorted(one for one in self._days if one < before):
+            try:
+                async with database.bounded(connection, SECONDS):
+                    await connection.execute(queries.named("drop_partition").format(name=_table(day)))
+            except psycopg.errors.LockNotAvailable:
+                continue
+            self._days.discard(day)
+            gone.append(day)
+        return gone
+
+
+async def _make(connection: database.Connection, day: datetime.date) -> None:
+    name = _table(day)
+    await connection.execute(queries.named("create_partition").format(name=name))
+    ends = {"begin": sql.Literal(f"{day}T00:00:00Z"), "end": sql.Literal(f"{day + _DAY}T00:00:00Z")}
+    await connection.execute(queries.named("attach_partition").format(name=name, **ends))
+
+
+def _table(day: datetime.date) -> sql.Identifier:
+    return sql.Identifier("regstream", f"events_{day:%Y%m%d}")

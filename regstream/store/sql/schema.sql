@@ -1,0 +1,42 @@
+-- name: lock_transaction
+SELECT pg_advisory_xact_lock(%(lock)s);
+
+-- name: lock_session
+SELECT pg_try_advisory_lock(%(lock)s);
+
+-- name: migrations_table
+SELECT to_regclass('regstream.migrations');
+
+-- name: create_schema
+CREATE SCHEMA IF NOT EXISTS regstream;
+
+-- name: create_migrations
+CREATE TABLE regstream.migrations (
+    number     integer PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: migrations_done
+SELECT number FROM regstream.migrations;
+
+-- name: migration_done
+INSERT INTO regstream.migrations (number, name) VALUES (%(number)s, %(name)s);
+
+-- name: partitions
+-- The days that there are tables for, as the names of those.
+SELECT child.relname
+FROM pg_inherits
+JOIN pg_class child ON child.oid = pg_inherits.inhrelid
+WHERE pg_inherits.inhparent = 'regstream.events'::regclass
+ORDER BY child.relname;
+
+-- name: create_partition
+-- Made beside the table and attached then: unlike PARTITION OF, that does not wait for those who read.
+CREATE TABLE {name} (LIKE regstream.events INCLUDING ALL);
+
+-- name: attach_partition
+ALTER TABLE regstream.events ATTACH PARTITION {name} FOR VALUES FROM ({begin}) TO ({end});
+
+-- name: drop_partition
+DROP TABLE IF EXISTS {name};
