@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import orjson
 
@@ -14,8 +15,11 @@ class Entry:
 
     ``text`` is the frame's JSON, ``name`` what its ``event`` says. ``order`` counts what the hub has shown, from 1;
     ``head``, ``seq`` and ``key`` are the event's, and ``head`` is None for what is no event of a stream (``order`` is
-    then 0 for a reply). ``wire`` is free for a server that wants to keep what its framing needs.
+    then 0 for a reply). ``wire`` is free for a server that wants to keep what its framing needs. With ``replay`` it is
+    an event that was stored and is sent again, whose position says nothing of where a reader stands.
     """
+
+    replay: ClassVar[bool] = False
 
     __slots__ = ("_start", "head", "key", "name", "order", "seq", "size", "text", "wire")
 
@@ -37,6 +41,23 @@ class Entry:
     def value(self) -> bytes:
         """The JSON of ``data``: for an event of a stream the CloudEvent's bytes, as the broker gave them."""
         return self.text[self._start : -1]
+
+
+class Replayed(Entry):
+    """A stored event that is sent again: marked in the frame, and as the last member of the CloudEvent."""
+
+    replay: ClassVar[bool] = True
+    __slots__ = ()
+
+    def __init__(self, event: model.Event, order: int) -> None:
+        value, end = memoryview(event.value), event.value.rindex(b"}")
+        marked = b"".join((value[:end], b',"replay":true', value[end:]))
+        super().__init__(event.head.type, _replayed(event.head.type), marked, order, event)
+
+
+@functools.lru_cache(maxsize=1024)
+def _replayed(name: str) -> bytes:
+    return b'{"event":%b,"replay":true,"data":' % orjson.dumps(name)
 
 
 def prefix(name: str) -> bytes:

@@ -24,11 +24,24 @@ EPSILON = 1e-6
 class Delivery(NamedTuple):
     """How the events of a channel are delivered; ``max_rate`` in events a second, None for all of them.
 
-    With ``conflate``, ``max_rate`` is how often a second the newest event of each key leaves.
+    With ``conflate``, ``max_rate`` is how often a second the newest event of each key leaves. ``replay`` is for events
+    that are sent again.
     """
 
     policy: model.Policy = model.Policy.DISCONNECT
     max_rate: float | None = None
+    replay: bool = False
+
+    @property
+    def again(self) -> Delivery:
+        """How the same reader gets what is replayed: all of it, at no rate, in no queue with live events of a lane.
+
+        There is nothing to conflate in the past: who wants that has the oldest dropped, when there is no room.
+        """
+        if self == PLAIN:
+            return PLAIN
+        keeps = self.policy is model.Policy.DISCONNECT
+        return Delivery(model.Policy.DISCONNECT if keeps else model.Policy.DROP_OLDEST, None, replay=True)
 
 
 class Wish(NamedTuple):
@@ -101,6 +114,11 @@ class Lane(abc.ABC):
     def __init__(self, owner: Owner, limit: int, size: int) -> None:
         self._owner, self._limit, self._size = owner, limit, size
         self.bytes = self.waiting = 0
+
+    @property
+    def fill(self) -> float:
+        """How much of what may wait does, from 0 to 1."""
+        return min(1.0, max(self.waiting / self._limit, self.bytes / self._size))
 
     def offer(self, entry: Entry) -> None:
         """Take ``entry``, by whatever has to go for it; never waits, never raises."""

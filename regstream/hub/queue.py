@@ -20,10 +20,11 @@ class Subscriber:
     ``wake`` is called, and must return quickly, when something came into an empty queue and when ``slow`` became true.
     A subscriber that is ``slow`` has lost its queue and gets nothing more: the server has to part with it. It also
     becomes slow when it asks for a replay while more than ``limit_replay`` frames of an earlier one still wait.
-    ``lost`` counts what lanes had no room for.
+    ``lost`` counts what lanes had no room for, ``taken`` what was taken out of queue and lanes.
 
     What is to be delivered in another way than that waits in lanes of its own beside the queue (see ``lanes``), each
-    bounded by ``limit_lane`` frames and ``limit_bytes``; what is in the queue goes first.
+    bounded by ``limit_lane`` frames and ``limit_bytes``; what is in the queue goes first. Such a subscriber has a lane
+    for stored events that are sent again, behind the others.
 
     With ``share`` it may share in a ``feed`` while nothing waits in its queue: ``share`` is called instead of ``wake``
     when something came for all who do, of whom each is known by its ``reader``.
@@ -48,6 +49,7 @@ class Subscriber:
         "share",
         "since",
         "slow",
+        "taken",
     )
 
     def __init__(
@@ -68,10 +70,11 @@ class Subscriber:
         self._items: collections.deque[Entry | collections.deque[Entry]] = collections.deque()
         self._bytes = self._replaying = 0
         self._lanes: dict[lanes.Delivery, lanes.Lane] = {}
-        self._dropped: dict[str, int] = {}
+        # By stream; None is for what was sent again
+        self._dropped: dict[str | None, int] = {}
         self._tell_at = 0.0
         self.slow = False
-        self.lost = 0
+        self.lost = self.taken = 0
         self.since: dict[str, model.Position] = {}
 
     @property
@@ -79,6 +82,12 @@ class Subscriber:
         """Whether something waits; ``wait`` says when it can be taken."""
         shared = self.feed is not None and self.feed.log
         return bool(self._items or self._dropped or shared) or any(lane.waiting for lane in self._lanes.values())
+
+    @property
+    def fill(self) -> float:
+        """How full the queue is, or the lane for what is replayed, from 0 to 1: what makes replaying wait."""
+        queue = max(len(self._items) / self._limit, self._bytes / self._limit_bytes)
+        return max([min(1.0, queue), *(lane.fill for way, lane in self._lanes.items() if way.replay)])
 
     def part(self) -> None:
         """Have a queue of one's own, with what waits in the feed."""
@@ -145,6 +154,7 @@ class Subscriber:
             taken = self._some(count, size)
         if (self._lanes or self._dropped) and not items:
             self._take_lanes(taken, count, size, now)
+        self.taken += len(taken)
         return taken
 
     def _some(self, count: int, size: int) -> list[Entry]:
@@ -170,12 +180,18 @@ class Subscriber:
 
     def _take_lanes(self, taken: list[Entry], count: int, size: int, now: float) -> None:
         if self._dropped and now >= self._tell_at:
-            dropped, self._dropped = self._dropped, {}
+            taken.append(self._lagging())
             self._tell_at = now + TELL_EVERY
-            taken.append(reply("lagging", {"dropped": dropped, "total": sum(dropped.values())}))
         size -= sum(entry.size for entry in taken)
-        for lane in self._lanes.values():
-            size = lane.take(taken, count, size, now)
+        # What is live goes before what is not
+        for way in sorted(self._lanes, key=lambda way: way.replay) if len(self._lanes) > 1 else self._lanes:
+            size = self._lanes[way].take(taken, count, size, now)
+
+    def _lagging(self) -> Entry:
+        dropped, self._dropped = self._dropped, {}
+        replayed = dropped.pop(None, 0)
+        told = {"dropped": dropped, "total": sum(dropped.values())}
+        return reply("lagging", {**told, "replayed": replayed} if replayed else told)
 
     def wait(self, now: float) -> float | None:
         """In how many seconds something can be taken, 0 for at once; None when nothing waits."""
@@ -194,8 +210,10 @@ class Subscriber:
 
     def passed_over(self, entry: Entry) -> None:
         """``entry`` will not be delivered: what is in front of it is not whole any more."""
-        since = self.since.get(entry.head.stream) if entry.head is not None else None
-        if since is None or entry.head is None:
+        if entry.head is None or entry.replay:
+            return
+        since = self.since.get(entry.head.stream)
+        if since is None:
             return
         if since.epoch != entry.head.epoch:
             # Which of the two numberings is the later one cannot be told from here
@@ -207,7 +225,8 @@ class Subscriber:
         """``entry`` will not be delivered: it is counted, and the reader told with the next ``lagging``."""
         self.passed_over(entry)
         stream = entry.head.stream if entry.head else entry.name
-        self._dropped[stream] = self._dropped.get(stream, 0) + 1
+        key = None if entry.replay else stream
+        self._dropped[key] = self._dropped.get(key, 0) + 1
         self.lost += 1
 
     def settle(self, gone: Collection[str] = ()) -> None:
