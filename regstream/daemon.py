@@ -17,12 +17,16 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, outlet, sio, sse, ws
+from regstream.server import app, lookback, outlet, sio, sse, ws
+
+if TYPE_CHECKING:
+    from regstream import store
+    from regstream.broker import failover, kafka
 
 STEP_SECONDS = 2.0
 SHOWN = 64
@@ -51,6 +55,7 @@ class Parts:
     server: app.Server
     sockets: ws.Sockets
     paths: reload.Paths
+    store: store.Store | None
 
 
 def build(chosen: settings.Settings) -> Parts:
@@ -59,9 +64,11 @@ def build(chosen: settings.Settings) -> Parts:
     paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
     fanout = hub.Hub(now)
     carrier = _carrier(chosen, fanout)
+    keeper = _keeper(chosen, carrier, fanout)
+    history = _history(keeper, carrier)
     identity = streams.Identity(chosen.source, chosen.region)
     origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
-    worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming)
+    worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None)
 
     def load() -> model.Catalog:
         return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
@@ -74,8 +81,8 @@ def build(chosen: settings.Settings) -> Parts:
 
     door = reload.Door(load, worker, now, fanout.announce, locate, digest)
     outlets = outlet.Outlets(chosen.window / 1000)
-    readers = sse.Readers(fanout, outlets, carrier.history, QUEUE)
-    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity, readers)
+    readers = sse.Readers(fanout, outlets, history, QUEUE)
+    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity, readers, keeper)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
     sockets = ws.attach(
@@ -85,7 +92,7 @@ def build(chosen: settings.Settings) -> Parts:
         welcome=welcome,
         origins=chosen.cors_origins,
         subscriber_limits=QUEUE,
-        history=carrier.history,
+        history=history,
         outlets=outlets,
     )
     sessions = sio.attach(
@@ -93,7 +100,7 @@ def build(chosen: settings.Settings) -> Parts:
         fanout,
         origins=chosen.cors_origins,
         subscriber_limits=QUEUE,
-        history=carrier.history,
+        history=history,
         outlets=outlets,
     )
 
@@ -102,7 +109,7 @@ def build(chosen: settings.Settings) -> Parts:
         await asyncio.gather(*(way.close_all(STEP_SECONDS / 2) for way in ways))
 
     server = app.Server(site, chosen.host, chosen.port, closing=closing)
-    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths)
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper)
 
 
 def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
@@ -112,16 +119,7 @@ def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
     # Late, because a simulation need not pay for the client library
     from regstream.broker import failover, kafka, spool
 
-    connection = kafka.Connection(
-        ",".join(chosen.kafka_servers),
-        chosen.kafka_protocol,
-        chosen.kafka_mechanism,
-        chosen.kafka_username,
-        chosen.kafka_password.get_secret_value(),
-        chosen.kafka_ca,
-        chosen.kafka_cert,
-        chosen.kafka_key,
-    )
+    connection = _connection(chosen)
 
     def changed(before: str, after: str, reason: str) -> None:
         fanout.announce("broker-changed", {"from": before, "to": after, "reason": reason})
@@ -132,6 +130,63 @@ def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
     return failover.FailoverBroker(
         lambda starts: kafka.KafkaBroker(connection, starts, told), outbox, time.monotonic, changed
     )
+
+
+def _connection(chosen: settings.Settings) -> kafka.Connection:
+    from regstream.broker import kafka
+
+    return kafka.Connection(
+        ",".join(chosen.kafka_servers),
+        chosen.kafka_protocol,
+        chosen.kafka_mechanism,
+        chosen.kafka_username,
+        chosen.kafka_password.get_secret_value(),
+        chosen.kafka_ca,
+        chosen.kafka_cert,
+        chosen.kafka_key,
+    )
+
+
+def _keeper(chosen: settings.Settings, carrier: broker.Broker, fanout: hub.Hub) -> store.Store | None:
+    """PostgreSQL, if there is to be any; with Kafka it reads the topics itself."""
+    url = chosen.database.get_secret_value()
+    if not url:
+        return None
+    # Late, because who stores nothing need not pay for the client library
+    from regstream import store
+    from regstream.broker import spool
+    from regstream.store import database
+
+    def changed(state: str, reason: str) -> None:
+        fanout.announce("store-changed", {"state": state, "reason": reason})
+
+    # One that generates nothing may stand beside one that does, and has notes of its own to keep
+    kept = spool.Spool(chosen.state / ("store" if chosen.streaming else "store-beside"))
+    moments = store.Moments(time.time, time.monotonic)
+    source = _source(chosen, carrier)
+    return store.Store(database.Database(url), kept, source, moments, ulid(time.time()), chosen.retention, changed)
+
+
+def _source(chosen: settings.Settings, carrier: broker.Broker) -> store.Source | None:
+    if not chosen.kafka_servers:
+        return None
+    from regstream import store
+    from regstream.broker.kafka import log
+
+    connection, cluster = _connection(chosen), cast("failover.FailoverBroker", carrier)
+    return store.Source(lambda starts: log.Log(connection, starts), lambda: cluster.topics)
+
+
+def _history(keeper: store.Store | None, carrier: broker.Broker) -> lookback.History:
+    """What the rings do not hold any more: the database has all of it, and knows by an index where."""
+    if keeper is None:
+        return carrier.history
+
+    async def history(stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        found = await keeper.history(stream, after, before)
+        return await carrier.history(stream, after, before) if found is None else found
+
+    return history
 
 
 class Daemon:
@@ -181,6 +236,9 @@ class Daemon:
         for notice in parts.settings.notices:
             _log.warning("%s", notice)
         await parts.broker.start()
+        if parts.store is not None:
+            await parts.store.start()
+            self._spawn("store", parts.store.serve())
         await parts.door.reload("start")
         # What exists now lives as long as the daemon: collections need not look at it again
         gc.collect()
@@ -201,9 +259,11 @@ class Daemon:
         task.add_done_callback(lambda _: self._stopping.set())
 
     async def _pump(self) -> None:
-        """Show what the broker gives out."""
-        broadcast = self._parts.hub.broadcast
+        """Keep what the broker gives out, then show it."""
+        broadcast, keeper = self._parts.hub.broadcast, self._parts.store
         async for records in self._parts.broker.consume():
+            if keeper is not None:
+                keeper.record(records)
             for number, record in enumerate(records, 1):
                 broadcast(record.event)
                 # While the broker has more, it waits for nothing; who writes to clients has to come in between
@@ -228,6 +288,8 @@ class Daemon:
         await _step("show the last events", self._join("pump"))
         await _step("drain the server", parts.server.drain(STEP_SECONDS))
         await _step("stop the server", parts.server.stop())
+        if parts.store is not None:
+            await _step("record the last events", parts.store.close())
         await self._end(*(task.get_name() for task in self._tasks))
 
     async def _join(self, *names: str) -> None:

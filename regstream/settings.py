@@ -234,7 +234,6 @@ VARIABLES: tuple[Variable, ...] = (
         "database",
         _database,
         secret=True,
-        notice="DATABASE_URL is set, but this version stores nothing: history is the ring in memory",
     ),
     Variable(
         "RETENTION",

@@ -81,7 +81,7 @@ class Cluster:
             for parent in self._home.parents:
                 if parent.stat().st_uid == os.getuid() and parent != pathlib.Path("/"):
                     parent.chmod(parent.stat().st_mode | 0o011)
-        options = ["-U", "regstream", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        options = ["-U", "regstream", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
         self._run("initdb", "-D", str(self._folder), *options)
         lines = ["listen_addresses='127.0.0.1'", f"unix_socket_directories='{self._home}'", *self._settings]
         with (self._folder / "postgresql.conf").open("a", encoding="utf-8") as file:
@@ -96,12 +96,15 @@ class Cluster:
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
 
-    def start(self) -> None:
-        """Start it, and return when it takes connections."""
+    def start(self, largest: int | None = None) -> None:
+        """Start it, and return when it takes connections. No file may grow beyond ``largest`` bytes: a full disk."""
         folder = binaries()
         if folder is None:
             raise RuntimeError(why_not())
         command = [str(folder / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
+        if largest is not None:
+            # In blocks of 512 bytes
+            command = ["sh", "-c", f'ulimit -f {largest // 512} && exec "$@"', "sh", *command]
         with (self._home.parent / f"{self._home.name}.log").open("ab") as log:
             # A group of its own: the parts of it get every signal together
             self._process = subprocess.Popen(

@@ -31,7 +31,7 @@ LIBRARIES = {
     "pydantic": {"model", "settings", "config", "server"},
     "jinja2": {"generate"},
     "faker": {"generate"},
-    "orjson": {"generate", "broker.message", "hub", "server"},
+    "orjson": {"generate", "broker.message", "store", "hub", "server"},
     "pydantic_core": {"config"},
     "ruamel": {"config"},
     "_ruamel_yaml": {"config"},

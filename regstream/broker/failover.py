@@ -186,6 +186,11 @@ class FailoverBroker:
             self._room.clear()
             await self._room.wait()
 
+    @property
+    def topics(self) -> Mapping[str, int]:
+        """Every topic that was declared, with its partitions."""
+        return self._declared.topics
+
     def consume(self) -> AsyncIterator[list[broker.Record]]:
         """See ``broker.Broker``: each stream in the order of its numbers, each event once."""
         return self._showing.records()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from regstream import broker, clock, errors, hub, model, plan
 from regstream.engine import floor, runs, status, work
 from regstream.engine import lane as lanes
+from regstream.engine import memory as memories
 from regstream.generate import stream as streams
 
 WORKERS = 4
@@ -44,7 +45,8 @@ class Prepared(NamedTuple):
 class Engine:
     """All streams at work, and the control of them. It is built empty; a first ``commit`` brings the streams.
 
-    ``observe`` is told of each tick: the stream, and by how many seconds it was late.
+    ``observe`` is told of each tick: the stream, and by how many seconds it was late. With a ``memory``, streams and
+    entity rows go on where an earlier run ended.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Engine:
         *,
         allowed: bool = True,
         observe: Callable[[str, float], None] | None = None,
+        memory: memories.Memory | None = None,
     ) -> None:
         self.catalog = model.EMPTY
         self.streaming = False
@@ -64,12 +67,13 @@ class Engine:
         self._origin = origin
         self._broker = carrier
         self._hub = fanout
+        self._memory = memory
         self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
         self._floor = floor.Floor(self._clock)
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
-        self._works = work.Works(origin.now, carrier, self._alerts, observe)
+        self._works = work.Works(origin.now, carrier, self._alerts, observe, memory)
         self._runs = runs.Runs(self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce)
         self.totals = self._works.totals
 
@@ -77,7 +81,7 @@ class Engine:
 
     async def prepare(self, catalog: model.Catalog, difference: plan.Plan) -> Prepared:
         """Compile what is new or changed and make its entity rows, beside what runs. Raises RenderError."""
-        seed = self._origin.seed if catalog.seed is None else catalog.seed
+        seed = self._seed() if catalog.seed is None else catalog.seed
         workshop = streams.Workshop(catalog, seed, self._origin.identity)
         wanted = (*difference.streams.added, *difference.streams.changed)
         now = self._origin.now()
@@ -89,6 +93,9 @@ class Engine:
         # In a thread, because a thousand streams take a second to compile
         return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
 
+    def _seed(self) -> int:
+        return self._origin.seed if self._memory is None else self._memory.seed(self._origin.seed)
+
     async def equip(self, catalog: model.Catalog) -> None:
         """Create the topics that a catalog needs. Raises BrokerError."""
         kafka = catalog.profile.kafka
@@ -99,6 +106,8 @@ class Engine:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
         difference, workshop = prepared.plan, prepared.workshop
         workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
+        if self._memory is not None:
+            workshop.recall(self._workshop, self._memory.rows)
         for name in difference.streams.removed:
             self._floor.remove(name)
             self._hub.forget(name)
@@ -122,9 +131,11 @@ class Engine:
         self._continue(source)
 
     def _continue(self, source: streams.Stream) -> None:
-        """Go on with the numbering that the broker knows of, and show what it holds from before."""
-        name, past = source.spec.name, self._broker.past(source.spec.name)
-        source.epoch, source.seq = self._broker.position(name) or source.position
+        """Go on with the numbering that broker or memory know of, and show what they hold from before."""
+        name = source.spec.name
+        known = [self._broker.position(name), self._memory.position(name) if self._memory else None]
+        source.epoch, source.seq = max(filter(None, known), default=source.position)
+        past = self._broker.past(name) or (self._memory.past(name) if self._memory else [])
         before = past[0].position._replace(seq=past[0].seq - 1) if past else source.position
         self._hub.declare(name, source.spec.event, before)
         for event in past:

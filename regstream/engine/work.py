@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regstream import broker, errors, model
-from regstream.engine import health, status
+from regstream.engine import health, memory, status
 from regstream.engine import lane as lanes
 from regstream.generate import stream as streams
 
@@ -36,11 +36,13 @@ class Works:
         carrier: broker.Broker,
         alerts: streams.Stream,
         observe: Callable[[str, float], None] | None,
+        remember: memory.Memory | None = None,
     ) -> None:
         self.totals = status.Totals()
         self._now = now
         self._broker = carrier
         self._observe = observe
+        self._memory = remember
         self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Lane | None]] = asyncio.PriorityQueue()
         self._order = itertools.count()
         self._alerts = alerts
@@ -131,6 +133,8 @@ class Works:
         for signal in batch.signals:
             self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
         await self._publish(batch.events)
+        if batch.touched and self._memory is not None:
+            self._memory.keep(source.workshop.states(batch.touched))
         return batch.error is not None or job.made >= job.count
 
     def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:

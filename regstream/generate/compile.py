@@ -15,7 +15,7 @@ _SUMMANDS = 50
 
 
 def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
-    """The program of a stream: values, keys and alerts of a batch are appended to the lists that it is given."""
+    """The program of a stream: values, keys, alerts and changed rows are appended to the lists that it is given."""
     _bindings(builder, spec)
     _encode(builder, _data(builder, spec))
     key = builder.bind(builder.compiled(spec.key, ("key",)), ("key",)) if spec.key else "None"
@@ -31,7 +31,7 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     builder.line(f"add_key({key})")
     for line in (*updates, *alert):
         builder.line(line)
-    signature = "records, seq, base, now, now_text, before, between, after, POOLS, values, keys, alerts"
+    signature = "records, seq, base, now, now_text, before, between, after, POOLS, values, keys, alerts, touched"
     return builder.finish(spec.name, signature, ("add, add_key = values.append, keys.append",))
 
 
@@ -72,6 +72,7 @@ def _data(builder: Builder, spec: model.StreamSpec) -> Code:
 def _updates(builder: Builder, spec: model.StreamSpec) -> list[str]:
     """The lines that change entity rows, once all values are known."""
     lines = []
+    touched: dict[str, str] = {}
     for target, value in spec.update.items():
         path = ("update", target)
         fault = _target_fault(builder, target)
@@ -81,8 +82,10 @@ def _updates(builder: Builder, spec: model.StreamSpec) -> list[str]:
         name, _, field = target.partition(".")
         # A row's value is at most as large as any other, so that no row grows with each event
         code = builder.site.fitting(builder.compiled(value, path), cost.LIMIT)
-        lines.append(f"{builder.rows[name].text}[{field!r}] = {builder.bind(code, path)}")
-    return lines
+        row = builder.rows[name]
+        lines.append(f"{row.text}[{field!r}] = {builder.bind(code, path)}")
+        touched[row.text] = row.kind[4:]
+    return [*lines, *(f"touched.append(({entity!r}, {row}))" for row, entity in touched.items())]
 
 
 def _target_fault(builder: Builder, target: str) -> tuple[str, str] | None:

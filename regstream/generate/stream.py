@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,11 +35,15 @@ class Signal(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The events of one tick and what they raised; ``error`` is the first fault when not all could be made."""
+    """The events of one tick and what they raised; ``error`` is the first fault when not all could be made.
+
+    ``touched`` has the entity rows that they changed, with the entity's name, once for each event that did.
+    """
 
     events: list[model.Event]
     signals: list[Signal]
     error: errors.RenderError | None
+    touched: Sequence[tuple[str, entities.Row]] = ()
 
 
 class Workshop:
@@ -67,8 +71,28 @@ class Workshop:
         """Give rows that were made again the state of the old rows of the same key."""
         for name, spec in self.catalog.entities.items():
             if name in old.pools and name not in unchanged:
-                fields = [field for entity, field in self._changed if entity == name]
-                entities.carry(old.pools[name], self.pools[name], spec.key, fields)
+                entities.carry(old.pools[name], self.pools[name], spec.key, self._fields(name))
+
+    def recall(self, old: Workshop, remembered: Callable[[str], Mapping[str, Mapping[str, Any]]]) -> None:
+        """Give the rows of entities that ``old`` did not have the state that is ``remembered`` of them, by key."""
+        for name in self.catalog.entities.keys() - old.pools.keys():
+            found, fields = remembered(name), self._fields(name)
+            for row in self.pools[name] if found else ():
+                state = found.get(str(row[self.catalog.entities[name].key]), {})
+                row.update({field: state[field] for field in fields if field in state and field in row})
+
+    def states(self, touched: Iterable[tuple[str, entities.Row]]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Of such rows by entity and key what events change of them, as it is now."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for name, row in {id(row): (name, row) for name, row in touched}.values():
+            spec = self.catalog.entities.get(name)
+            if spec is not None and spec.key in row:
+                state = {field: row[field] for field in self._fields(name) if field in row}
+                found.setdefault(name, {})[str(row[spec.key])] = state
+        return found
+
+    def _fields(self, entity: str) -> list[str]:
+        return [field for name, field in self._changed if name == entity]
 
 
 class _Variant(NamedTuple):
@@ -167,7 +191,7 @@ class Stream:
 class _Maker:
     """One call of ``next_batch``: what the program is given besides its draws, and the lists that it fills."""
 
-    __slots__ = ("_alerts", "_given", "_head", "_keys", "_stream", "_values", "_variant")
+    __slots__ = ("_alerts", "_given", "_head", "_keys", "_stream", "_touched", "_values", "_variant")
 
     def __init__(self, stream: Stream, variant: _Variant, form: _Form, now: float, base: int | None) -> None:
         self._stream = stream
@@ -177,6 +201,7 @@ class _Maker:
         self._values: list[bytes] = []
         self._keys: list[str | None] = []
         self._alerts: list[tuple[int, str, str]] = []
+        self._touched: list[tuple[str, entities.Row]] = []
         self._given = (
             stream.seq + 1 if base is None else base,
             vocabulary.Instant.at(now) if variant.program.reads_now else None,
@@ -188,6 +213,7 @@ class _Maker:
             self._values,
             self._keys,
             self._alerts,
+            self._touched,
         )
 
     def make(self, count: int) -> Batch:
@@ -198,7 +224,7 @@ class _Maker:
             error = self._again(first, count, fault)
         self._stream.seq += len(self._values)
         rows = zip(itertools.repeat(self._head), itertools.count(first), self._keys, self._values, strict=False)
-        return Batch(list(map(_event, rows)), [Signal(*one) for one in self._alerts], error)
+        return Batch(list(map(_event, rows)), [Signal(*one) for one in self._alerts], error, self._touched)
 
     def _run(self, records: Any) -> None:
         self._variant.program.function(records, self._stream.seq + len(self._values), *self._given)

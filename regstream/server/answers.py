@@ -200,9 +200,24 @@ class StreamingHealth(shapes.Shape):
 
 
 class StoreHealth(shapes.Shape):
-    """Where events are kept: ``none`` means in memory only."""
+    """Where events are kept.
+
+    ``state`` is ``none`` without a database (events are in memory only), ``connecting``, ``live``, ``away``,
+    ``standby`` while another daemon records into it, or ``closed``; ``reason`` says why. ``recorded`` events are in the
+    database since the start, ``waiting`` events and notes on disk for it, ``lag`` messages on the topics. ``refused``
+    events it did not take (``refusal`` has the last), ``lost`` were gone from a topic before they were recorded, and of
+    the streams in ``dropped`` so many were given up because the disk space was.
+    """
 
     state: str
+    reason: str = ""
+    recorded: Count = 0
+    waiting: Count = 0
+    lag: Count = 0
+    refused: Count = 0
+    refusal: str = ""
+    lost: Count = 0
+    dropped: dict[str, Count] = {}
 
 
 class SystemHealth(shapes.Shape):

@@ -6,7 +6,7 @@ The state is copied on the loop, which is quick; the text is made from the copy 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import prometheus_client
 from prometheus_client import core
@@ -15,6 +15,9 @@ from prometheus_client.registry import Collector
 from regstream import broker, hub
 from regstream.engine import status
 from regstream.server.services import Services
+
+if TYPE_CHECKING:
+    from regstream import store
 
 MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 STATES = ("running", "paused", "stopped", "failing")
@@ -25,6 +28,7 @@ class Snapshot(NamedTuple):
 
     streams: tuple[status.StreamStatus, ...]
     broker: broker.Status
+    store: store.Status | None
     runs: tuple[str, ...]
     subscribers: int
     shown: hub.Counts
@@ -42,6 +46,7 @@ def snapshot(services: Services) -> Snapshot:
     return Snapshot(
         streams=tuple(engine.streams()),
         broker=services.broker.status,
+        store=services.store.status if services.store is not None else None,
         runs=tuple(run.state for run in engine.runs()),
         subscribers=services.hub.subscribers,
         shown=services.hub.counts,
@@ -86,6 +91,7 @@ class _Families(Collector):
         """All families."""
         yield from self._streams()
         yield from self._broker()
+        yield from self._store()
         yield from self._daemon()
 
     def _streams(self) -> Iterator[core.Metric]:
@@ -139,6 +145,31 @@ class _Families(Collector):
         info = core.GaugeMetricFamily("regstream_broker_state", "1 for the state it is in", labels=["kind", "state"])
         info.add_metric([broker.kind, broker.state], 1)
         yield info
+
+    def _store(self) -> Iterator[core.Metric]:
+        store = self._state.store
+        if store is None:
+            return
+        for name, text, count in (
+            ("recorded", "Events that the database has since the start", store.recorded),
+            ("refused", "Events that the database does not take", store.refused),
+            ("lost", "Messages that were gone from a topic before they were recorded", store.lost),
+        ):
+            yield core.CounterMetricFamily(f"regstream_store_{name}", text, count)
+        for name, text, value in (
+            ("waiting", "Events and notes on disk that wait for the database", store.waiting),
+            ("lag", "Messages on the topics that the database has not", store.lag),
+        ):
+            yield core.GaugeMetricFamily(f"regstream_store_{name}", text, float(value))
+        dropped = core.CounterMetricFamily(
+            "regstream_store_dropped", "Events that will not be recorded because the disk was full", labels=["stream"]
+        )
+        for stream, lost in store.dropped.items():
+            dropped.add_metric([stream], lost)
+        yield dropped
+        state = core.GaugeMetricFamily("regstream_store_state", "1 for the state it is in", labels=["state"])
+        state.add_metric([store.state], 1)
+        yield state
 
     def _daemon(self) -> Iterator[core.Metric]:
         state = self._state

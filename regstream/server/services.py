@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from regstream import broker, engine, hub, reload, settings
 from regstream.generate import stream as streams
 from regstream.server import sse
 
+if TYPE_CHECKING:
+    # Without a database nobody has to pay for its client library
+    from regstream import store
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Services:
-    """What a server serves; ``now`` gives seconds since 1970, ``version`` is this program's."""
+    """What a server serves; ``now`` gives seconds since 1970, ``version`` is this program's.
+
+    ``store`` is None where there is no database.
+    """
 
     settings: settings.Settings
     engine: engine.Engine
@@ -23,3 +31,4 @@ class Services:
     version: str
     identity: streams.Identity
     readers: sse.Readers
+    store: store.Store | None = None

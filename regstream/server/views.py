@@ -152,22 +152,25 @@ def status(services: Services) -> answers.Status:
 def health(services: Services) -> answers.Health:
     """How the daemon is.
 
-    Degraded while a stream fails, the broker is not live or refuses events of a topic, or the last reload was refused.
+    Degraded while a stream fails, the broker is not live or refuses events of a topic, the database is away, or the
+    last reload was refused.
     """
     broker = services.broker.status
+    store = services.store.status if services.store is not None else None
     streams = services.engine.streams()
     failing = [one.name for one in streams if one.state == "failing"]
     config = config_state(services.door)
     # In simulation the reason is why there is no Kafka, and nothing is wrong with that
     refusing = broker.kind == "kafka" and broker.reason != ""
     ailing = bool(failing) or broker.state != "live" or refusing or config.error is not None
+    ailing = ailing or (store is not None and store.ailing)
     return answers.Health(
         status="degraded" if ailing else "ok",
         kafka=answers.KafkaHealth(**_broker(broker), connected=_connected(broker)),
         streaming=answers.StreamingHealth(
             is_streaming=services.engine.streaming, active_streams=_active(streams), failing=failing
         ),
-        store=answers.StoreHealth(state="none"),
+        store=answers.StoreHealth(**store._asdict()) if store is not None else answers.StoreHealth(state="none"),
         system=_system(services),
         config=config,
     )

@@ -1,4 +1,197 @@
-"""The store: PostgreSQL keeps every event, and gives them back to whoever asks.
+"""The store: PostgreSQL keeps every event once, and gives them back to whoever asks.
 
-``database`` has the connections, ``queries`` all SQL by name, ``migrate`` the schema, ``partitions`` its days.
+Everything is written to a spool on disk first (with Kafka, the topics are that for events), so streaming never waits
+for the database, and what it did not take while it was away it takes later.
+
+``intake`` takes what comes, ``recorder`` writes it with ``table``, ``archive`` answers questions, ``memory`` is what
+streams go on with after a restart. ``database`` has the connections, ``queries`` all SQL by name, ``migrate`` the
+schema, ``partitions`` its days.
 """
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from regstream import broker, errors, model
+from regstream.broker import order, spool
+from regstream.store import audit, database, following, intake, memory, notes, queries, recorder, rows
+
+START_SECONDS = 6.0
+FLUSH_SECONDS = 1.0
+HISTORY_SECONDS = 1.5
+MOST = 50_000
+CUT_SECONDS = 0.02
+Source = following.Source
+Moments = recorder.Moments
+
+
+class Status(NamedTuple):
+    """How the store is.
+
+    ``state`` is ``connecting``, ``live``, ``away``, ``standby`` (another daemon records, nothing is wrong with that)
+    or ``closed``, and ``reason`` why. ``recorded`` events are in the table since the start, ``waiting`` events and
+    notes are in the spool, ``lag`` messages on the topics that are not read yet. ``refused`` events no row can hold
+    (``refusal`` has the last one), ``lost`` were on a topic no more; of the streams in ``dropped`` so many were given
+    up because the disk space was.
+    """
+
+    state: str
+    reason: str
+    recorded: int
+    waiting: int
+    lag: int
+    refused: int
+    refusal: str
+    lost: int
+    dropped: Mapping[str, int]
+
+    @property
+    def ailing(self) -> bool:
+        """Whether somebody should look."""
+        return self.state == "away" or (self.state == "live" and self.reason != "")
+
+
+class Store:
+    """One database, for one daemon. ``start`` it, ``close`` it; all else never waits for the database, or says so.
+
+    ``moments`` are its clocks; ``epoch`` a name for the numbering of its notes, which sorts by time. ``source`` is
+    where events come from when there is Kafka; without it they come by ``record``. ``keep`` is for how many seconds
+    events are kept; ``changed`` is told of each change of state, as its name and why.
+    """
+
+    def __init__(
+        self,
+        base: database.Database,
+        kept: spool.Spool,
+        source: Source | None,
+        moments: Moments,
+        epoch: str,
+        keep: float | None,
+        changed: Callable[[str, str], None],
+    ) -> None:
+        self._base, self._source = base, source
+        self._intake = intake.Intake(kept)
+        self._pen = notes.Pen(epoch, moments.now)
+        self._shown: dict[str, model.Position] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.memory = memory.Memory(self._note, numbers=source is None)
+        self._recorder = recorder.Recorder(
+            base, self._intake, source, moments, keep, self.memory.load, lambda state: changed(*state)
+        )
+
+    @property
+    def status(self) -> Status:
+        """At this moment; cheap, never awaits."""
+        one, counts = self._recorder, self._recorder.counts
+        reason = one.state.reason
+        if not reason and one.state.name == "live":
+            reason = one.source_reason or self._intake.error
+        return Status(
+            one.state.name, reason, counts.recorded, self._intake.waiting, one.lag,
+            counts.refused, counts.refusal, counts.lost, dict(self._intake.dropped),
+        )  # fmt: skip
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Begin to connect; returns when that has succeeded or failed once, within ``START_SECONDS``.
+
+        Raises StartError when the spool cannot be used.
+        """
+        self._intake.open()
+        self.memory.leave(self._intake.left(), self._intake.positions)
+        self._task = asyncio.create_task(self._recorder.run(), name="store-recorder")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._recorder.tried.wait(), START_SECONDS)
+
+    async def serve(self) -> None:
+        """Until the recorder ends, which it does for an error alone; raises that one."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        """Write what waits, for a bounded time; the rest stays on disk. May be called twice."""
+        if self._task is None:
+            return
+        if self._recorder.state.name == "live":
+            await self._flushed(FLUSH_SECONDS)
+        task, self._task = self._task, None
+        self._recorder.cut()
+        # The client library, cancelled while it waits, would ask the server to cancel too, and wait for that
+        await asyncio.sleep(CUT_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._intake.close()
+        await self._base.close()
+
+    # Keeping
+
+    def record(self, records: Sequence[broker.Record]) -> None:
+        """Keep what is about to be shown; with a source of its own the store only remembers where streams stand."""
+        if self._source is None:
+            self._intake.put([record.event for record in records])
+            return
+        for record in records:
+            self._shown[record.event.head.stream] = record.event.position
+
+    def note(self, control: audit.Control) -> None:
+        """Keep a control call."""
+        self._note(notes.AUDIT, audit.pack(control))
+
+    def _note(self, kind: str, value: bytes) -> None:
+        self._intake.put([self._pen.write(kind, value)])
+
+    # Asking
+
+    async def settled(self, seconds: float = 1.0) -> bool:
+        """Wait until the table has what was recorded and noted up to now; false when it has not in that time."""
+        if self._recorder.state.name == "away":
+            return False
+        return await self._flushed(seconds)
+
+    async def _flushed(self, seconds: float) -> bool:
+        upto, shown = self._intake.last, dict(self._shown)
+        try:
+            async with asyncio.timeout(seconds):
+                while self._intake.done < upto or self._behind(shown):
+                    await self._recorder.moved()
+        except TimeoutError:
+            return False
+        return True
+
+    def _behind(self, shown: Mapping[str, model.Position]) -> bool:
+        if self._recorder.state.name != "live" or self._recorder.source_reason:
+            # Nothing comes from the topics that could be waited for
+            return False
+        positions = self._recorder.counts.positions
+        return any(positions.get(stream, ("", 0)) < at for stream, at in shown.items())
+
+    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        """The events of a stream after a position, in order and without a gap, up to the number ``before`` at least.
+
+        None when the table has not all of them, or there are more than ``MOST``; what was shown a moment ago is waited
+        for.
+        """
+        if before - after.seq > MOST or self._recorder.state.name == "away":
+            return None
+        with contextlib.suppress(TimeoutError, errors.StoreError):
+            async with asyncio.timeout(HISTORY_SECONDS):
+                while True:
+                    found = order.run_after(after, await self._run(stream, after, before))
+                    if len(found) >= before - after.seq - 1:
+                        return found
+                    await self._recorder.moved()
+        return None
+
+    async def _run(self, stream: str, after: model.Position, before: int) -> Iterable[model.Event]:
+        values = {"stream": stream, "epoch": after.epoch, "seq": after.seq, "limit": before - after.seq}
+
+        async def work(connection: database.Connection) -> list[model.Event]:
+            return [
+                rows.event(row) for row in await (await connection.execute(queries.named("run"), values)).fetchall()
+            ]
+
+        return await self._base.ask(work)

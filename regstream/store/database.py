@@ -101,6 +101,10 @@ class Database:
 
 def _options(read_only: bool = False) -> dict[str, Any]:
     settings = ["-c TimeZone=UTC", "-c lock_timeout=5s", "-c idle_in_transaction_session_timeout=60s"]
+    # A lock that its holder has in the database must not outlive the machine that this was
+    settings += ["-c tcp_keepalives_idle=20", "-c tcp_keepalives_interval=5", "-c tcp_keepalives_count=3"]
+    # What is acknowledged in the spool has to outlive the server, however that is set up
+    settings += ["-c synchronous_commit=on"]
     if read_only:
         settings += [f"-c statement_timeout={STATEMENT_SECONDS}s", "-c default_transaction_read_only=on"]
     return {

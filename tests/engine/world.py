@@ -54,7 +54,9 @@ class Sink:
 class World:
     """One engine and its surroundings; ``shown`` holds the events in the order in which the broker gave them out."""
 
-    def __init__(self, folder: pathlib.Path, files: Mapping[str, str], limit: int = 10_000) -> None:
+    def __init__(
+        self, folder: pathlib.Path, files: Mapping[str, str], limit: int = 10_000, memory: Any = None, epochs: str = "E"
+    ) -> None:
         self.folder = folder
         self.write(files)
         numbers = itertools.count(1)
@@ -67,9 +69,15 @@ class World:
         self.broker = simulated.SimulatedBroker(limit=limit)
         self.hub = hub.Hub(self.now)
         origin = engine.Origin(
-            self.now, lambda: f"E{next(numbers)}", lambda: f"R{next(numbers)}", 7, streams.Identity("/test", "LATAM")
+            self.now,
+            lambda: f"{epochs}{next(numbers)}",
+            lambda: f"R{next(numbers)}",
+            7,
+            streams.Identity("/test", "LATAM"),
         )
-        self.engine = engine.Engine(origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick))
+        self.engine = engine.Engine(
+            origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick), memory=memory
+        )
         self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest)
         self.system = Sink(self.hub, "system")
         self.tasks: list[asyncio.Task[None]] = []

@@ -4,6 +4,9 @@ SELECT pg_advisory_xact_lock(%(lock)s);
 -- name: lock_session
 SELECT pg_try_advisory_lock(%(lock)s);
 
+-- name: ping
+SELECT 1;
+
 -- name: migrations_table
 SELECT to_regclass('regstream.migrations');
 

@@ -1,0 +1,58 @@
+"""Control calls, as they are kept: who asked for what, and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg.types import json
+
+from regstream.store import database, queries, rows
+
+
+class Control(NamedTuple):
+    """One control call.
+
+    ``at`` is in seconds since 1970, ``action`` the name of the operation and ``target`` its path; ``request`` is the
+    body, ``before`` and ``after`` the state of what it concerns, each as JSON has them or None.
+    """
+
+    at: float
+    actor: str
+    address: str
+    action: str
+    target: str
+    request: Any
+    status: int
+    before: Any
+    after: Any
+
+
+def pack(control: Control) -> bytes:
+    """As bytes for the spool."""
+    return orjson.dumps(tuple(control))
+
+
+def unpack(value: bytes) -> Control:
+    """From those bytes."""
+    return Control(*orjson.loads(value))
+
+
+async def write(connection: database.Connection, controls: Sequence[tuple[str, Control]]) -> None:
+    """Write calls with their ids; those that are there already stay as they are. Raises psycopg's errors."""
+    found = [
+        {
+            "id": name,
+            "at": control.at,
+            "status": control.status,
+            **{part: rows.clean(getattr(control, part)) for part in ("actor", "address", "action", "target")},
+            **{part: _json(getattr(control, part)) for part in ("request", "before", "after")},
+        }
+        for name, control in controls
+    ]
+    await connection.cursor().executemany(queries.named("keep_control"), found)
+
+
+def _json(value: Any) -> json.Jsonb | None:
+    return None if value is None else rows.jsonb(value)

@@ -1,0 +1,133 @@
+"""Topics, read on behalf of the recorder for as long as one connection to the database lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from regstream import broker, errors
+from regstream.broker import pauses
+from regstream.store import table
+
+CHUNK = 4_000
+AHEAD = 2
+FETCH_SECONDS = 1.0
+
+
+class Fetched(Protocol):
+    """What was read from topics; see ``broker.kafka.log.Fetched``."""
+
+    @property
+    def records(self) -> list[broker.Record]:
+        """In the order of each partition."""
+
+    @property
+    def next(self) -> Mapping[table.Place, int]:
+        """Where each partition that has moved is to be gone on with."""
+
+    @property
+    def lost(self) -> Mapping[table.Place, int]:
+        """How many messages are on a partition no more, although they were not read."""
+
+
+class Log(Protocol):
+    """Topics, read from given offsets on; see ``broker.kafka.log.Log``."""
+
+    foreign: int
+
+    @property
+    def lag(self) -> int:
+        """Messages that are not fetched yet."""
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerError."""
+
+    def follow(self, topics: Iterable[str]) -> None:
+        """Read these topics too."""
+
+    async def fetch(self, limit: int, seconds: float) -> Fetched:
+        """Some of what there is, once there is any. Raises BrokerError."""
+
+    async def close(self) -> None:
+        """Give everything up."""
+
+
+class Source(NamedTuple):
+    """Where events come from when there is Kafka: ``topics`` are those that there are to be, ``open`` makes a log."""
+
+    open: Callable[[Mapping[table.Place, int]], Log]
+    topics: Callable[[], Iterable[str]]
+
+
+class Following:
+    """Reads from ``offsets`` on, ``AHEAD`` chunks ahead of who takes them; ``filled`` is set when there is one.
+
+    ``reason`` says why nothing is read, empty when there is nothing to say. ``tick`` gives seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        offsets: Mapping[table.Place, int],
+        filled: asyncio.Event,
+        tick: Callable[[], float],
+    ) -> None:
+        self._source, self._next, self._filled, self._tick = source, dict(offsets), filled, tick
+        self._ready: collections.deque[Fetched] = collections.deque()
+        self._room = asyncio.Event()
+        self._pauses = pauses.Pauses()
+        self._log: Log | None = None
+        self._foreign = 0
+        self.reason = ""
+
+    @property
+    def lag(self) -> int:
+        """Messages that the table has not, as far as is known."""
+        log = self._log
+        return sum(len(one.records) for one in self._ready) + (0 if log is None else log.lag)
+
+    @property
+    def foreign(self) -> int:
+        """Messages that are none of our events."""
+        return self._foreign + (0 if self._log is None else self._log.foreign)
+
+    def take(self) -> Fetched | None:
+        """The next chunk, if there is one; what is taken is not given again."""
+        if not self._ready:
+            return None
+        self._room.set()
+        return self._ready.popleft()
+
+    async def run(self) -> None:
+        """Read until cancelled, whatever the cluster does."""
+        while True:
+            began, log = self._tick(), self._source.open(dict(self._next))
+            try:
+                await log.start()
+                self._log, self.reason = log, ""
+                await self._read(log)
+            except errors.LoginError as error:
+                self.reason, pause = str(error), self._pauses.after_login()
+            except errors.BrokerError as error:
+                self.reason = str(error)
+                pause = self._pauses.after_loss(self._tick() - began, self._log is not None)
+            finally:
+                self._log = None
+                self._foreign += log.foreign
+                await log.close()
+            await asyncio.sleep(pause)
+
+    async def _read(self, log: Log) -> None:
+        while True:
+            log.follow(self._source.topics())
+            fetched = await log.fetch(CHUNK, FETCH_SECONDS)
+            if not fetched.next:
+                continue
+            self._next.update(fetched.next)
+            self._ready.append(fetched)
+            self._filled.set()
+            while len(self._ready) >= AHEAD:
+                self._room.clear()
+                await self._room.wait()

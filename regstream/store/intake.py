@@ -1,0 +1,147 @@
+"""What is to be recorded: written to the spool first, taken out in order, acknowledged there when the table has it."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from regstream import model
+from regstream.broker import spool
+from regstream.store import notes
+
+CHUNK = 4_000
+LIMIT = 20_000
+_log = logging.getLogger("regstream.store")
+
+
+class Chunk(NamedTuple):
+    """Events in order, the last of which has the mark ``upto``."""
+
+    upto: int
+    events: list[model.Event]
+
+
+class Intake:
+    """Takes events at once and gives them out in chunks; for one who takes and one who gives.
+
+    While who takes keeps up, what it takes comes from memory; when more than ``LIMIT`` events wait, or after ``fall``,
+    from the spool. Full: the spool gives up the least urgent events, which are counted in ``dropped`` by stream.
+    """
+
+    def __init__(self, kept: spool.Spool) -> None:
+        self._spool = kept
+        self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
+        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
+        self._ahead = self._taken = 0
+        self._spilled = True
+        self.filled = asyncio.Event()
+        self.dropped: collections.Counter[str] = collections.Counter()
+
+    def open(self) -> None:
+        """Take the spool. Raises StartError."""
+        self._spool.open()
+        self._taken, self._spilled = self._spool.acknowledged, self._spool.waiting > 0
+        if self._spilled:
+            self.filled.set()
+
+    def close(self) -> None:
+        """Leave the spool to others."""
+        self._spool.close()
+
+    @property
+    def last(self) -> int:
+        """Mark of the last event that came."""
+        return self._spool.last
+
+    @property
+    def done(self) -> int:
+        """Mark up to which all is in the table."""
+        return self._spool.acknowledged
+
+    @property
+    def waiting(self) -> int:
+        """How many events and notes are not in the table."""
+        return self._spool.waiting
+
+    @property
+    def error(self) -> str:
+        """Why the last write to the disk failed, empty when it did not."""
+        return self._spool.status.error
+
+    @property
+    def positions(self) -> Mapping[str, model.Position]:
+        """Where the streams stood that ever came here."""
+        return {name: at for name, at in self._spool.positions.items() if name not in notes.KINDS}
+
+    def left(self) -> Iterator[model.Event]:
+        """What an earlier run left, in order."""
+        for chunk in self._spool.unacknowledged(CHUNK):
+            yield from chunk.events
+
+    def put(self, events: Sequence[model.Event]) -> None:
+        """Take events; never waits, never fails."""
+        kept = self._spool.append(events)
+        if self._spilled or self._ahead + len(events) > LIMIT:
+            self._spilled = True
+            self._count(kept.lost)
+        else:
+            if kept.lost:
+                # Not on disk, but in memory: lost only if the database goes before it has them
+                self._unkept.append((kept.last, kept.lost))
+            self._pending.append((kept.last, events))
+            self._ahead += len(events)
+            # What is in memory is on disk for as long
+            self._spool.hold(kept.last)
+        self.filled.set()
+
+    def take(self) -> Chunk | None:
+        """The next events, None when there are none; ``acknowledge`` or ``fall`` is to follow."""
+        found = self._from_memory() if self._pending else self._from_disk() if self._spilled else None
+        if found is None:
+            self.filled.clear()
+        else:
+            self._taken = found.upto
+            self._spool.hold(max(found.upto, self._pending[-1][0] if self._pending else 0))
+        return found
+
+    def _from_memory(self) -> Chunk:
+        events: list[model.Event] = []
+        upto = self._taken
+        while self._pending and len(events) < CHUNK:
+            upto, more = self._pending.popleft()
+            events += more
+            self._ahead -= len(more)
+        return Chunk(upto, events)
+
+    def _from_disk(self) -> Chunk | None:
+        found = self._spool.read(self._taken, CHUNK)
+        if found is None:
+            # All that came is taken: what comes next may be held in memory again
+            self._spilled, self._taken = False, self._spool.last
+            return None
+        return Chunk(found.upto, found.events)
+
+    def acknowledge(self, upto: int) -> None:
+        """The table has everything up to that mark."""
+        while self._unkept and self._unkept[0][0] <= upto:
+            self._unkept.popleft()
+        self._spool.acknowledge(upto)
+
+    def fall(self) -> None:
+        """The database is away: what was not acknowledged is taken again, from the spool, which alone has it now."""
+        self._pending.clear()
+        for _, lost in self._unkept:
+            self._count(lost)
+        self._unkept.clear()
+        self._ahead, self._taken, self._spilled = 0, self._spool.acknowledged, True
+        self._spool.hold(0)
+        self.filled.set()
+
+    def _count(self, lost: Iterable[spool.Loss]) -> None:
+        for one in lost:
+            if one.stream not in self.dropped:
+                _log.error("the spool is full or cannot be written: events of %s will not be recorded", one.stream)
+            self.dropped[one.stream] += one.events

@@ -1,0 +1,105 @@
+"""What streams go on with after a restart; meets ``engine.memory.Memory``."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from regstream import model
+from regstream.store import notes, table
+
+EVENTS = 10_000
+MOST, LEAST = 1_000, 10
+_log = logging.getLogger("regstream.store")
+Changes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+class Memory:
+    """Filled from the spool and from the table when the daemon starts; ``note`` keeps what is to be remembered.
+
+    With a source of events beside it the numbers are that one's: ``numbers`` is false.
+    """
+
+    def __init__(self, note: Callable[[str, bytes], None], numbers: bool) -> None:
+        self._note, self._numbers = note, numbers
+        self._positions: dict[str, model.Position] = {}
+        self._left: dict[str, collections.deque[model.Event]] = {}
+        self._past: dict[str, list[model.Event]] = {}
+        self._rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self._odd: set[str] = set()
+        self._seed: int | None = None
+
+    # Filling it
+
+    def leave(self, events: Iterable[model.Event], positions: Mapping[str, model.Position]) -> None:
+        """Take in what an earlier run left in the spool, in order; ``positions`` are where its streams stood."""
+        self._positions.update(positions)
+        found = notes.sort(list(events))
+        for event in found.events:
+            self._left.setdefault(event.head.stream, collections.deque(maxlen=MOST)).append(event)
+        for (entity, key), state in found.states.items():
+            self._rows.setdefault(entity, {})[key] = state
+        self._seed = next(iter(found.seeds), self._seed)
+
+    async def load(self, one: table.Table, is_keeper: bool) -> None:
+        """Take in what the table has. Who is not the keeper may not go on with any numbers. Raises psycopg's errors."""
+        seed = await one.seed()
+        self._seed = self._seed if seed is None else seed
+        for entity, states in (await one.states()).items():
+            # What an earlier run left in the spool is newer
+            self._rows[entity] = {**states, **self._rows.get(entity, {})}
+        if not is_keeper:
+            self._positions, self._left = {}, {}
+            return
+        for stream, position in (await one.positions()).items():
+            self._positions[stream] = max(position, self._positions.get(stream, position))
+        if self._numbers:
+            limit = max(LEAST, min(MOST, EVENTS // max(1, len(self._positions))))
+            for stream, position in self._positions.items():
+                self._past[stream] = await one.newest(stream, position.epoch, limit)
+
+    # What the engine asks
+
+    def position(self, stream: str) -> model.Position | None:
+        """Where it stood, None when that is not known, or not for the database to say."""
+        return self._positions.get(stream) if self._numbers else None
+
+    def past(self, stream: str) -> list[model.Event]:
+        """Its newest events, in order and without a gap, up to where it stood; given out once."""
+        position, left = self._positions.get(stream), self._left.pop(stream, ())
+        found = {event.seq: event for event in self._past.pop(stream, ())}
+        if position is None or not self._numbers:
+            return []
+        found.update({event.seq: event for event in left if event.head.epoch == position.epoch})
+        run: list[model.Event] = []
+        while (event := found.get(position.seq - len(run))) is not None:
+            run.append(event)
+        return run[::-1]
+
+    def seed(self, chosen: int) -> int:
+        """That of the first start; it is ``chosen`` now, if there was none."""
+        if self._seed is None:
+            self._seed = chosen
+            self._note(notes.SEED, str(chosen).encode())
+        return self._seed
+
+    def rows(self, entity: str) -> Mapping[str, Mapping[str, Any]]:
+        """By key what events had changed of its rows."""
+        return self._rows.get(entity, {})
+
+    def keep(self, changes: Changes) -> None:
+        """Remember rows as they are now. What JSON has no place for comes back as text; a row that cannot be written
+        down at all goes on from what it was before that."""
+        for entity, states in changes.items():
+            try:
+                self._note(notes.ENTITIES, orjson.dumps({entity: states}, str, orjson.OPT_NON_STR_KEYS))
+            except TypeError as error:
+                if entity not in self._odd:
+                    _log.error("rows of %s will not be remembered as they are: %s", entity, error)
+                self._odd.add(entity)
+            else:
+                self._rows.setdefault(entity, {}).update(states)

@@ -1,0 +1,70 @@
+"""What is kept besides events: control calls, what events changed of entity rows, the seed.
+
+They go through the spool like events do, as those of streams whose names no stream may have, so that they outlive the
+process and wait for a database that is away.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from regstream import model
+from regstream.store import audit
+
+AUDIT, ENTITIES, SEED = "/audit", "/entities", "/seed"
+KINDS = frozenset({AUDIT, ENTITIES, SEED})
+REGION = ""
+
+
+class Sorted(NamedTuple):
+    """A chunk of the spool, taken apart. ``states`` has by entity and key the last of what was noted."""
+
+    events: list[model.Event]
+    controls: list[tuple[str, audit.Control]]
+    states: dict[tuple[str, str], dict[str, Any]]
+    seeds: list[int]
+
+    @property
+    def notes(self) -> int:
+        """How many rows are to be written besides events."""
+        return len(self.controls) + len(self.states) + len(self.seeds)
+
+
+class Pen:
+    """Makes notes, numbered within ``epoch``; ``now`` gives seconds since 1970."""
+
+    def __init__(self, epoch: str, now: Callable[[], float]) -> None:
+        self._epoch, self._now = epoch, now
+        self._seqs = dict.fromkeys(KINDS, 0)
+
+    def write(self, kind: str, value: bytes) -> model.Event:
+        """A note of that kind, the last of all so far."""
+        self._seqs[kind] += 1
+        moment = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
+        time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        # What has no priority over streams' events would be the first to go when the disk is full
+        head = model.Head(kind, self._epoch, kind, "", model.Priority.CRITICAL, time, REGION)
+        return model.Event(head, self._seqs[kind], None, value)
+
+
+def sort(events: Sequence[model.Event]) -> Sorted:
+    """Notes by their kind, and the events that are none."""
+    found = Sorted([], [], {}, [])
+    if not any(event.head.stream in KINDS for event in events):
+        return found._replace(events=list(events))
+    for event in events:
+        match event.head.stream:
+            case "/audit":
+                found.controls.append((f"{event.head.epoch}-{event.seq:010d}", audit.unpack(event.value)))
+            case "/entities":
+                for entity, rows in orjson.loads(event.value).items():
+                    found.states.update({(entity, key): state for key, state in rows.items()})
+            case "/seed":
+                found.seeds.append(int(event.value))
+            case _:
+                found.events.append(event)
+    return found

@@ -1,0 +1,249 @@
+"""The task that writes into the database, connects again for as long as it takes, and sees to the days."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+from regstream import errors, model
+from regstream.broker import pauses
+from regstream.store import database, following, intake, migrate, notes, partitions, queries, table
+
+WRITE_SECONDS = 10.0
+GATHER_SECONDS = 0.05
+IDLE_SECONDS = 2.0
+PING_SECONDS = 3.0
+LOCK_SECONDS = 2.0
+DAYS_SECONDS = 600.0
+LOCK = migrate.LOCK + 1
+_log = logging.getLogger("regstream.store")
+
+
+class State(NamedTuple):
+    """``connecting`` until the first try has ended, then ``live``, ``away`` or ``standby``; ``closed`` at the end."""
+
+    name: str
+    reason: str = ""
+
+
+class Moments(NamedTuple):
+    """``now`` gives seconds since 1970, ``tick`` those of a steady clock."""
+
+    now: Callable[[], float]
+    tick: Callable[[], float]
+
+
+class Counts:
+    """What was done since the start, in events; ``lost`` were on a topic, and are there no more."""
+
+    def __init__(self) -> None:
+        self.recorded = self.refused = self.lost = 0
+        self.refusal = ""
+        self.positions: dict[str, model.Position] = {}
+
+    def add(self, events: list[model.Event], written: table.Written) -> None:
+        """Count what was written."""
+        self.recorded += written.events
+        self.positions.update(table.newest(events))
+        if written.refused:
+            if not self.refused:
+                _log.error("the database does not take an event: %s", written.reason)
+            self.refused, self.refusal = self.refused + written.refused, written.reason
+
+
+class Recorder:
+    """Writes what comes in, and with a ``source`` what is on the topics, with one connection of its own.
+
+    ``keep`` is for how many seconds events are kept, None for ever; ``first`` is called with the first connection, and
+    told whether this daemon is the keeper; ``changed`` is told of each change of state.
+
+    One daemon at a time is the keeper: it holds a lock in the database. With a source the keeper alone reads the
+    topics, and others stand by; without one each writes down events of its own, and only who was the keeper when it
+    started may go on with numbers that it finds in the database.
+    """
+
+    def __init__(
+        self,
+        base: database.Database,
+        taken: intake.Intake,
+        source: following.Source | None,
+        moments: Moments,
+        keep: float | None,
+        first: Callable[[table.Table, bool], Awaitable[None]],
+        changed: Callable[[State], None],
+    ) -> None:
+        self._base, self._taken, self._source = base, taken, source
+        self._moments, self._keep, self._first, self._changed = moments, keep, first, changed
+        self._pauses = pauses.Pauses()
+        self._is_first = True
+        self._moved = asyncio.Event()
+        self._following: following.Following | None = None
+        self._connection: database.Connection | None = None
+        self.tried = asyncio.Event()
+        self.state = State("connecting")
+        self.counts = Counts()
+
+    @property
+    def lag(self) -> int:
+        """Messages of the topics that are not in the table, as far as is known."""
+        return self._following.lag if self._following is not None else 0
+
+    @property
+    def source_reason(self) -> str:
+        """Why the topics are not read, empty when they are."""
+        return self._following.reason if self._following is not None else ""
+
+    async def moved(self) -> None:
+        """Return when something was written."""
+        await self._moved.wait()
+
+    def _tell(self, name: str, reason: str = "") -> None:
+        state = State(name, reason)
+        if state.name != self.state.name:
+            level = logging.WARNING if name == "away" else logging.INFO
+            _log.log(level, "database %s%s", name, f": {reason}" if reason else "")
+            self._changed(state)
+        self.state = state
+
+    async def run(self) -> None:
+        """Write until cancelled, whatever the database does."""
+        try:
+            while True:
+                began = self._moments.tick()
+                try:
+                    await self._session()
+                except errors.StoreError as error:
+                    answered = self.state.name in ("live", "standby")
+                    self._taken.fall()
+                    self._tell("away", error.reason)
+                    self.tried.set()
+                    await asyncio.sleep(self._pauses.after_loss(self._moments.tick() - began, answered))
+        finally:
+            self._tell("closed")
+
+    async def _session(self) -> None:
+        """Use one connection until it is lost. Raises StoreError."""
+        self._connection = connection = await self._base.connect()
+        try:
+            await self._use(connection)
+        except database.FAULTS as error:
+            raise database.fault(error) from error
+        finally:
+            self.cut()
+            await connection.close()
+
+    def cut(self) -> None:
+        """Lose the connection, whatever is under way on it: who waits for a server that is frozen would not end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            database.cut(connection)
+
+    async def _use(self, connection: database.Connection) -> None:
+        await migrate.migrate(connection)
+        days = partitions.Partitions()
+        one = table.Table(connection, days)
+        async with database.bounded(connection, WRITE_SECONDS):
+            await days.find(connection)
+            await days.make_ahead(connection, self._today())
+        is_keeper = await self._lock(connection, LOCK_SECONDS if self._is_first else 0.0)
+        if self._is_first:
+            async with database.bounded(connection, WRITE_SECONDS):
+                await self._first(one, is_keeper)
+            self._is_first = False
+        is_idle = self._source is not None and not is_keeper
+        self._tell("standby" if is_idle else "live", "another daemon records into this database" if is_idle else "")
+        self.tried.set()
+        async with self._followed(one if is_keeper else None):
+            await self._work(connection, one, is_idle)
+
+    async def _lock(self, connection: database.Connection, seconds: float) -> bool:
+        """Become the keeper, if nobody else is, or ends to be within that time."""
+        until = self._moments.tick() + seconds
+        while True:
+            async with database.bounded(connection, WRITE_SECONDS):
+                row = await (await connection.execute(queries.named("lock_session"), {"lock": LOCK})).fetchone()
+            if row is not None and row[0]:
+                return True
+            if self._moments.tick() >= until:
+                return False
+            # One that was killed is let go of when the database has seen that it is gone
+            await asyncio.sleep(0.1)
+
+    @contextlib.asynccontextmanager
+    async def _followed(self, one: table.Table | None) -> AsyncIterator[None]:
+        """Read the topics meanwhile, from where the table ends."""
+        if self._source is None or one is None:
+            yield
+            return
+        topics = following.Following(self._source, await one.offsets(), self._taken.filled, self._moments.tick)
+        task = asyncio.create_task(topics.run(), name="store-log")
+        self._following = topics
+        try:
+            yield
+        finally:
+            self._following = None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _work(self, connection: database.Connection, one: table.Table, is_idle: bool) -> None:
+        days_at = 0.0
+        while True:
+            if self._moments.tick() >= days_at:
+                await self._see_to_days(connection, one)
+                days_at = self._moments.tick() + DAYS_SECONDS
+            chunk, fetched = self._taken.take(), self._following.take() if self._following else None
+            if chunk is None and fetched is None:
+                await self._wait(connection)
+                if is_idle and await self._lock(connection, 0.0):
+                    # As the keeper from its beginning
+                    return
+                continue
+            async with database.bounded(connection, WRITE_SECONDS):
+                count = await self._write(one, chunk, fetched)
+            if count < intake.CHUNK:
+                # A transaction costs as much as many rows
+                await asyncio.sleep(GATHER_SECONDS)
+
+    async def _write(self, one: table.Table, chunk: intake.Chunk | None, fetched: following.Fetched | None) -> int:
+        found = notes.sort(chunk.events) if chunk is not None else None
+        events = found.events if found is not None else []
+        if fetched is not None:
+            events = [*events, *(record.event for record in fetched.records)]
+        written = await one.write(table.Batch(events, found, fetched.next if fetched is not None else {}))
+        if chunk is not None:
+            self._taken.acknowledge(chunk.upto)
+        if fetched is not None:
+            self._mourn(fetched)
+        self.counts.add(events, written)
+        self._moved.set()
+        self._moved = asyncio.Event()
+        return len(events)
+
+    def _mourn(self, fetched: following.Fetched) -> None:
+        for (topic, partition), count in fetched.lost.items():
+            _log.error("%d messages of %s, partition %d, went before they were recorded", count, topic, partition)
+            self.counts.lost += count
+
+    async def _wait(self, connection: database.Connection) -> None:
+        """Until there is something; who says nothing for long is asked whether it is there."""
+        self._taken.filled.clear()
+        try:
+            await asyncio.wait_for(self._taken.filled.wait(), IDLE_SECONDS)
+        except TimeoutError:
+            async with database.bounded(connection, PING_SECONDS):
+                await connection.execute(queries.named("ping"))
+
+    def _today(self) -> datetime.date:
+        return datetime.datetime.fromtimestamp(self._moments.now(), datetime.UTC).date()
+
+    async def _see_to_days(self, connection: database.Connection, one: table.Table) -> None:
+        async with database.bounded(connection, WRITE_SECONDS):
+            await one.days.make_ahead(connection, self._today())
+        if self._keep is not None:
+            oldest = datetime.datetime.fromtimestamp(self._moments.now() - self._keep, datetime.UTC).date()
+            for day in await one.days.drop(connection, oldest):
+                _log.info("events of %s are dropped: they are kept for %s", day, datetime.timedelta(seconds=self._keep))
