@@ -32,7 +32,7 @@ LIBRARIES = {
     "jinja2": {"generate"},
     "faker": {"generate"},
     "orjson": {"generate", "broker.message", "store", "hub", "server"},
-    "pydantic_core": {"config"},
+    "pydantic_core": {"config", "server"},
     "ruamel": {"config"},
     "_ruamel_yaml": {"config"},
     "apscheduler": {"clock"},

@@ -281,8 +281,55 @@ class CloudEvent(shapes.Shape):
 
 
 class Events(shapes.Shape):
-    """A page of history, newest last; ``cursor`` is what ``after`` takes, ``more`` says that there is more already."""
+    """A page of history, newest last; ``cursor`` is what ``after`` takes, ``more`` says that there is more already.
+
+    ``previous`` is what ``before`` takes, where there is a database; ``more`` is said of what is before it then.
+    """
 
     events: list[CloudEvent]
     cursor: str
     more: bool
+    previous: str | None = None
+
+
+class Bucket(shapes.Shape):
+    """One bucket, from ``time`` on; ``value`` is null where there is no number, ``count`` of events."""
+
+    time: str
+    value: float | None
+    count: Count
+
+
+class Analytics(shapes.Shape):
+    """Figures of a stream, a bucket after the other; ``skipped`` events had no number in ``field``."""
+
+    stream: str
+    field: str | None
+    agg: str
+    bucket: Count
+    since: str
+    until: str
+    skipped: Count
+    buckets: list[Bucket]
+
+
+class ControlCall(shapes.Shape):
+    """One control call: who asked for what, when, how it was answered, and the state before and after it."""
+
+    id: str
+    at: str
+    actor: str
+    address: str
+    action: str
+    target: str
+    request: Any
+    status: int
+    before: Any
+    after: Any
+
+
+class Audit(shapes.Shape):
+    """Control calls, newest last; ``cursor`` is what ``after`` takes, None before the first call."""
+
+    calls: list[ControlCall]
+    cursor: str | None

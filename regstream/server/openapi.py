@@ -119,6 +119,7 @@ def _body(route: Route, references: References) -> dict[str, Any]:
 def _responses(route: Route, references: References) -> dict[str, Any]:
     schema = references[route.answer, "serialization"] if route.answer else _free(route)
     answers = {str(route.status): _answer(route.summary, route.media, schema)}
+    answers[str(route.status)]["content"].update({media: {"schema": {"type": "string"}} for media in route.forms})
     if route.headers:
         answers[str(route.status)]["headers"] = {
             name: {"description": text, "required": True, "schema": {"type": "string"}}

@@ -150,6 +150,12 @@ def _instance(request: Request) -> str:
         return "*"
 
 
+def status(error: Exception) -> int:
+    """The status of the answer to a request that ended in ``error``."""
+    kind = next((TABLE[known] for known in type(error).__mro__ if known in TABLE), None)
+    return kind.status if kind is not None else int(getattr(error, "status_code", 500))
+
+
 def answer(request: Request, error: Exception) -> HTTPResponse:
     """The answer to a request that ended in ``error``; a bug is logged here, and only here."""
     for known in type(error).__mro__:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
-
-from regstream.server import answers, cursors, messages, openapi, pages, routing, shapes, sse, views
+from regstream.server import answers, asking, auditing, messages, openapi, pages, routing, shapes, sse, views
 from regstream.server.routing import Answered, Call, Reply, Route
 
 _HTML = "text/html; charset=utf-8"
@@ -100,18 +98,6 @@ def _config(call: Call) -> answers.InForce:
     return views.in_force(call.services.engine, call.services.door)
 
 
-def _events(call: Call) -> Reply:
-    query, life = call.query, call.services.engine.started_at
-    after = None if query.after is None else cursors.read(life, query.after)
-    found = call.services.hub.events(query.stream or None, query.since, query.until, after, query.limit + 1)
-    # Without a cursor these are the newest, and what exceeds the limit is older.
-    page = found[-query.limit :] if after is None else found[: query.limit]
-    more = after is not None and len(found) > query.limit
-    cursor = cursors.write(life, page[-1].order if page else after or 0)
-    tail = orjson.dumps({"cursor": cursor, "more": more})
-    return Reply(b'{"events":[' + b",".join(entry.value for entry in page) + b"]," + tail[1:])
-
-
 async def _follow(call: Call) -> Reply | Answered:
     if call.request.method == "HEAD":
         return Reply(b"")
@@ -164,6 +150,7 @@ TABLE: tuple[Route, ...] = (
         answers.Status,
         body=shapes.Names,
         problems=(404,),
+        concerns=auditing.streaming,
     ),
     Route(
         "POST",
@@ -173,6 +160,7 @@ TABLE: tuple[Route, ...] = (
         answers.Status,
         body=shapes.Names,
         problems=(404,),
+        concerns=auditing.streaming,
     ),
     Route(
         "POST",
@@ -182,6 +170,7 @@ TABLE: tuple[Route, ...] = (
         answers.BurstResult,
         body=shapes.BurstRequest,
         problems=(404, 409, 429, 503),
+        concerns=auditing.positions,
     ),
     Route(
         "POST",
@@ -195,6 +184,7 @@ TABLE: tuple[Route, ...] = (
         headers={"Location": "Where the run can be followed and cancelled"},
         links={"run": "runId", "cancel": "runId"},
         tag="scenarios",
+        concerns=auditing.runs,
     ),
     Route("GET", f"{_BASE}/simulate", _runs, "List runs", answers.Runs, tag="scenarios"),
     Route("GET", f"{_BASE}/simulate/{{runId}}", _run, "Show a run", answers.RunState, problems=(404,), tag="scenarios"),
@@ -206,6 +196,7 @@ TABLE: tuple[Route, ...] = (
         answers.RunState,
         problems=(404,),
         tag="scenarios",
+        concerns=auditing.run,
     ),
     Route("GET", f"{_BASE}/scenarios", _scenarios, "List what can be simulated", answers.Scenarios, tag="scenarios"),
     Route("GET", f"{_BASE}/streams", _streams, "List streams", answers.Streams, tag="streams"),
@@ -227,6 +218,7 @@ TABLE: tuple[Route, ...] = (
         body=shapes.StreamPatch,
         problems=(404, 409),
         tag="streams",
+        concerns=auditing.stream,
     ),
     Route(
         "POST",
@@ -236,6 +228,7 @@ TABLE: tuple[Route, ...] = (
         answers.StreamState,
         problems=(404, 409),
         tag="streams",
+        concerns=auditing.stream,
     ),
     Route(
         "POST",
@@ -245,6 +238,7 @@ TABLE: tuple[Route, ...] = (
         answers.StreamState,
         problems=(404, 409),
         tag="streams",
+        concerns=auditing.stream,
     ),
     Route(
         "POST",
@@ -255,16 +249,36 @@ TABLE: tuple[Route, ...] = (
         query=shapes.ReloadQuery,
         problems=(409, 422),
         tag="configuration",
+        concerns=auditing.files,
     ),
     Route("GET", f"{_BASE}/config", _config, "Show the configuration in force", answers.InForce, tag="configuration"),
     Route(
         "GET",
         f"{_BASE}/events",
-        _events,
-        "Read recent events",
+        asking.events,
+        "Read events",
         answers.Events,
+        forms=(asking.NDJSON, asking.CSV),
         query=shapes.EventsQuery,
-        problems=(404, 409),
+        problems=(404, 409, 422, 503),
+    ),
+    Route(
+        "GET",
+        f"{_BASE}/analytics",
+        asking.analytics,
+        "Compute figures of a stream (needs a database)",
+        answers.Analytics,
+        query=shapes.AnalyticsQuery,
+        problems=(404, 409, 422, 503),
+    ),
+    Route(
+        "GET",
+        f"{_BASE}/audit",
+        asking.audit,
+        "Read who controlled what (needs a database)",
+        answers.Audit,
+        query=shapes.AuditQuery,
+        problems=(409, 422, 503),
     ),
     Route(
         "GET",

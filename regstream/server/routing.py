@@ -7,6 +7,7 @@ or a ``Reply``. What the request is like on the wire is dealt with here and nowh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import urllib.parse
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ import sanic.router
 from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.response import HTTPResponse
 
-from regstream.server import problems, shapes
+from regstream.server import auditing, problems, shapes
 from regstream.server.services import Services
 
 JSON = "application/json"
@@ -59,8 +60,10 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 class Route:
     """One operation; ``path`` has its varying parts in braces.
 
-    ``problems`` are the statuses that this operation may end in besides those that any may end in, ``also`` those that
-    come with a shape of their own. ``links`` names operations that take a part of the path from a key of the answer.
+    ``forms`` are the media types in which the answer may come besides ``media``. ``problems`` are the statuses that
+    this operation may end in besides those that any may end in, ``also`` those that come with a shape of their own.
+    ``links`` names operations that take a part of the path from a key of the answer. ``concerns`` gives the state that
+    it may change: what has one is a control call, and is kept.
     """
 
     method: str
@@ -70,12 +73,14 @@ class Route:
     answer: type[shapes.Shape] | None = None
     status: int = 200
     media: str = JSON
+    forms: tuple[str, ...] = ()
     body: type[shapes.Shape] = shapes.Nothing
     query: type[shapes.Query] = shapes.NoQuery
     problems: tuple[int, ...] = ()
     also: Mapping[int, type[shapes.Shape]] = dataclasses.field(default_factory=dict)
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     links: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    concerns: auditing.Concerns | None = None
     tag: str = "streaming"
 
     @property
@@ -158,12 +163,19 @@ def _options(allow: str) -> Handler:
 
 
 def _handler(route: Route, services: Services) -> Handler:
-    async def handle(request: Request, **names: str) -> HTTPResponse | None:
-        plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
+    async def answer(request: Request, plain: Mapping[str, str]) -> HTTPResponse | None:
         query = decode_query(route.query, request.query_string)
         body = decode_body(route.body, request) if route.method in WITH_BODY else None
         result = route.operation(Call(services, plain, query, body, request))
         return _encode(route, await result if inspect.isawaitable(result) else result)
+
+    async def handle(request: Request, **names: str) -> HTTPResponse | None:
+        plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
+        concerns = route.concerns
+        if concerns is None:
+            return await answer(request, plain)
+        state = functools.partial(concerns, services, plain)
+        return await auditing.kept(services, request, route.name, state, lambda: answer(request, plain))
 
     return handle
 

@@ -6,9 +6,11 @@ The same declarations validate what comes in and become the schemas of ``/openap
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
+import pydantic_core
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
@@ -113,6 +115,19 @@ def _page_size(value: object) -> int:
     return int(value)
 
 
+def _seq(value: object) -> int:
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 19:
+        raise ValueError("not a whole number")
+    return int(value)
+
+
+def _bucket(value: object) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,3})([smhd])", str(value))
+    if match is None:
+        raise ValueError("not a time, write 10s, 1m, 1h or 1d")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 class Query(Shape):
     """The base of query strings; ``repeatable`` names the parameters that may occur more than once."""
 
@@ -130,21 +145,108 @@ class ReloadQuery(Query):
     """Only say what would change."""
 
 
+_Instant = Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)]
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_PATH = r"^[A-Za-z0-9_-]{1,64}([.][A-Za-z0-9_-]{1,64}){0,9}$"
+_MOST = 2**63 - 1
+
+
+def _condition(text: object) -> tuple[tuple[str, ...], Any]:
+    """``path=value`` as a path and JSON: a word that is none stands for itself."""
+    path, equals, value = str(text).partition("=")
+    if not equals or not re.fullmatch(_PATH, path) or len(value) > 1000:
+        raise ValueError("not a condition, write a path within data and what is there: svpId=SVP-003")
+    try:
+        found = pydantic_core.from_json(value, allow_inf_nan=False)
+    except ValueError:
+        if not _WORD.fullmatch(value):
+            raise ValueError('what is there is neither JSON nor a word, write a text as JSON: name="A B"') from None
+        found = value
+    return tuple(path.split(".")), found
+
+
+_Condition = Annotated[
+    Any,
+    BeforeValidator(_condition),
+    WithJsonSchema(
+        {
+            "type": "string",
+            # What most will write; other JSON is as good
+            "pattern": _PATH[:-1] + r'=([A-Za-z0-9_.:-]{1,200}|"[A-Za-z0-9_.: -]{0,200}")$',
+            "examples": ["svpId=SVP-003"],
+        }
+    ),
+]
+_Priority = Annotated[model.Priority, WithJsonSchema({"type": "string", "enum": list(model.Priority)})]
+_BUCKET = {"type": "string", "pattern": r"^[1-9][0-9]{0,3}[smhd]$", "examples": ["1m"]}
+
+
 class EventsQuery(Query):
-    """Which events to show."""
+    """Which events to show. ``priority`` and what follows it need a database."""
 
-    repeatable: ClassVar[frozenset[str]] = frozenset({"stream"})
+    repeatable: ClassVar[frozenset[str]] = frozenset({"stream", "priority", "where"})
 
-    stream: Annotated[list[str], Field(max_length=100)] = []
+    stream: Annotated[list[model.Name], Field(max_length=100)] = []
     """Only events of this stream; may be given several times."""
-    since: Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)] = None
+    since: _Instant = None
     """Only events of this time or later, RFC 3339 or milliseconds since 1970."""
-    until: Annotated[float | None, BeforeValidator(instants.parse), WithJsonSchema(instants.SCHEMA)] = None
+    until: _Instant = None
     """Only events before this time, RFC 3339 or milliseconds since 1970."""
     after: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": cursors.PATTERN})] = None
-    """The ``cursor`` of an earlier answer: only what came after it."""
+    """The ``cursor`` of an earlier answer: only what came after it, the oldest first."""
+    limit: Annotated[int | None, Field(ge=1, le=10_000_000), BeforeValidator(_page_size)] = None
+    """How many events at most: 100 unless said, and never more than 1000, as JSON; otherwise all that there are."""
+    format: Annotated[Literal["json", "ndjson", "csv"] | None, Field()] = None
+    """``json``, or as a download of any length ``ndjson`` (one event a line) or ``csv``; left out: what ``Accept``
+    says. A download begins with the oldest event that is meant."""
+    before: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": cursors.PATTERN})] = None
+    """The ``previous`` of an earlier answer: only what came before it, of that the newest unless there is ``after``."""
+    priority: Annotated[list[_Priority], Field(max_length=4)] = []
+    """Only events of this priority; may be given several times."""
+    epoch: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    """Only events of this numbering."""
+    from_seq: Annotated[int | None, Field(ge=0, le=_MOST), BeforeValidator(_seq)] = None
+    """Only events with this number or a higher one."""
+    to_seq: Annotated[int | None, Field(ge=0, le=_MOST), BeforeValidator(_seq)] = None
+    """Only events with this number or a lower one."""
+    where: Annotated[list[_Condition], Field(max_length=10)] = []
+    """Only events in whose ``data`` this is so, as ``path=value``: the path with dots (``rows.0.amount``), the value as
+    JSON or a bare word; may be given several times."""
+
+
+class AnalyticsQuery(Query):
+    """What to compute."""
+
+    stream: Annotated[model.Name, Field(examples=["TRANSACTION_STREAM"])]
+    """Name of the stream."""
+    agg: Literal["count", "rate", "avg", "min", "max", "p50", "p95"] = "count"
+    """``count`` of events, their ``rate`` a second, or of the numbers in ``field`` ``avg``, ``min``, ``max``, the
+    median ``p50``, or ``p95``, which 95 % do not exceed."""
+    field: Annotated[str | None, Field(pattern=_PATH, examples=["amountUsd"])] = None
+    """Where the number is in ``data``, with dots; not for ``count`` and ``rate``."""
+    bucket: Annotated[int, BeforeValidator(_bucket), WithJsonSchema(_BUCKET)] = 60
+    """How long each bucket is: ``10s``, ``1m``, ``1h``, ``1d``."""
+    since: _Instant = None
+    """From this time on, RFC 3339 or milliseconds since 1970; left out: an hour before ``until``."""
+    until: _Instant = None
+    """Before this time; left out: now."""
+
+
+class AuditQuery(Query):
+    """Which control calls to show."""
+
+    since: _Instant = None
+    """Only calls of this time or later, RFC 3339 or milliseconds since 1970."""
+    until: _Instant = None
+    """Only calls before this time."""
+    action: Annotated[str | None, Field(pattern=r"^[a-z_]{1,40}$", examples=["patch"])] = None
+    """Only calls of this operation, by its id in this description."""
+    target: Annotated[str | None, Field(pattern=r"^/[A-Za-z0-9/_.~%-]{0,400}$")] = None
+    """Only calls of this path."""
+    after: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9]{1,64}-[0-9]{10,19}$")] = None
+    """The ``cursor`` of an earlier answer: only what came after it, the oldest first."""
     limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_page_size)] = 100
-    """How many events at most."""
+    """How many calls at most."""
 
 
 def _number(value: object) -> float:

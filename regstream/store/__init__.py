@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from regstream import broker, errors, model
 from regstream.broker import order, spool
-from regstream.store import audit, database, following, intake, memory, notes, queries, recorder, rows
+from regstream.store import archive, audit, database, following, intake, memory, notes, queries, recorder, rows
 
 START_SECONDS = 6.0
 FLUSH_SECONDS = 1.0
@@ -77,6 +77,7 @@ class Store:
         self._pen = notes.Pen(epoch, moments.now)
         self._shown: dict[str, model.Position] = {}
         self._task: asyncio.Task[None] | None = None
+        self.archive = archive.Archive(base)
         self.memory = memory.Memory(self._note, numbers=source is None)
         self._recorder = recorder.Recorder(
             base, self._intake, source, moments, keep, self.memory.load, lambda state: changed(*state)

@@ -15,10 +15,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from regstream import broker, config, engine, hub, model, reload
-from regstream.broker import simulated
+from regstream import broker, config, engine, hub, model, reload, store
+from regstream.broker import simulated, spool
 from regstream.generate import stream as streams
 from regstream.server import app, outlet, sse, ws
+from regstream.store import database
 
 STREAMS = """\
 version: 1
@@ -101,36 +102,54 @@ def write(folder: pathlib.Path) -> None:
         (folder / "scenarios" / name).write_text(text)
 
 
-async def _pump(carrier: broker.Broker, fanout: hub.Hub) -> None:
+async def _pump(carrier: broker.Broker, fanout: hub.Hub, keeper: store.Store | None) -> None:
     async for records in carrier.consume():
+        if keeper is not None:
+            keeper.record(records)
         for record in records:
             fanout.broadcast(record.event)
 
 
-def services(folder: pathlib.Path) -> app.Services:
+def services(folder: pathlib.Path, url: str | None = None) -> app.Services:
     """All that the server needs, at rest."""
     numbers = itertools.count(1)
     carrier = simulated.SimulatedBroker()
     fanout = hub.Hub(time.time)
     identity = streams.Identity("/regstream/LATAM/test", "LATAM")
     origin = engine.Origin(time.time, lambda: f"epoch{next(numbers)}", lambda: f"run{next(numbers)}", 7, identity)
-    worker = engine.Engine(origin, carrier, fanout)
+    keeper = _store(folder, url, fanout) if url else None
+    worker = engine.Engine(origin, carrier, fanout, memory=keeper.memory if keeper else None)
 
     def load() -> model.Catalog:
         return config.load(folder / "streams.yaml", folder / "scenarios", folder / "templates", "development")
 
     door = reload.Door(load, worker, time.time, fanout.announce)
     readers = sse.Readers(fanout, outlet.Outlets())
-    return app.Services(Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers)
+    return app.Services(Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers, keeper)
+
+
+def _store(folder: pathlib.Path, url: str, fanout: hub.Hub) -> store.Store:
+    moments = store.Moments(time.time, time.monotonic)
+    kept = spool.Spool(folder / "state")
+
+    def changed(state: str, reason: str) -> None:
+        fanout.announce("store-changed", {"state": state, "reason": reason})
+
+    return store.Store(database.Database(url), kept, None, moments, "NOTES", None, changed)
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: pathlib.Path) -> AsyncIterator[Live]:
-    """A daemon on the files of ``folder``, streaming, until the end of the block."""
-    parts = services(folder)
+async def serving(folder: pathlib.Path, url: str | None = None) -> AsyncIterator[Live]:
+    """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one."""
+    parts = services(folder, url)
     await parts.broker.start()
+    if parts.store is not None:
+        await parts.store.start()
     await parts.door.reload("start")
-    tasks = [asyncio.create_task(parts.engine.serve()), asyncio.create_task(_pump(parts.broker, parts.hub))]
+    tasks = [
+        asyncio.create_task(parts.engine.serve()),
+        asyncio.create_task(_pump(parts.broker, parts.hub, parts.store)),
+    ]
     site = app.build(parts)
     sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, origins=parts.settings.cors_origins)
 
@@ -148,6 +167,8 @@ async def serving(folder: pathlib.Path) -> AsyncIterator[Live]:
         await parts.broker.close()
         await server.drain(5)
         await server.stop()
+        if parts.store is not None:
+            await parts.store.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -118,7 +118,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("POST", f"{BASE}/reload?dryRun=yes", None, 400, "dryRun: not true or false"),
     ("POST", f"{BASE}/reload?dryRun=true&dryRun=false", None, 400, "dryRun: given more than once"),
     ("GET", f"{BASE}/events?limit=0", None, 400, "limit"),
-    ("GET", f"{BASE}/events?limit=1001", None, 400, "limit"),
+    ("GET", f"{BASE}/events?limit=10000001", None, 400, "limit"),
     ("GET", f"{BASE}/events?limit=", None, 400, "limit: not a whole number"),
     ("GET", f"{BASE}/events?limit=1&limit=2", None, 400, "limit: given more than once"),
     ("GET", f"{BASE}/events?since=yesterday", None, 400, "since: not a time"),

@@ -107,7 +107,8 @@ async def test_options_and_a_wrong_method_name_the_right_ones(shared: Any, path:
 )
 async def test_head_is_get_without_content(shared: Any, path: str) -> None:
     got, head = await shared.client.get(path), await shared.client.head(path)
-    assert (head.status_code, head.content) == (200, b"")
+    # Some need a database or a parameter
+    assert (head.status_code, head.content) == (got.status_code, b"") and head.status_code < 500
     assert head.headers["content-type"] == got.headers["content-type"]
 
 

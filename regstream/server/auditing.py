@@ -1,0 +1,103 @@
+"""Control calls as they are kept: who asked for what, what it changed, and how it was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from regstream import errors
+from regstream.server import problems
+
+if TYPE_CHECKING:
+    from sanic.response import HTTPResponse
+
+    from regstream.server.routing import Request
+    from regstream.server.services import Services
+
+ANYBODY = "anonymous"
+"""Who asks, as long as nobody has to say who they are."""
+LARGEST = 16 * 1024
+Concerns = Callable[["Services", Mapping[str, str]], Any]
+"""What an operation may change, as it is now: JSON, or None where there is nothing of that name."""
+
+
+async def kept(
+    services: Services,
+    request: Request,
+    action: str,
+    state: Callable[[], Any],
+    operate: Callable[[], Awaitable[HTTPResponse | None]],
+) -> HTTPResponse | None:
+    """What ``operate`` answers; the call is kept whether it succeeds or not."""
+    keeper = services.store
+    if keeper is None:
+        return await operate()
+    from regstream.store import audit
+
+    at, before, status = services.now(), _state(state), 500
+    try:
+        answer = await operate()
+        status = answer.status if answer is not None else 200
+        return answer
+    except Exception as error:
+        status = problems.status(error)
+        raise
+    finally:
+        target = f"{request.path}?{request.query_string}" if request.query_string else request.path
+        known = (ANYBODY, str(request.ip), action, target, _body(request), status)
+        keeper.note(audit.Control(at, *known, before, _state(state)))
+
+
+def _state(state: Callable[[], Any]) -> Any:
+    try:
+        return state()
+    except errors.UnknownName:
+        return None
+
+
+def _body(request: Request) -> Any:
+    if len(request.body) > LARGEST:
+        return {"bytes": len(request.body)}
+    try:
+        return orjson.loads(request.body) if request.body else None
+    except ValueError:
+        return request.body.decode("utf-8", "replace")
+
+
+# What operations concern
+
+
+def streaming(services: Services, _: Mapping[str, str]) -> Any:
+    """Start and stop: whether streaming is on, and each stream's state."""
+    engine = services.engine
+    return {"isStreaming": engine.streaming, "streams": {one.name: one.state for one in engine.streams()}}
+
+
+def stream(services: Services, names: Mapping[str, str]) -> Any:
+    """What operators may change of one stream."""
+    one = services.engine.stream(names["name"])
+    changed = {"interval": one.interval, "batchSize": one.batch_size, "priority": one.priority}
+    return {**changed, "enabled": one.enabled, "paused": one.paused, "state": one.state}
+
+
+def positions(services: Services, _: Mapping[str, str]) -> Any:
+    """Bursts: where the streams stand."""
+    return {one.name: {"epoch": one.epoch, "seq": one.seq} for one in services.engine.streams()}
+
+
+def runs(services: Services, _: Mapping[str, str]) -> Any:
+    """Which scenarios run."""
+    return {one.run_id: one.scenario for one in services.engine.runs() if one.state == "running"}
+
+
+def run(services: Services, names: Mapping[str, str]) -> Any:
+    """How one run is."""
+    one = services.engine.run(names["runId"])
+    return {"scenario": one.scenario, "state": one.state}
+
+
+def files(services: Services, _: Mapping[str, str]) -> Any:
+    """Which files are in force."""
+    return {"generation": services.door.receipt.generation, "digest": services.engine.catalog.digest}
