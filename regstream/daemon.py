@@ -27,6 +27,7 @@ from regstream.server import app, lookback, outlet, sio, sse, ws
 if TYPE_CHECKING:
     from regstream import store
     from regstream.broker import failover, kafka
+    from regstream.store import replay
 
 STEP_SECONDS = 2.0
 SHOWN = 64
@@ -56,6 +57,7 @@ class Parts:
     sockets: ws.Sockets
     paths: reload.Paths
     store: store.Store | None
+    replays: replay.Replays | None
 
 
 def build(chosen: settings.Settings) -> Parts:
@@ -82,7 +84,8 @@ def build(chosen: settings.Settings) -> Parts:
     door = reload.Door(load, worker, now, fanout.announce, locate, digest)
     outlets = outlet.Outlets(chosen.window / 1000)
     readers = sse.Readers(fanout, outlets, history, QUEUE)
-    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity, readers, keeper)
+    replays = _replays(keeper, carrier, fanout)
+    services = app.Services(chosen, worker, fanout, carrier, door, now, __version__, identity, readers, keeper, replays)
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
     sockets = ws.attach(
@@ -109,7 +112,7 @@ def build(chosen: settings.Settings) -> Parts:
         await asyncio.gather(*(way.close_all(STEP_SECONDS / 2) for way in ways))
 
     server = app.Server(site, chosen.host, chosen.port, closing=closing)
-    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper)
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays)
 
 
 def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
@@ -175,6 +178,15 @@ def _source(chosen: settings.Settings, carrier: broker.Broker) -> store.Source |
 
     connection, cluster = _connection(chosen), cast("failover.FailoverBroker", carrier)
     return store.Source(lambda starts: log.Log(connection, starts), lambda: cluster.topics)
+
+
+def _replays(keeper: store.Store | None, carrier: broker.Broker, fanout: hub.Hub) -> replay.Replays | None:
+    if keeper is None:
+        return None
+    from regstream.store import replay
+
+    ways = replay.Ways(fanout.replay, fanout.pressure, getattr(carrier, "resend", None), fanout.announce)
+    return replay.Replays(keeper.archive, ways, time.time, time.monotonic, lambda: ulid(time.time()))
 
 
 def _history(keeper: store.Store | None, carrier: broker.Broker) -> lookback.History:
@@ -282,6 +294,8 @@ class Daemon:
         parts = self._parts
         parts.server.refuse()
         parts.door.close()
+        if parts.replays is not None:
+            await _step("end the replays", parts.replays.close())
         await _step("end the reloads", self._end("watch", "reloads"))
         await _step("finish ticks", parts.engine.drain())
         await _step("close the broker", parts.broker.close())

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from regstream import broker, errors, model
 from regstream.broker import history, kafka, machine, outbox, past, pauses, showing, spool
+from regstream.broker.kafka import resender
 
 PROBE_SECONDS = 2.0
 FLUSH_SECONDS = 1.0
@@ -190,6 +191,19 @@ class FailoverBroker:
     def topics(self) -> Mapping[str, int]:
         """Every topic that was declared, with its partitions."""
         return self._declared.topics
+
+    async def resend(self, topic_of: Mapping[str, str] | str, events: Sequence[model.Event]) -> None:
+        """Send events again, marked as replayed, onto one topic, or onto that which their stream leads to.
+
+        Returns when all are acknowledged. Apart from all else: they are not in the spool, nor shown, nor do live ones
+        wait for them. Raises BrokerError when the cluster is away, ``final`` when it or we refuse some; see
+        ``kafka.resender``.
+        """
+        one, declared = self._kafka, self._declared
+        if one is None:
+            raise errors.BrokerError(self._machine.reason or f"the broker is {self.status.state}", len(events))
+        moved = list(resender.moved(events, topic_of))
+        await one.resend(moved, max(declared.topics.values(), default=1), declared.replication)
 
     def consume(self) -> AsyncIterator[list[broker.Record]]:
         """See ``broker.Broker``: each stream in the order of its numbers, each event once."""

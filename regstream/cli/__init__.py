@@ -238,6 +238,36 @@ def tail(
 
 
 @app.command()
+def replay(
+    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="Events of this time or later, RFC 3339.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Events before this time.")],
+    speed: Annotated[
+        str, typer.Option(metavar="X", help="How many times as fast as they came, or max: as fast as can be.")
+    ] = "1",
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-s", "--stream", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Into this topic of Kafka instead of the dashboards.")
+    ] = None,
+    url: Url = URL,
+) -> None:
+    """Have a running daemon send stored events again.
+
+    Dashboards get them marked as replayed; what is live goes on. Needs a daemon with a database. Shows how far it is;
+    Ctrl-C cancels it.
+    """
+    from regstream.cli import replaying
+
+    asked = {"from": begin, "to": end, "speed": speed, "streams": stream or [], "topic": topic}
+    if not replaying.run(url, asked):
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     health: Annotated[bool, typer.Option("--health", help="Liveness, readiness, health.")] = False,
     api: Annotated[bool, typer.Option("--api", help="Status, streams, a burst and its events.")] = False,

@@ -99,6 +99,35 @@ class Runs(shapes.Shape):
     runs: list[RunState]
 
 
+class ReplayState(shapes.Shape):
+    """One run of sending stored events again.
+
+    ``sent`` of ``total`` events are out (null: not counted yet, or too many to be), the last one with the time
+    ``position``. ``progress`` is how much of the time is done, from 0 to 1; ``reason`` says why it failed or waits.
+    """
+
+    run_id: str
+    state: Literal["running", "paused", "completed", "cancelled", "failed"]
+    from_: Annotated[Time, Field(alias="from")]
+    to: Time
+    streams: list[str]
+    speed: float | Literal["max"]
+    topics: str | dict[str, str] | None
+    sent: Count
+    total: Count | None
+    progress: float
+    position: Time | None
+    started: Time
+    ended: Time | None
+    reason: str
+
+
+class Replays(shapes.Shape):
+    """The replays of this daemon, as long as they are remembered, the newest first."""
+
+    replays: list[ReplayState]
+
+
 class BurstResult(shapes.Shape):
     """The events that were made: ``firstSeq`` to ``lastSeq``, both included."""
 

@@ -83,7 +83,7 @@ async def _of_store(call: Call, kept: store.Store, form: str) -> Reply | Answere
     query = call.query
     after = None if query.after is None else archive.Place(*cursors.read_place("after", query.after))
     before = None if query.before is None else archive.Place(*cursors.read_place("before", query.before))
-    await _check_streams(call, kept, query.stream)
+    await check_streams(call, kept, query.stream)
     await kept.settled()
     question = archive.Question(
         tuple(query.stream), query.since, query.until, tuple(map(str, query.priority)),
@@ -102,7 +102,7 @@ async def _of_store(call: Call, kept: store.Store, form: str) -> Reply | Answere
     return await _download(call, form, pages)
 
 
-async def _check_streams(call: Call, kept: store.Store, streams: Sequence[str]) -> None:
+async def check_streams(call: Call, kept: store.Store, streams: Sequence[str]) -> None:
     """Raises UnknownName for a stream that neither the files nor the database know."""
     declared = {one.name for one in call.services.engine.streams()} | {"ALERTS"}
     strange = [name for name in streams if name not in declared]
@@ -204,7 +204,7 @@ async def analytics(call: Call) -> answers.Analytics:
         raise errors.BadValue("since", "it has to be before until")
     if (until - since) / query.bucket > MAX_BUCKETS - 1:
         raise errors.BadValue("bucket", f"these would be more than {MAX_BUCKETS} buckets: ask for longer ones, or less")
-    await _check_streams(call, kept, [query.stream])
+    await check_streams(call, kept, [query.stream])
     await kept.settled()
     path = tuple(query.field.split(".")) if query.field else ()
     found = await kept.archive.figures(

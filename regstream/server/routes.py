@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from regstream.server import answers, asking, auditing, messages, openapi, pages, routing, shapes, sse, views
+from regstream.server import answers, asking, auditing, messages, openapi, pages, replaying, routing, shapes, sse, views
 from regstream.server.routing import Answered, Call, Reply, Route
 
 _HTML = "text/html; charset=utf-8"
@@ -279,6 +279,60 @@ TABLE: tuple[Route, ...] = (
         answers.Audit,
         query=shapes.AuditQuery,
         problems=(409, 422, 503),
+    ),
+    Route(
+        "POST",
+        replaying.PATH,
+        replaying.replay_events,
+        "Send stored events again (needs a database)",
+        answers.ReplayState,
+        status=202,
+        body=shapes.ReplayRequest,
+        problems=(404, 409, 429, 503),
+        headers={"location": "Where the run is to be seen"},
+        links={"replay_run": "runId", "cancel_replay": "runId"},
+        concerns=replaying.all_runs,
+        tag="replay",
+    ),
+    Route("GET", replaying.PATH, replaying.replays, "Show replays", answers.Replays, tag="replay"),
+    Route(
+        "GET",
+        f"{replaying.PATH}/{{runId}}",
+        replaying.replay_run,
+        "Show a replay",
+        answers.ReplayState,
+        problems=(404,),
+        tag="replay",
+    ),
+    Route(
+        "DELETE",
+        f"{replaying.PATH}/{{runId}}",
+        replaying.cancel_replay,
+        "Cancel a replay",
+        answers.ReplayState,
+        problems=(404,),
+        concerns=replaying.one_run,
+        tag="replay",
+    ),
+    Route(
+        "POST",
+        f"{replaying.PATH}/{{runId}}/pause",
+        replaying.pause_replay,
+        "Let a replay wait",
+        answers.ReplayState,
+        problems=(404, 409),
+        concerns=replaying.one_run,
+        tag="replay",
+    ),
+    Route(
+        "POST",
+        f"{replaying.PATH}/{{runId}}/resume",
+        replaying.resume_replay,
+        "Let a paused replay go on",
+        answers.ReplayState,
+        problems=(404, 409),
+        concerns=replaying.one_run,
+        tag="replay",
     ),
     Route(
         "GET",

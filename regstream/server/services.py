@@ -13,13 +13,14 @@ from regstream.server import sse
 if TYPE_CHECKING:
     # Without a database nobody has to pay for its client library
     from regstream import store
+    from regstream.store import replay
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Services:
     """What a server serves; ``now`` gives seconds since 1970, ``version`` is this program's.
 
-    ``store`` is None where there is no database.
+    ``store`` and ``replays`` are None where there is no database.
     """
 
     settings: settings.Settings
@@ -32,3 +33,4 @@ class Services:
     identity: streams.Identity
     readers: sse.Readers
     store: store.Store | None = None
+    replays: replay.Replays | None = None

@@ -85,6 +85,41 @@ class SimulateRequest(Shape):
     """Its name."""
 
 
+def _speed(value: object) -> float | None:
+    if value == "max":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= 100_000:
+        raise ValueError("not a speed, write a number from 0.001 to 100000 (1: as it was), or max")
+    return float(value)
+
+
+_BodyInstant = Annotated[
+    float, BeforeValidator(lambda value: instants.parse(str(value) if type(value) is int else value)),
+    WithJsonSchema({**instants.SCHEMA, "examples": ["2026-11-23T12:00:00Z"]}),
+]  # fmt: skip
+_SPEED = {
+    "anyOf": [{"type": "number", "minimum": 0.001, "maximum": 100_000}, {"const": "max"}],
+    "examples": [10, "max"],
+}
+
+
+class ReplayRequest(Shape):
+    """Stored events to be sent again."""
+
+    from_: Annotated[_BodyInstant, Field(alias="from")]
+    """Events of this time or later, RFC 3339 or milliseconds since 1970."""
+    to: _BodyInstant
+    """Events before this time."""
+    streams: Annotated[list[model.Name], Field(max_length=1_000, examples=[["TRANSACTION_STREAM"]])] = []
+    """Names of streams; none: all of them."""
+    speed: Annotated[float | None, BeforeValidator(_speed), WithJsonSchema(_SPEED)] = 1.0
+    """How many times as fast as they came; ``max``: as fast as they are taken."""
+    topic: Annotated[model.Topic, Field(examples=["replayed"])] = Field(default_factory=_left_out)
+    """The topic of Kafka that takes them; left out: they go to the dashboards. No stream may have it."""
+    topics: dict[model.Name, model.Topic] = Field(default_factory=_left_out)
+    """Instead of ``topic``: the topic of each of the streams."""
+
+
 class StreamPatch(Shape):
     """What to change on a running stream; what is left out stays. A reload that changes the stream takes it back."""
 

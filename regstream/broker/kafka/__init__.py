@@ -17,7 +17,7 @@ import aiokafka.errors
 
 from regstream import broker, errors, model
 from regstream.broker import message, quiet
-from regstream.broker.kafka import connection, ending, faults, reader, sender, topics
+from regstream.broker.kafka import connection, ending, faults, reader, resender, sender, topics
 
 CONNECT_SECONDS = 3.0
 Connection = connection.Connection
@@ -42,6 +42,7 @@ class KafkaBroker(broker.Forgetful):
         self._produced = self._consumed = self._errors = self.foreign = 0
         self._reader = reader.Reader(reach)
         self._sender: sender.Sender | None = None
+        self._resender = resender.Resender(reach, self._made)
         self._producer: Any = None
         self._consumer: Any = None
         self._admin: Any = None
@@ -78,6 +79,7 @@ class KafkaBroker(broker.Forgetful):
         through = await faults.knock(self._connection, CONNECT_SECONDS)
         self._reader = reader.Reader(through)
         self._sender = sender.Sender(through)
+        self._resender = resender.Resender(through, self._made)
         self._producer = self._sender.producer
         await self._producer.start()
         self._consumer = self._reader.consumer()
@@ -132,6 +134,16 @@ class KafkaBroker(broker.Forgetful):
             raise errors.BrokerError("; ".join(reasons), len(unsure), unsure)
         if never:
             raise errors.BrokerError("; ".join(reasons), len(never), never, final=True)
+
+    async def resend(self, events: Sequence[model.Event], partitions: int, replication: int) -> None:
+        """Send events into topics that nobody here declared, and which are not consumed; see ``Resender.send``.
+
+        Raises BrokerError, ``final``, for a topic that was declared: what is sent there is live.
+        """
+        own = {event.head.topic for event in events} & self._partitions.keys()
+        if own:
+            raise errors.BrokerError(f"topic {min(own)} is that of a stream", len(events), final=True)
+        await self._resender.send(events, partitions, replication)
 
     # Consuming
 
@@ -230,7 +242,7 @@ class KafkaBroker(broker.Forgetful):
         self._end()
         producer, self._producer = self._producer, None
         admin, self._admin = self._admin, None
-        await asyncio.gather(ending.stop(producer), ending.stop(admin))
+        await asyncio.gather(ending.stop(producer), ending.stop(admin), self._resender.close())
         await ending.discard(producer)
 
     async def abandon(self) -> None:
@@ -238,7 +250,9 @@ class KafkaBroker(broker.Forgetful):
         self._end()
         producer, clients = self._producer, (self._consumer, self._admin)
         self._producer = self._consumer = self._admin = None
-        await asyncio.gather(ending.discard(producer), *(ending.stop(client) for client in clients))
+        await asyncio.gather(
+            ending.discard(producer), self._resender.close(), *(ending.stop(client) for client in clients)
+        )
 
     def _end(self) -> None:
         self._state = "closed"

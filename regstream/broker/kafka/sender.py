@@ -50,10 +50,14 @@ def compress_fast() -> None:
 
 
 class Sender:
-    """Sends through one producer. ``acknowledged`` says how far, as the offset behind the last, in each partition."""
+    """Sends through one producer, each message with ``headers``.
 
-    def __init__(self, reach: connection.Connection) -> None:
+    ``acknowledged`` says how far, as the offset behind the last, in each partition.
+    """
+
+    def __init__(self, reach: connection.Connection, headers: Sequence[tuple[str, bytes]] = HEADERS) -> None:
         self._servers = reach.servers
+        self._headers = headers
         self.producer: Any = aiokafka.AIOKafkaProducer(
             **reach.options(),
             acks="all",
@@ -125,14 +129,14 @@ class Sender:
 
     def _batch(self, events: list[model.Event]) -> tuple[Any, int]:
         batch, taken = self.producer.create_batch(), 0
-        append = batch.append
+        append, headers = batch.append, self._headers
         head: model.Head | None = None
         stamp = 0
         for event in events:
             if event.head is not head:
                 head, stamp = event.head, message.milliseconds(event.head.time)
             key = None if event.key is None else event.key.encode(*broker.KEYS)
-            if append(timestamp=stamp, key=key, value=event.value, headers=HEADERS) is None:
+            if append(timestamp=stamp, key=key, value=event.value, headers=headers) is None:
                 break
             taken += 1
         batch.close()
