@@ -17,6 +17,9 @@ _NEWS = {
     "scenario-started": ("scenario", "runId"),
     "scenario-step": ("scenario", "path", "text"),
     "scenario-ended": ("scenario", "state", "error"),
+    "replay-started": ("runId", "speed"),
+    "replay-ended": ("runId", "state", "sent", "error"),
+    "store-changed": ("state", "reason"),
 }
 _COLOURS = {"CRITICAL": "red", "HIGH": "yellow", "NORMAL": None, "LOW": "bright_black"}
 
@@ -48,7 +51,8 @@ class _Printer:
         self._shown: set[str] = set()
 
     def event(self, data: dict[str, Any]) -> None:
-        self._shown.add(data["subject"])
+        if not data.get("replay"):
+            self._shown.add(data["subject"])
         typer.echo(_frame(data["type"], data) if self._as_json else _line(data))
 
     def notice(self, event: str, data: dict[str, Any]) -> None:
@@ -72,12 +76,15 @@ class _Printer:
 
 
 def _frame(event: str, data: dict[str, Any]) -> str:
-    return json.dumps({"event": event, "data": data}, ensure_ascii=False, separators=(",", ":"))
+    mark = {"replay": True} if data.get("replay") else {}
+    return json.dumps({"event": event, **mark, "data": data}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _line(data: dict[str, Any]) -> str:
     alert = data["type"] == "immediate-alert"
     line = f"{data['time'][11:23]} {data['subject']} #{data['seq']} {(_alert if alert else _short)(data['data'])}"
+    if data.get("replay"):
+        return typer.style(f"replay {line}", fg="bright_black")
     return typer.style(line, fg=_COLOURS.get(data["priority"]), bold=alert)
 
 

@@ -175,7 +175,8 @@ class Subscription:
         event, data = wire.frame(text)
         if not wire.is_event(data):
             self._hear(event, data)
-        elif self._following.advance(data):
+        elif data.get("replay") is True or self._following.advance(data):
+            # One that is sent again says nothing of where the stream is
             self._gave = True
             return data
         return None

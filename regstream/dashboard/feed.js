@@ -25,7 +25,7 @@ function matches(one) {
   const text = $("feed-text").value.trim().toLowerCase();
   if (stream && one.event.subject !== stream) return false;
   if (!text) return true;
-  one.lower ??= `${one.event.subject} ${one.event.type || ""} #${one.event.seq || ""} ${one.note || words(one.event)}`.toLowerCase();
+  one.lower ??= `${one.event.replay ? "replay " : ""}${one.event.subject} ${one.event.type || ""} #${one.event.seq || ""} ${one.note || words(one.event)}`.toLowerCase();
   return one.lower.includes(text);
 }
 
@@ -46,7 +46,7 @@ function fill(element, one) {
   put(stream, event.subject);
   put(at, event.seq ? `#${event.seq}` : "");
   put(what, one.note || words(event).slice(0, 400));
-  dom.mark(element, "kind", one.note ? "gap" : event.type === "immediate-alert" ? event.data.severity : "");
+  dom.mark(element, "kind", one.note ? "gap" : event.replay ? "replay" : event.type === "immediate-alert" ? event.data.severity : "");
   return element;
 }
 
@@ -166,7 +166,7 @@ function open(element) {
   const { event, note: gapped } = element.one;
   if (gapped) return;
   put($("event-title"), `${event.subject} #${event.seq}`);
-  put($("event-about"), `${event.type} · ${event.time} · ${event.priority} · epoch ${event.epoch}`);
+  put($("event-about"), `${event.type} · ${event.time} · ${event.priority} · epoch ${event.epoch}${event.replay ? " · replayed" : ""}`);
   put($("event-text"), JSON.stringify(event, null, 2));
   $("event-dialog").showModal();
 }

@@ -76,6 +76,8 @@ export class Link {
   }
 
   event(event) {
+    // Stored and sent again: it says nothing of where its stream is
+    if (event.replay) return this.hears.replayed(event);
     const start = this.known[event.subject];
     // Up to the number in the answer it is a snapshot: the newest of each key, with gaps, and not what was missed
     const past = Boolean(start) && !start.recovered && event.epoch === start.epoch && event.seq <= start.seq;

@@ -180,6 +180,7 @@ const hears = {
     return lost();
   },
   event: take,
+  replayed: feed.take,
   answered,
   system(data) {
     runs.hear(data);

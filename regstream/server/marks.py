@@ -49,9 +49,10 @@ class Marks:
     def after(self, entry: hub.Entry) -> bytes:
         """The id of an event, which is thereby sent; empty when there is none.
 
-        What is no event of a stream has one too: a reader may be cut off before the first event comes.
+        What is no event of a stream has one too: a reader may be cut off before the first event comes. One that was
+        stored and is sent again moves nothing.
         """
-        if entry.head is not None:
+        if entry.head is not None and not entry.replay:
             self._stand(entry, entry.head.stream)
         return b".".join(self._marks.values()) if len(self._marks) <= MOST else b""
 
