@@ -23,7 +23,7 @@ async def play(act: setting.Act, seed: int, folder: pathlib.Path) -> dict[str, A
     _say(f"{act.name}: starting Kafka")
     await asyncio.to_thread(cluster.start)
     try:
-        victim = daemon.Daemon(folder / "daemon", act, cluster.bootstrap)
+        victim = daemon.Daemon(folder / "daemon", act.brokers, cluster.bootstrap)
         return await _through(act, chance, cluster, victim)
     finally:
         for number in cluster.brokers:

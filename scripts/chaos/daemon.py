@@ -29,13 +29,13 @@ class Failed(Exception):
 
 class Daemon:
     """``regstream run`` in ``folder``, always on the same port. ``heard`` has the newest position it told of each
-    numbering: stream and epoch to number.
+    numbering: stream and epoch to number. Without ``bootstrap`` it has no Kafka; ``env`` are further variables.
     """
 
-    def __init__(self, folder: pathlib.Path, act: setting.Act, bootstrap: str) -> None:
-        self.folder, self._bootstrap = folder, bootstrap
+    def __init__(self, folder: pathlib.Path, replication: int, bootstrap: str, **env: str) -> None:
+        self.folder, self._env = folder, {"KAFKA_BROKER": bootstrap, **env}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "streams.yaml").write_text(setting.streams_yaml(act.brokers))
+        (folder / "streams.yaml").write_text(setting.streams_yaml(replication))
         with socket.socket() as probe:
             probe.bind((kafka.HOST, 0))
             self._port: int = probe.getsockname()[1]
@@ -47,7 +47,7 @@ class Daemon:
     async def start(self) -> None:
         """Start it, and return when it answers; raises Failed."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
-        env = {**kept, "PYTHONPATH": str(ROOT), "KAFKA_BROKER": self._bootstrap}
+        env = {**kept, "PYTHONPATH": str(ROOT), **self._env}
         command = [sys.executable, "-m", "regstream", "run", "--port", str(self._port)]
         tied = [sys.executable, "-c", kafka.TIED, str(os.getpid()), *command]
         with (self.folder / "daemon.log").open("ab") as log:
