@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench chaos soak docs lock clean
+.PHONY: help run test check format bench chaos keeping soak docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 UV ?= uv
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.run ## start the daemon with the shipped streams
 	@exec $(BIN)/regstream run $(ARGS)
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev ## measure speed and size, as a table and as JSON
 
 chaos: $(VENV)/.dev ## kill Kafka and the daemon for ten minutes and see what is lost (ARGS=--short: one minute)
 	@$(BIN)/python -m scripts.chaos $(ARGS)
+
+keeping: $(VENV)/.dev ## kill PostgreSQL and the daemon for six minutes and see what is kept (ARGS=--short: one minute)
+	@$(BIN)/python -m scripts.keeping $(ARGS)
 
 soak: $(VENV)/.dev ## let clients come and go for ten minutes and see what they were shown (ARGS=--short: 20 seconds)
 	@$(BIN)/python -m scripts.soak $(ARGS)

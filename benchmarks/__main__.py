@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from benchmarks import apart, table
-from scripts import kafka
+from scripts import kafka, postgres
 
 ROWS = {
     "generation": "events a CPU second, over the event by hand and over a template per field",
@@ -28,6 +28,9 @@ ROWS = {
     "kafka-publish": "events to real Kafka until acknowledged a CPU second, over the client library's own loop",
     "kafka-delivery": "emission through real Kafka to a WebSocket client at 500 events a second",
     "kafka-drain": "real Kafka back until 60,000 events on disk are sent",
+    "store-recording": "rows into real PostgreSQL a CPU second, over a bare binary COPY",
+    "store-page": "a page of 1,000 events out of 10 million, over the same SQL in psql (minutes to fill)",
+    "store-replay": "stored events sent again: the error of their gaps, and the rate at full speed",
 }
 LAST = pathlib.Path(__file__).with_name("last.json")
 
@@ -54,13 +57,15 @@ def _named(name: str) -> list[str]:
 
 
 def _possible(rows: Iterable[str]) -> list[str]:
-    """Those that can be measured here; the reason is told once when the ones with Kafka cannot."""
-    wanted = list(rows)
-    without = [row for row in wanted if row not in _named("kafka")]
-    reason = kafka.available() if without != wanted else None
-    if reason is not None:
-        print(f"skipping {', '.join(_named('kafka'))}: no Kafka on this machine, {reason}", file=sys.stderr)
-    return wanted if reason is None else without
+    """Those that can be measured here; why others cannot is told once."""
+    left = list(rows)
+    for group, why_not in (("kafka", kafka.available), ("store", postgres.why_not)):
+        without = [row for row in left if row not in _named(group)]
+        reason = why_not() if without != left else None
+        if reason is not None:
+            print(f"skipping {', '.join(_named(group))}: {reason}", file=sys.stderr)
+            left = without
+    return left
 
 
 def main(given: list[str] | None = None) -> int:
