@@ -11,7 +11,7 @@ from regstream import broker, errors
 from regstream.broker import pauses
 from regstream.store import table
 
-CHUNK = 4_000
+CHUNK = 8_000
 AHEAD = 2
 FETCH_SECONDS = 1.0
 

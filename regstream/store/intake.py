@@ -12,7 +12,7 @@ from regstream import model
 from regstream.broker import spool
 from regstream.store import notes
 
-CHUNK = 4_000
+CHUNK = 8_000
 LIMIT = 20_000
 _log = logging.getLogger("regstream.store")
 
@@ -69,7 +69,7 @@ class Intake:
     @property
     def error(self) -> str:
         """Why the last write to the disk failed, empty when it did not."""
-        return self._spool.status.error
+        return self._spool.error
 
     @property
     def positions(self) -> Mapping[str, model.Position]:

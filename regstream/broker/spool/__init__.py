@@ -135,6 +135,11 @@ class Spool:
         return sum(one.waiting(self._acknowledged)[0] for lane in self._lanes for one in lane)
 
     @property
+    def error(self) -> str:
+        """Why the last write failed, empty when it did not."""
+        return self._error
+
+    @property
     def positions(self) -> Mapping[str, model.Position]:
         """The newest position of each stream that was ever appended, acknowledged, lost or not."""
         return self._positions.newest

@@ -1,5 +1,5 @@
 -- name: copy_events
-COPY regstream.events (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN;
+COPY regstream.events (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN (FORMAT binary);
 
 -- name: create_arrivals
 -- A commit whose answer was lost leaves rows that are sent again: they go through here, and are passed over.
@@ -8,7 +8,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS arrivals (
 ) ON COMMIT DELETE ROWS;
 
 -- name: copy_arrivals
-COPY pg_temp.arrivals (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN;
+COPY pg_temp.arrivals (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN (FORMAT binary);
 
 -- name: merge_arrivals
 WITH taken AS (DELETE FROM pg_temp.arrivals RETURNING *)
