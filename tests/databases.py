@@ -8,6 +8,7 @@ set they fail.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -65,7 +66,9 @@ class Server:
         if self._template not in self._made:
             self._execute(f'CREATE DATABASE "{self._template}" TEMPLATE template0')
             self._made.append(self._template)
-            asyncio.run(_migrate(on(self._url, self._template)))
+            # In a thread of its own: in that of a test a loop may be running
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: asyncio.run(_migrate(on(self._url, self._template)))).result()
         return self.empty(self._template)
 
     def close(self) -> None:

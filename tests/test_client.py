@@ -49,9 +49,9 @@ class Talk:
     async def confirm(self, **streams: dict[str, Any]) -> None:
         await self.say("subscribed", channels=[], streams=streams or {"A": at(0)})
 
-    async def show(self, *seqs: int, stream: str = "A", epoch: str = "E1", size: int = 0) -> None:
+    async def show(self, *seqs: int, stream: str = "A", epoch: str = "E1", size: int = 0, **more: Any) -> None:
         for seq in seqs:
-            place = {"subject": stream, "epoch": epoch, "seq": seq}
+            place = {"subject": stream, "epoch": epoch, "seq": seq, **more}
             await self.say("a-event", specversion="1.0", **place, data="x" * size)
 
     def cut(self) -> None:
@@ -247,6 +247,24 @@ async def test_a_connection_cut_in_the_middle_is_continued() -> None:
     assert script.talks[1].asked[0]["after"] == {"A": {"epoch": "E1", "seq": 3}}
     assert heard.names == ["welcome", "subscribed", "lost", "welcome", "subscribed"]
     assert heard.data("lost")[0]["reason"]
+
+
+async def test_what_is_sent_again_is_given_out_and_moves_no_position() -> None:
+    async def first(talk: Talk) -> None:
+        await talk.begin()
+        await talk.show(1, 2, 3)
+        await talk.show(1, 2, replay=True)
+        await talk.show(3)
+        await (await talk.socket.ping())
+        talk.cut()
+
+    async with reading(first, stays(4, streams={"A": at(4, recovered=True, replayed=1)})) as (events, script):
+        async with asyncio.timeout(SECONDS):
+            found = [await anext(events) for _ in range(6)]
+        assert [(one["seq"], one.get("replay", False)) for one in found] == [
+            (1, False), (2, False), (3, False), (1, True), (2, True), (4, False),
+        ]  # fmt: skip
+    assert script.talks[1].asked[0]["after"] == {"A": {"epoch": "E1", "seq": 3}}
 
 
 async def test_what_waits_in_the_client_is_given_out_before_it_comes_back() -> None:

@@ -261,3 +261,18 @@ class TestSlow:
             client.do("resume")
             assert (await client.until("disconnect"))["reason"] in ("transport close", "transport error")
             assert (await client.until("joined", 2))["data"]["channels"] == ["ONE"]
+
+
+class TestReplay:
+    @WAYS
+    async def test_what_is_sent_again_is_marked_under_both_names(
+        self, server: Server, client: Node, way: dict[str, Any]
+    ) -> None:
+        await client.open(server.port, way)
+        await client.ask("join-streaming", "dashboard-updates")
+        server.show("ONE", 2)
+        server.again("ONE", 1)
+        server.show("ONE", 1)
+        assert await came(client, 4) == [*expected("ONE", 1, 2), ("ONE", "E1", 1), ("ONE", "E1", 3)]
+        frames = [one for one in client.all("event") if one["event"] == "one-type"]
+        assert [one["data"].get("replay") for one in frames] == [None, None, True, None]

@@ -71,6 +71,12 @@ class Server:
             made = value % (stream.encode(), self.epoch.encode(), self.seq[stream], b"x" * size)
             self.hub.broadcast(model.Event(head, self.seq[stream], key, made))
 
+    def again(self, stream: str, seq: int) -> None:
+        """Send a stored event once more."""
+        head = model.Head(stream, self.epoch, TYPES[stream], "", model.Priority.LOW, "2026", "LATAM")
+        value = b'{"subject":"%b","epoch":"%b","seq":%d,"pad":""}' % (stream.encode(), self.epoch.encode(), seq)
+        self.hub.replay(model.Event(head, seq, None, value))
+
     async def stop(self) -> None:
         await self.server.drain(2.0)
         await self.server.stop()
