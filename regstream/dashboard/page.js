@@ -116,7 +116,7 @@ function drawHealth(health) {
   const facts = {
     Broker: `${kafka.simulationMode ? "simulated" : "Kafka"}, ${kafka.state}`, "Waiting on disk": dom.whole(kafka.waiting),
     "Not consumed yet": dom.whole(kafka.lag), "Given up": dom.whole(dropped), "CPU since the start": `${dom.fixed(system.cpu, 1)} %`,
-    "CPU seconds": dom.fixed(system.cpuSeconds, 1), Store: store.state === "none" ? "in memory only" : store.state,
+    "CPU seconds": dom.fixed(system.cpuSeconds, 1), Store: store.state === "none" ? "in memory only" : `PostgreSQL, ${store.state}`, ...(store.waiting ? { "Waiting for it": dom.whole(store.waiting) } : {}),
     Files: config.error ? "refused" : "in force", Process: String(system.pid), Python: system.python, Version: system.version,
   };
   const list = $("health-list");

@@ -132,9 +132,11 @@ class Works:
         self._judge(lane, batch.error)
         for signal in batch.signals:
             self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
-        await self._publish(batch.events)
         if batch.touched and self._memory is not None:
+            # Before: should the process die in between, a change is remembered whose event never was, but no event
+            # says what a later one says again
             self._memory.keep(source.workshop.states(batch.touched))
+        await self._publish(batch.events)
         return batch.error is not None or job.made >= job.count
 
     def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:

@@ -83,8 +83,8 @@ async def _of_store(call: Call, kept: store.Store, form: str) -> Reply | Answere
     query = call.query
     after = None if query.after is None else archive.Place(*cursors.read_place("after", query.after))
     before = None if query.before is None else archive.Place(*cursors.read_place("before", query.before))
-    await check_streams(call, kept, query.stream)
     await kept.settled()
+    await check_streams(call, kept, query.stream)
     question = archive.Question(
         tuple(query.stream), query.since, query.until, tuple(map(str, query.priority)),
         query.epoch, query.from_seq, query.to_seq, tuple(query.where),
@@ -204,8 +204,8 @@ async def analytics(call: Call) -> answers.Analytics:
         raise errors.BadValue("since", "it has to be before until")
     if (until - since) / query.bucket > MAX_BUCKETS - 1:
         raise errors.BadValue("bucket", f"these would be more than {MAX_BUCKETS} buckets: ask for longer ones, or less")
-    await check_streams(call, kept, [query.stream])
     await kept.settled()
+    await check_streams(call, kept, [query.stream])
     path = tuple(query.field.split(".")) if query.field else ()
     found = await kept.archive.figures(
         archive.Question((query.stream,), since, until), archive.Figures(query.agg, path, query.bucket)

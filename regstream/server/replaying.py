@@ -30,11 +30,13 @@ async def replay_events(call: Call) -> Reply:
     if body.from_ >= body.to:
         raise errors.BadValue("from", "it has to be before to")
     topics = _topics(call, body.topic, body.topics, body.streams)
+    # Who says where streams go says which
+    streams = body.streams or list(body.topics or ())
     kept = call.services.store
     if kept is not None:
-        await asking.check_streams(call, kept, body.streams)
         await kept.settled()
-    run = runs.start(replay.Spec(body.from_, body.to, tuple(dict.fromkeys(body.streams)), body.speed, topics))
+        await asking.check_streams(call, kept, streams)
+    run = runs.start(replay.Spec(body.from_, body.to, tuple(dict.fromkeys(streams)), body.speed, topics))
     return Reply(_state(run), headers={"location": f"{PATH}/{run.run_id}"})
 
 
@@ -46,8 +48,6 @@ def _topics(
         raise errors.BadValue("topics", "either topic or topics, not both")
     if (topics is not None and not set(streams) <= topics.keys()) or topics == {}:
         raise errors.BadValue("topics", f"no topic for {', '.join(sorted(set(streams) - set(topics or ())))}")
-    if topics is not None and not streams:
-        streams.extend(topics)
     live = {spec.topic for spec in call.services.engine.catalog.streams.values()} | {model.ALERT_TOPIC}
     for one in sorted(live & {topic, *(topics or {}).values()} - {None}):
         raise errors.Conflict(f"topic {one} is that of a stream: what is sent there is live, name another one")

@@ -148,9 +148,12 @@ class Store:
     # Asking
 
     async def settled(self, seconds: float = 1.0) -> bool:
-        """Wait until the table has what was recorded and noted up to now; false when it has not in that time."""
+        """Wait until the table has what was recorded and noted up to now; false when it has not in that time.
+
+        Raises StoreError when the database is away: whoever wants to ask it need not wait to see that.
+        """
         if self._recorder.state.name == "away":
-            return False
+            raise errors.StoreError(self._recorder.state.reason)
         return await self._flushed(seconds)
 
     async def _flushed(self, seconds: float) -> bool:

@@ -50,6 +50,9 @@ class Database:
         try:
             async with asyncio.timeout(CONNECT_SECONDS + 0.5):
                 made = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **_options())
+        except psycopg.ProgrammingError:
+            # What the library says of an address that it does not understand may hold its password
+            raise errors.StoreError("DATABASE_URL is not understood: check host, port and percent-encoding") from None
         except (*FAULTS, TimeoutError) as error:
             raise fault(error) from error
         if made.info.server_version < OLDEST * 10_000:

@@ -11,7 +11,6 @@ from regstream import broker, errors
 from regstream.broker import pauses
 from regstream.store import table
 
-CHUNK = 8_000
 AHEAD = 2
 FETCH_SECONDS = 1.0
 
@@ -64,7 +63,8 @@ class Source(NamedTuple):
 class Following:
     """Reads from ``offsets`` on, ``AHEAD`` chunks ahead of who takes them; ``filled`` is set when there is one.
 
-    ``reason`` says why nothing is read, empty when there is nothing to say. ``tick`` gives seconds of a steady clock.
+    ``reason`` says why nothing is read, empty when there is nothing to say. ``tick`` gives seconds of a steady clock,
+    ``most`` how many messages a chunk may have at present.
     """
 
     def __init__(
@@ -73,8 +73,10 @@ class Following:
         offsets: Mapping[table.Place, int],
         filled: asyncio.Event,
         tick: Callable[[], float],
+        most: Callable[[], int],
     ) -> None:
         self._source, self._next, self._filled, self._tick = source, dict(offsets), filled, tick
+        self._most = most
         self._ready: collections.deque[Fetched] = collections.deque()
         self._room = asyncio.Event()
         self._pauses = pauses.Pauses()
@@ -122,7 +124,7 @@ class Following:
     async def _read(self, log: Log) -> None:
         while True:
             log.follow(self._source.topics())
-            fetched = await log.fetch(CHUNK, FETCH_SECONDS)
+            fetched = await log.fetch(self._most(), FETCH_SECONDS)
             if not fetched.next:
                 continue
             self._next.update(fetched.next)

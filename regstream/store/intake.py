@@ -97,9 +97,9 @@ class Intake:
             self._spool.hold(kept.last)
         self.filled.set()
 
-    def take(self) -> Chunk | None:
-        """The next events, None when there are none; ``acknowledge`` or ``fall`` is to follow."""
-        found = self._from_memory() if self._pending else self._from_disk() if self._spilled else None
+    def take(self, most: int = CHUNK) -> Chunk | None:
+        """The next events, about ``most``, None when there are none; ``acknowledge`` or ``fall`` is to follow."""
+        found = self._from_memory(most) if self._pending else self._from_disk(most) if self._spilled else None
         if found is None:
             self.filled.clear()
         else:
@@ -107,17 +107,17 @@ class Intake:
             self._spool.hold(max(found.upto, self._pending[-1][0] if self._pending else 0))
         return found
 
-    def _from_memory(self) -> Chunk:
+    def _from_memory(self, most: int) -> Chunk:
         events: list[model.Event] = []
         upto = self._taken
-        while self._pending and len(events) < CHUNK:
+        while self._pending and len(events) < most:
             upto, more = self._pending.popleft()
             events += more
             self._ahead -= len(more)
         return Chunk(upto, events)
 
-    def _from_disk(self) -> Chunk | None:
-        found = self._spool.read(self._taken, CHUNK)
+    def _from_disk(self, most: int) -> Chunk | None:
+        found = self._spool.read(self._taken, most)
         if found is None:
             # All that came is taken: what comes next may be held in memory again
             self._spilled, self._taken = False, self._spool.last

@@ -14,6 +14,7 @@ from regstream.broker import pauses
 from regstream.store import database, following, intake, migrate, notes, partitions, queries, table
 
 WRITE_SECONDS = 10.0
+LEAST = 100
 GATHER_SECONDS = 0.05
 IDLE_SECONDS = 2.0
 PING_SECONDS = 3.0
@@ -48,7 +49,9 @@ class Counts:
     def add(self, events: list[model.Event], written: table.Written) -> None:
         """Count what was written."""
         self.recorded += written.events
-        self.positions.update(table.newest(events))
+        for stream, position in table.newest(events).items():
+            # Partitions of one stream come one after the other
+            self.positions[stream] = max(position, self.positions.get(stream, position))
         if written.refused:
             if not self.refused:
                 _log.error("the database does not take an event: %s", written.reason)
@@ -82,6 +85,7 @@ class Recorder:
         self._is_first = True
         self._moved = asyncio.Event()
         self._following: following.Following | None = None
+        self._most = intake.CHUNK
         self._connection: database.Connection | None = None
         self.tried = asyncio.Event()
         self.state = State("connecting")
@@ -179,7 +183,9 @@ class Recorder:
         if self._source is None or one is None:
             yield
             return
-        topics = following.Following(self._source, await one.offsets(), self._taken.filled, self._moments.tick)
+        topics = following.Following(
+            self._source, await one.offsets(), self._taken.filled, self._moments.tick, lambda: self._most
+        )
         task = asyncio.create_task(topics.run(), name="store-log")
         self._following = topics
         try:
@@ -195,18 +201,35 @@ class Recorder:
             if self._moments.tick() >= days_at:
                 await self._see_to_days(connection, one)
                 days_at = self._moments.tick() + DAYS_SECONDS
-            chunk, fetched = self._taken.take(), self._following.take() if self._following else None
+            chunk = self._taken.take(self._most)
+            fetched = self._following.take() if self._following else None
             if chunk is None and fetched is None:
                 await self._wait(connection)
                 if is_idle and await self._lock(connection, 0.0):
                     # As the keeper from its beginning
                     return
                 continue
-            async with database.bounded(connection, WRITE_SECONDS):
-                count = await self._write(one, chunk, fetched)
-            if count < intake.CHUNK:
+            count = await self._in_time(connection, one, chunk, fetched)
+            if count < self._most:
                 # A transaction costs as much as many rows
                 await asyncio.sleep(GATHER_SECONDS)
+
+    async def _in_time(
+        self,
+        connection: database.Connection,
+        one: table.Table,
+        chunk: intake.Chunk | None,
+        fetched: following.Fetched | None,
+    ) -> int:
+        """Write, within ``WRITE_SECONDS``; a database that is too slow for so much is given less the next time."""
+        began, most = self._moments.tick(), self._most
+        # What is said of this chunk holds if it does not come to its end
+        self._most = max(LEAST, most // 4)
+        async with database.bounded(connection, WRITE_SECONDS):
+            count = await self._write(one, chunk, fetched)
+        is_quick = self._moments.tick() - began < WRITE_SECONDS / 4
+        self._most = min(intake.CHUNK, 2 * most) if is_quick else most
+        return count
 
     async def _write(self, one: table.Table, chunk: intake.Chunk | None, fetched: following.Fetched | None) -> int:
         found = notes.sort(chunk.events) if chunk is not None else None

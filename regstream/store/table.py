@@ -56,18 +56,23 @@ class Table:
         sound, refused, reason = _sound(batch.events)
         await self.days.make(self._connection, {_day(head.time) for head in _heads(sound)})
         try:
+            written = await self._at_once(sound, batch)
+        except POISON:
+            return await self._singly(sound, batch, refused)
+        return Written(written, refused, reason)
+
+    async def _at_once(self, sound: Sequence[model.Event], batch: Batch) -> int:
+        try:
             async with self._connection.transaction():
                 await self._copy(sound)
                 await self._rest(sound, batch)
-            return Written(len(sound), refused, reason)
+                return len(sound)
         except psycopg.errors.UniqueViolation:
             # Of a commit whose answer was lost nobody knew
             async with self._connection.transaction():
                 written = await self._merge(sound)
                 await self._rest(sound, batch)
-            return Written(written, refused, reason)
-        except POISON:
-            return await self._singly(sound, batch, refused)
+                return written
 
     async def _singly(self, sound: Sequence[model.Event], batch: Batch, refused: int) -> Written:
         """Somewhere is an event that the database does not take: find it, and keep all others."""

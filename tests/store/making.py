@@ -16,9 +16,9 @@ from regstream.store import database
 from tests import databases
 
 BOUND = 60.0
-NOON = "2026-11-26T12:00:00.000Z"
+NOON = "2026-03-26T12:00:00.000Z"
 EPOCH = "01M8BQGQM976CAW5Q585BCQNSC"
-SECOND = datetime.datetime(2026, 11, 26, 12, tzinfo=datetime.UTC).timestamp()
+SECOND = datetime.datetime(2026, 3, 26, 12, tzinfo=datetime.UTC).timestamp()
 
 
 def stamp(seconds: float) -> str:

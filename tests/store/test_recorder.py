@@ -56,7 +56,7 @@ class TestTheRow:
         await kept(one)
         found = rig.rows("SELECT tableoid::regclass::text, time::date::text FROM regstream.events ORDER BY time")
         assert [(name.rpartition("_")[2], day.replace("-", "")) for name, day in found] == [
-            (day, day) for day in ("20261017", "20261126", "20261127", "20271231")
+            (day, day) for day in ("20260214", "20260326", "20260327", "20270430")
         ]
 
     @pytest.mark.parametrize("key", ["\ud800", "nul\0", "", "\t"])
@@ -96,6 +96,21 @@ class TestTheCount:
         status = one.status
         assert (status.recorded, status.refused) == (4, 1) and status.refusal.startswith(some[2].id)
 
+    async def test_what_is_double_and_what_is_bad_in_one_batch(self, rig: Rig) -> None:
+        one = await rig.open()
+        one.record(records(events(2)))
+        await kept(one)
+        bad = events(1, first=3, data=lambda _: b'{"number":1e400000}')
+        one.record(records([*events(2), *bad, *events(2, first=4)]))
+        await kept(one)
+        assert rig.numbers() == [1, 2, 4, 5]
+        assert (one.status.recorded, one.status.refused) == (4, 1)
+
+    async def test_a_number_that_is_none_of_theirs_is_refused(self, rig: Rig) -> None:
+        one = await rig.open(Topic([*events(1), *events(1, first=2**63), *events(1, first=2)]).source())
+        await until(lambda: one.status.recorded == 2)
+        assert rig.numbers() == [1, 2] and one.status.refused == 1
+
     @pytest.mark.parametrize("time", ["yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00", ""])
     async def test_so_is_one_without_a_day(self, rig: Rig, time: str) -> None:
         one = await rig.open()
@@ -133,7 +148,9 @@ class TestTheDatabaseIsAway:
         one = await rig.open()
         assert one.status.state == "away" and "refused" in one.status.reason and one.status.ailing
         one.record(records(events(10)))
-        assert one.status.waiting == 10 and not await one.settled(0.1)
+        assert one.status.waiting == 10
+        with pytest.raises(errors.StoreError, match="refused"):
+            await one.settled()
         cluster.start()
         await kept(one)
         assert rig.numbers() == list(range(1, 11))
@@ -209,6 +226,25 @@ class TestTheDatabaseIsAway:
         await rig.open()
         rig.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'regstream'")
         await until(lambda: [name for name, _ in rig.states] == ["live", "away", "live"])
+
+
+class TestTheDatabaseIsSlow:
+    async def test_it_is_given_less_until_it_can_keep_up(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(recorder, "WRITE_SECONDS", 1.0)
+        rig.rows("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+                 "'BEGIN PERFORM pg_sleep(0.001); RETURN new; END'")  # fmt: skip
+        one = await rig.open()
+        rig.rows("CREATE TRIGGER slow BEFORE INSERT ON regstream.events FOR EACH ROW EXECUTE FUNCTION slow()")
+        # At once it would take five seconds
+        one.record(records(events(4_000)))
+        await until(lambda: rig.states[-1][0] == "away" or one.status.recorded == 4_000)
+        await kept(one)
+        assert rig.numbers() == list(range(1, 4_001)) and one.status.dropped == {}
+        rig.rows("DROP TRIGGER slow ON regstream.events")
+        for first in range(4_001, 40_001, 4_000):
+            one.record(records(events(4_000, first=first)))
+        await kept(one)
+        assert len(rig.numbers()) == 40_000
 
 
 class TestTheDiskIsFull:
@@ -291,10 +327,10 @@ class TestDays:
 
         assert rig.numbers() in ([3, 4], [1, 2, 3, 4])
         one.record(records(events(1, "TWO")))
-        await until(lambda: days() == ["20261125", "20261126", "20261127", "20261128"])
+        await until(lambda: days() == ["20260325", "20260326", "20260327", "20260328"])
         rig.now += 86400
         one.record(records(events(1, "TWO", first=2)))
-        await until(lambda: days() == ["20261126", "20261127", "20261128", "20261129"])
+        await until(lambda: days() == ["20260326", "20260327", "20260328", "20260329"])
         assert rig.numbers() == [4]
 
     async def test_without_a_limit_all_stay(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
