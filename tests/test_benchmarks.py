@@ -12,6 +12,7 @@ from websockets.frames import Frame, Opcode
 from benchmarks import __main__ as benchmarks
 from benchmarks import apart, crowd, fanout_conflated, fanout_rig, table
 from scripts import kafka
+from tests import databases
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,13 @@ def test_rows_of_fan_out_run(name: str) -> None:
     assert rows and all(row.figure > 0 and row.must for row in rows)
     if name == "fanout-conflated":
         assert rows[0].figure == 100 and "exact" in rows[0].note
+
+
+@pytest.mark.parametrize("name", [name for name in benchmarks.ROWS if name.startswith("store-")])
+def test_rows_of_the_store_run(request: pytest.FixtureRequest, name: str) -> None:
+    databases.need(request.node.nodeid, own=True)
+    rows = apart.measured(name, tiny=True)
+    assert rows and all(row.figure > 0 and row.must and row.note for row in rows)
 
 
 def made(number: int, key: str) -> fanout_rig.Made:

@@ -66,7 +66,8 @@ class Database:
 
         Raises StoreError when the database does not answer in time, CostError when a statement took too long.
         """
-        pool = await self._opened()
+        pool, loop = await self._opened(), asyncio.get_running_loop()
+        end = loop.time() + seconds
         for _ in range(MANY_LOST):
             try:
                 async with pool.connection(timeout=CONNECT_SECONDS) as connection, bounded(connection, seconds):
@@ -74,8 +75,10 @@ class Database:
             except psycopg.errors.QueryCanceled as error:
                 raise errors.CostError(f"it took longer than {STATEMENT_SECONDS} s: ask for less at a time") from error
             except psycopg.OperationalError as error:
-                # After a restart of the server each connection of the pool fails once
+                # After a restart of the server each connection of the pool fails once, and at once
                 last = error
+                if loop.time() >= end:
+                    break
             except FAULTS as error:
                 raise fault(error) from error
         raise fault(last) from last

@@ -266,6 +266,26 @@ class TestCost:
         assert len((await one.archive.page(Question())).values) == 100
         await rig.close()
 
+    async def test_a_server_that_is_frozen_holds_up_a_reader_once(
+        self, make_postgres: MakePostgres, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster = make_postgres()
+        rig = Rig(cluster.url(), tmp_path_factory.mktemp("store"))
+        one = await filled(rig)
+        await asyncio.gather(*(one.archive.page(Question()) for _ in range(8)))
+        cluster.freeze()
+        began = asyncio.get_running_loop().time()
+
+        async def work(connection: database.Connection) -> None:
+            await connection.execute("SELECT 1")
+
+        with pytest.raises(errors.StoreError):
+            await one._base.ask(work, 1.0)
+        # Not once for each connection of the pool
+        assert asyncio.get_running_loop().time() - began < 3.0
+        cluster.thaw()
+        await rig.close()
+
 
 class TestHistory:
     async def test_is_whole_or_none(self, rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from urllib import parse
 
 import psycopg
 import pytest
@@ -82,10 +83,12 @@ async def test_a_database_of_a_newer_version_is_left_alone(database_url: str) ->
 
 async def test_a_user_that_may_not_make_a_schema_is_told_so(empty_database: str) -> None:
     rows(empty_database, "DROP ROLE IF EXISTS regstream_guest")
-    rows(empty_database, "CREATE ROLE regstream_guest LOGIN")
+    rows(empty_database, "CREATE ROLE regstream_guest LOGIN PASSWORD 'guest'")
+    whole = parse.urlsplit(empty_database)
     try:
         with pytest.raises(errors.StoreError, match="permission denied"):
-            await migrated(empty_database.replace("//regstream@", "//regstream_guest@"))
+            guest = f"regstream_guest:guest@{whole.hostname}:{whole.port or 5432}"
+            await migrated(whole._replace(netloc=guest).geturl())
     finally:
         rows(empty_database, "DROP ROLE regstream_guest")
 
