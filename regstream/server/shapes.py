@@ -93,13 +93,29 @@ def _speed(value: object) -> float | None:
     return float(value)
 
 
+def _body_instant(value: object) -> float:
+    number = _whole(value)
+    return instants.parse(str(number) if type(number) is int else number)
+
+
 _BodyInstant = Annotated[
-    float, BeforeValidator(lambda value: instants.parse(str(value) if type(value) is int else value)),
+    float,
+    BeforeValidator(_body_instant),
     WithJsonSchema({**instants.SCHEMA, "examples": ["2026-11-23T12:00:00Z"]}),
-]  # fmt: skip
+]
 _SPEED = {
     "anyOf": [{"type": "number", "minimum": 0.001, "maximum": 100_000}, {"const": "max"}],
     "examples": [10, "max"],
+}
+
+
+_TOPICS = {
+    "type": "object",
+    "patternProperties": {
+        "^[A-Za-z][A-Za-z0-9_-]{0,63}$": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$"}
+    },
+    "additionalProperties": False,
+    "examples": [{"TRANSACTION_STREAM": "replayed"}],
 }
 
 
@@ -116,7 +132,7 @@ class ReplayRequest(Shape):
     """How many times as fast as they came; ``max``: as fast as they are taken."""
     topic: Annotated[model.Topic, Field(examples=["replayed"])] = Field(default_factory=_left_out)
     """The topic of Kafka that takes them; left out: they go to the dashboards. No stream may have it."""
-    topics: dict[model.Name, model.Topic] = Field(default_factory=_left_out)
+    topics: Annotated[dict[model.Name, model.Topic], WithJsonSchema(_TOPICS)] = Field(default_factory=_left_out)
     """Instead of ``topic``: the topic of each of the streams."""
 
 
