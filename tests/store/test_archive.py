@@ -53,39 +53,39 @@ async def walked(one: store.Store, question: Question, limit: int) -> list[str]:
         after = page.last
 
 
-@pytest.mark.parametrize(
-    ("question", "condition"),
-    [
-        (Question(), "TRUE"),
-        (Question(("ONE",)), "stream = 'ONE'"),
-        (Question(("ONE", "THREE")), "stream IN ('ONE', 'THREE')"),
-        (Question(("NONE",)), "FALSE"),
-        (Question(since=making.SECOND + 12 * HOUR), "time >= '2026-03-27T00:00:00Z'"),
-        (Question(until=making.SECOND + 12 * HOUR), "time < '2026-03-27T00:00:00Z'"),
-        (
-            Question(("TWO",), making.SECOND + 11.6 * HOUR, making.SECOND + 12.1 * HOUR),
-            "stream = 'TWO' AND time >= '2026-03-26T23:36:00Z' AND time < '2026-03-27T00:06:00Z'",
-        ),
-        (Question(priorities=("CRITICAL", "HIGH")), "priority IN ('CRITICAL', 'HIGH')"),
-        (Question(epoch=making.EPOCH, first=10, last=20), f"epoch = '{making.EPOCH}' AND seq BETWEEN 10 AND 20"),
-        (Question(where=((("svpId",), "SVP-003"),)), "data ->> 'svpId' = 'SVP-003'"),
-        (Question(where=((("n",), 17), (("svpId",), "SVP-003"))), "(data ->> 'n')::int = 17"),
-        (Question(where=((("n",), 17.0),)), "(data ->> 'n')::int = 17"),
-        (Question(where=((("n", "0"), 17),)), "FALSE"),
-        (Question(where=((("n",), "17"),)), "FALSE"),
-        (Question(where=((("n",), None),)), "FALSE"),
-    ],
+QUESTIONS: tuple[tuple[Question, str], ...] = (
+    (Question(), "TRUE"),
+    (Question(("ONE",)), "stream = 'ONE'"),
+    (Question(("ONE", "THREE")), "stream IN ('ONE', 'THREE')"),
+    (Question(("NONE",)), "FALSE"),
+    (Question(since=making.SECOND + 12 * HOUR), "time >= '2026-03-27T00:00:00Z'"),
+    (Question(until=making.SECOND + 12 * HOUR), "time < '2026-03-27T00:00:00Z'"),
+    (
+        Question(("TWO",), making.SECOND + 11.6 * HOUR, making.SECOND + 12.1 * HOUR),
+        "stream = 'TWO' AND time >= '2026-03-26T23:36:00Z' AND time < '2026-03-27T00:06:00Z'",
+    ),
+    (Question(priorities=("CRITICAL", "HIGH")), "priority IN ('CRITICAL', 'HIGH')"),
+    (Question(epoch=making.EPOCH, first=10, last=20), f"epoch = '{making.EPOCH}' AND seq BETWEEN 10 AND 20"),
+    (Question(where=((("svpId",), "SVP-003"),)), "data ->> 'svpId' = 'SVP-003'"),
+    (Question(where=((("n",), 17), (("svpId",), "SVP-003"))), "(data ->> 'n')::int = 17"),
+    (Question(where=((("n",), 17.0),)), "(data ->> 'n')::int = 17"),
+    (Question(where=((("n", "0"), 17),)), "FALSE"),
+    (Question(where=((("n",), "17"),)), "FALSE"),
+    (Question(where=((("n",), None),)), "FALSE"),
 )
-async def test_a_question_means_what_sql_says(rig: Rig, question: Question, condition: str) -> None:
+
+
+async def test_a_question_means_what_sql_says(rig: Rig) -> None:
     one = await filled(rig)
-    wanted = expected(rig, condition)
-    for limit in (7, 1_000, 5_000):
-        assert await walked(one, question, limit) == wanted
-    newest = await one.archive.page(question, limit=10)
-    assert ids(newest.values) == wanted[-10:] and newest.more is (len(wanted) > 10)
-    assert await one.archive.number(question) == len(wanted)
-    found = await one.archive.events(question, archive.START, 5_000)
-    assert [event.id for _, event in found] == wanted
+    for question, condition in QUESTIONS:
+        wanted = expected(rig, condition)
+        for limit in (7, 1_000, 5_000) if len(wanted) < 500 else (300, 5_000):
+            assert await walked(one, question, limit) == wanted, (question, limit)
+        newest = await one.archive.page(question, limit=10)
+        assert ids(newest.values) == wanted[-10:] and newest.more is (len(wanted) > 10), question
+        assert await one.archive.number(question) == len(wanted), question
+        found = await one.archive.events(question, archive.START, 5_000)
+        assert [event.id for _, event in found] == wanted, question
 
 
 async def test_pages_backwards_meet_pages_forwards(rig: Rig) -> None:
@@ -107,7 +107,7 @@ async def test_an_event_comes_back_as_it_was(rig: Rig) -> None:
     assert [event for _, event in found] == [event._replace(head=event.head._replace(topic="")) for event in some]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 async def test_who_walks_while_others_write_gets_what_was_there_once_and_nothing_twice(
     rig: Rig, chance: random.Random, limit: int
@@ -137,35 +137,34 @@ async def test_who_walks_while_others_write_gets_what_was_there_once_and_nothing
 class TestPlans:
     """With many rows over several days no common question may sort or read all of them."""
 
-    @pytest.mark.parametrize(
-        "question",
-        [
-            Question(("S1",), making.SECOND, making.SECOND + 90_000),
-            Question(("S1",)),
-            Question(),
-            Question(since=making.SECOND + 1000),
-        ],
+    QUESTIONS = (
+        Question(("S1",), making.SECOND, making.SECOND + 90_000),
+        Question(("S1",)),
+        Question(),
+        Question(since=making.SECOND + 1000),
     )
-    async def test_a_page_reads_about_what_it_gives(self, rig: Rig, question: Question) -> None:
+
+    async def test_a_page_reads_about_what_it_gives(self, rig: Rig) -> None:
         one = await rig.open()
         for number in range(4):
-            one.record(records(events(15_000, f"S{number}", every=10.0)))
+            one.record(records(events(10_000, f"S{number}", every=15.0)))
         await kept(one)
         rig.rows("ANALYZE")
-        for after, before in ((archive.START, None), (None, None)):
-            values = {"limit": 100}
-            conditions = archive._conditions(question, after, before, values)
-            statement = archive.queries.named("page").format(
-                columns=archive.sql.SQL("value, time, stream, epoch, seq"),
-                conditions=conditions,
-                order=archive.queries.named("backwards" if after is None else "forwards"),
-            )
-            connection = await database.Database(rig.url).connect()
-            explain = archive.sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
-            row = await (await connection.execute(explain, values)).fetchone()
-            await connection.close()
-            assert row is not None
-            assert _read(row[0][0]["Plan"]) < 5_000
+        connection = await database.Database(rig.url).connect()
+        for question in self.QUESTIONS:
+            for after, before in ((archive.START, None), (None, None)):
+                values = {"limit": 100}
+                conditions = archive._conditions(question, after, before, values)
+                statement = archive.queries.named("page").format(
+                    columns=archive.sql.SQL("value, time, stream, epoch, seq"),
+                    conditions=conditions,
+                    order=archive.queries.named("backwards" if after is None else "forwards"),
+                )
+                explain = archive.sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
+                row = await (await connection.execute(explain, values)).fetchone()
+                assert row is not None
+                assert _read(row[0][0]["Plan"]) < 5_000, question
+        await connection.close()
 
 
 def _read(plan: dict) -> int:  # type: ignore[type-arg]

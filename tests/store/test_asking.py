@@ -146,8 +146,12 @@ async def test_what_was_made_a_moment_ago_is_there(live: Any) -> None:
         assert page["events"][-1]["seq"] == made["lastSeq"]
 
 
-@pytest.mark.parametrize("aggregate", ["count", "rate", "avg", "min", "max", "p50", "p95"])
-async def test_figures_agree_with_psql(hour: Any, aggregate: str) -> None:
+async def test_figures_agree_with_psql(hour: Any) -> None:
+    for aggregate in ("count", "rate", "avg", "min", "max", "p50", "p95"):
+        await _agree(hour, aggregate)
+
+
+async def _agree(hour: Any, aggregate: str) -> None:
     number = "(data ->> 'n')::float8"
     expression = {
         "count": "count(*)", "rate": "count(*) / 300.0", "avg": f"avg({number})", "min": f"min({number})",
