@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from scripts.chaos import daemon, setting
+from scripts.chaos import daemon
 from scripts.soak import judge, transports
 
 STAYING, WANDERING = 1, 5
@@ -72,7 +72,7 @@ class Client:
 
 async def play(seconds: float, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     """The report. Raises daemon.Failed or transports.Failed when something does not do at all what it has to."""
-    victim = daemon.Daemon(folder, setting.Act("soak", 1, seconds, 0, 0, 0), "")
+    victim = daemon.Daemon(folder, 1, "")
     await victim.start()
     try:
         return await _through(victim, seconds, seed)

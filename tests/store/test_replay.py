@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from regstream import errors, model, store
-from regstream.store import replay
+from regstream.store import database, replay
 from regstream.store.replay import Spec
 from tests.conftest import MakePostgres
 from tests.store import making
@@ -172,6 +172,10 @@ async def test_readers_that_keep_reading_are_waited_for(rig: Rig) -> None:
 
 
 class TestTheDatabaseGoes:
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(database, "CONNECT_SECONDS", 1.0)
+
     async def test_and_comes_back_in_the_middle(self, make_postgres: MakePostgres, tmp_path: pathlib.Path) -> None:
         cluster = make_postgres()
         rig = Rig(cluster.url(), tmp_path / "store")
