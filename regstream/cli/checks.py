@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +12,7 @@ from typing import Any
 import typer
 
 from regstream import client
-from regstream.cli import check_socketio
+from regstream.cli import calling, check_socketio
 
 COUNT = 3
 SECONDS = 10.0
@@ -59,13 +58,8 @@ def _step(name: str, step: Callable[[], str]) -> bool:
 
 
 def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(  # noqa: S310 - the address is the operator's own
-        base + path, data, {"content-type": "application/json"}, method=method or ("POST" if data else "GET")
-    )
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-            return json.loads(answer.read() or b"null")
+        return calling.call(base + path, body, method, SECONDS)
     except urllib.error.HTTPError as error:
         raise Failed(f"{path} answered {error.code}: {error.read().decode(errors='replace')[:200]}") from error
     except (urllib.error.URLError, ValueError) as error:

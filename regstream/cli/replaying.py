@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from regstream import client, errors
+from regstream.cli import calling
 
 SECONDS = 15.0
 EVERY = 0.2
@@ -73,14 +74,9 @@ def _outcome(state: dict[str, Any]) -> str:
 
 
 def _ask(method: str, address: str, body: Any = None) -> dict[str, Any]:
-    content = None if body is None else json.dumps(body).encode()
-    headers = {"content-type": "application/json"}
-    # Only http and https come here, see ``client.address``
-    request = urllib.request.Request(address, content, headers, method=method)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)
-            return found
+        found: dict[str, Any] = calling.call(address, body, method, SECONDS)
+        return found
     except urllib.error.HTTPError as error:
         with error:
             raise RefusedError(_problem(error)) from None

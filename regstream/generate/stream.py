@@ -55,12 +55,15 @@ class Workshop:
         self.identity = identity
         self.box = sandbox.Sandbox(catalog.templates)
         self.pools: dict[str, list[entities.Row]] = {}
-        self._changed: frozenset[tuple[str, str]] = frozenset()
+        # Of each entity what events change
+        self._fields: dict[str, list[str]] = {}
 
     def fill(self, now: float, old: Workshop | None = None, unchanged: frozenset[str] = frozenset()) -> None:
         """Make the rows of all entities, or take over from ``old`` the rows of unchanged ones and what had changed."""
         declared = self.catalog.entities
-        self._changed = compile.changed(self.box, self.catalog.streams.values(), declared)
+        self._fields = {name: [] for name in declared}
+        for entity, field in sorted(compile.changed(self.box, self.catalog.streams.values(), declared)):
+            self._fields[entity].append(field)
         for name, spec in declared.items():
             if old is not None and name in unchanged:
                 self.pools[name] = old.pools[name]
@@ -71,12 +74,12 @@ class Workshop:
         """Give rows that were made again the state of the old rows of the same key."""
         for name, spec in self.catalog.entities.items():
             if name in old.pools and name not in unchanged:
-                entities.carry(old.pools[name], self.pools[name], spec.key, self._fields(name))
+                entities.carry(old.pools[name], self.pools[name], spec.key, self._fields[name])
 
     def recall(self, old: Workshop, remembered: Callable[[str], Mapping[str, Mapping[str, Any]]]) -> None:
         """Give the rows of entities that ``old`` did not have the state that is ``remembered`` of them, by key."""
         for name in self.catalog.entities.keys() - old.pools.keys():
-            found, fields = remembered(name), self._fields(name)
+            found, fields = remembered(name), self._fields[name]
             for row in self.pools[name] if found else ():
                 state = found.get(str(row[self.catalog.entities[name].key]), {})
                 row.update({field: state[field] for field in fields if field in state and field in row})
@@ -87,12 +90,9 @@ class Workshop:
         for name, row in {id(row): (name, row) for name, row in touched}.values():
             spec = self.catalog.entities.get(name)
             if spec is not None and spec.key in row:
-                state = {field: row[field] for field in self._fields(name) if field in row}
+                state = {field: row[field] for field in self._fields[name] if field in row}
                 found.setdefault(name, {})[str(row[spec.key])] = state
         return found
-
-    def _fields(self, entity: str) -> list[str]:
-        return [field for name, field in self._changed if name == entity]
 
 
 class _Variant(NamedTuple):

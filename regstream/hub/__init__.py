@@ -11,7 +11,6 @@ ring; otherwise nothing of the gap is sent and the subscriber is told.
 from __future__ import annotations
 
 import collections
-import datetime
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,7 +35,6 @@ __all__ = [
     "Subscriber",
     "Wish",
     "reply",
-    "rfc3339",
 ]
 
 SYSTEM_RING = 100
@@ -44,12 +42,6 @@ MAX_FORGOTTEN = 100
 MAX_WAYS = 8
 # Comparing a name with 2,000 others takes 50 ms, in which nobody else is served.
 SUGGEST_AMONG = 400
-
-
-def rfc3339(seconds: float) -> str:
-    """Epoch seconds as every ``time`` of an event is written: UTC, milliseconds, ``Z``."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 class Share(NamedTuple):
@@ -286,7 +278,7 @@ class Hub:
     def announce(self, kind: str, data: Mapping[str, Any]) -> None:
         """Tell channel ``system`` that something happened: ``{kind, time, …data}``."""
         self._order += 1
-        entry = reply(model.SYSTEM_CHANNEL, {"kind": kind, "time": rfc3339(self._now()), **data}, self._order)
+        entry = reply(model.SYSTEM_CHANNEL, {"kind": kind, "time": model.rfc3339(self._now()), **data}, self._order)
         self._system.append(entry)
         for subscriber in tuple(self._members.get(model.SYSTEM_CHANNEL, ())):
             subscriber.offer(entry)
@@ -454,7 +446,10 @@ class Hub:
         one is a cursor. Raises UnknownName.
         """
         chosen = self._chosen(streams)
-        low, high = rfc3339(since) if since is not None else "", rfc3339(until) if until is not None else "~"
+        low, high = (
+            model.rfc3339(since) if since is not None else "",
+            model.rfc3339(until) if until is not None else "~",
+        )
         newest = ring.newest(chosen)
         if after is not None:
             newest = itertools.takewhile(lambda entry: entry.order > after, newest)

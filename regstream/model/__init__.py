@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import AliasChoices, Field
 
-from regstream.model.flow import Event, Head, Position
+from regstream.model.flow import Event, Head, Position, rfc3339
 from regstream.model.steps import (
     STEP_KINDS,
     Alert,
@@ -108,6 +108,7 @@ __all__ = [
     "WaitStep",
     "duration_text",
     "milliseconds",
+    "rfc3339",
     "walk",
 ]
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import NamedTuple
 
 from regstream.model.values import Priority
+
+
+def rfc3339(seconds: float) -> str:
+    """Epoch seconds as every ``time`` of an event is written: UTC, milliseconds, ``Z``."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 class Position(NamedTuple):

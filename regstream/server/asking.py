@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from regstream import errors
+from regstream import errors, model
 from regstream.server import answers, cursors, instants
 from regstream.server.routing import Answered, Call, Reply
 
@@ -22,7 +22,6 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv; charset=utf-8"
 PAGE = 1_000
 DEFAULT = 100
-MAX_BUCKETS = 2_000
 HOUR = 3_600.0
 COLUMNS = ("stream", "epoch", "seq", "id", "type", "time", "key", "priority", "region", "data")
 _MEDIA = {NDJSON: "ndjson", "application/ndjson": "ndjson", "text/csv": "csv"}
@@ -104,7 +103,7 @@ async def _of_store(call: Call, kept: store.Store, form: str) -> Reply | Answere
 
 async def check_streams(call: Call, kept: store.Store, streams: Sequence[str]) -> None:
     """Raises UnknownName for a stream that neither the files nor the database know."""
-    declared = {one.name for one in call.services.engine.streams()} | {"ALERTS"}
+    declared = call.services.engine.catalog.streams.keys() | {model.ALERTS}
     strange = [name for name in streams if name not in declared]
     for name in sorted(set(strange) - (await kept.archive.known(strange) if strange else set())):
         raise errors.UnknownName("stream", name, errors.near(name, declared))
@@ -195,15 +194,16 @@ async def analytics(call: Call) -> answers.Analytics:
     kept, query = _store(call, "analytics"), call.query
     from regstream.store import archive
 
-    counts = query.agg in ("count", "rate")
+    counts = query.agg in archive.OF_EVENTS
     if counts is not (query.field is None):
         raise errors.BadValue("field", f"{query.agg} is one of events, without a field" if counts else "missing")
     until = call.services.now() if query.until is None else query.until
     since = until - HOUR if query.since is None else query.since
     if since >= until:
         raise errors.BadValue("since", "it has to be before until")
-    if (until - since) / query.bucket > MAX_BUCKETS - 1:
-        raise errors.BadValue("bucket", f"these would be more than {MAX_BUCKETS} buckets: ask for longer ones, or less")
+    if (until - since) / query.bucket > archive.MAX_BUCKETS - 1:
+        reason = f"these would be more than {archive.MAX_BUCKETS} buckets: ask for longer ones, or less"
+        raise errors.BadValue("bucket", reason)
     await kept.settled()
     await check_streams(call, kept, [query.stream])
     path = tuple(query.field.split(".")) if query.field else ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 
+from regstream import model
+
 SCHEMA = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}]
 }
@@ -42,10 +44,7 @@ def _seconds(match: re.Match[str]) -> float:
     return moment.timestamp() + leap + float(fraction or 0) - east
 
 
-def text(seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds, as in events."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+text = model.rfc3339
 
 
 def text_or_none(seconds: float | None) -> str | None:

@@ -5,7 +5,7 @@ The state is copied on the loop, which is quick; the text is made from the copy 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import prometheus_client
@@ -136,12 +136,7 @@ class _Families(Collector):
             yield core.GaugeMetricFamily(f"regstream_broker_{name}", text, float(value))
         yield core.CounterMetricFamily("regstream_broker_foreign", "Messages that are none of ours", broker.foreign)
         yield core.CounterMetricFamily("regstream_broker_skipped", "Numbers that never came", broker.skipped)
-        dropped = core.CounterMetricFamily(
-            "regstream_broker_dropped", "Events given up because the disk space for them was", labels=["stream"]
-        )
-        for stream, count in broker.dropped.items():
-            dropped.add_metric([stream], count)
-        yield dropped
+        yield _by_stream("broker_dropped", "Events given up because the disk space for them was", broker.dropped)
         info = core.GaugeMetricFamily("regstream_broker_state", "1 for the state it is in", labels=["kind", "state"])
         info.add_metric([broker.kind, broker.state], 1)
         yield info
@@ -161,12 +156,7 @@ class _Families(Collector):
             ("lag", "Messages on the topics that the database has not", store.lag),
         ):
             yield core.GaugeMetricFamily(f"regstream_store_{name}", text, float(value))
-        dropped = core.CounterMetricFamily(
-            "regstream_store_dropped", "Events that will not be recorded because the disk was full", labels=["stream"]
-        )
-        for stream, lost in store.dropped.items():
-            dropped.add_metric([stream], lost)
-        yield dropped
+        yield _by_stream("store_dropped", "Events that will not be recorded because the disk was full", store.dropped)
         state = core.GaugeMetricFamily("regstream_store_state", "1 for the state it is in", labels=["state"])
         state.add_metric([store.state], 1)
         yield state
@@ -193,3 +183,10 @@ class _Families(Collector):
             ("config_last_reload_successful", "0 after a reload was refused", not state.refused),
         ):
             yield core.GaugeMetricFamily(f"regstream_{name}", text, float(value))
+
+
+def _by_stream(name: str, text: str, counts: Mapping[str, int]) -> core.Metric:
+    family = core.CounterMetricFamily(f"regstream_{name}", text, labels=["stream"])
+    for stream, count in counts.items():
+        family.add_metric([stream], count)
+    return family

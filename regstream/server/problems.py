@@ -150,20 +150,23 @@ def _instance(request: Request) -> str:
         return "*"
 
 
+def _kind(error: Exception) -> Kind | None:
+    return next((TABLE[known] for known in type(error).__mro__ if known in TABLE), None)
+
+
 def status(error: Exception) -> int:
     """The status of the answer to a request that ended in ``error``."""
-    kind = next((TABLE[known] for known in type(error).__mro__ if known in TABLE), None)
+    kind = _kind(error)
     return kind.status if kind is not None else int(getattr(error, "status_code", 500))
 
 
 def answer(request: Request, error: Exception) -> HTTPResponse:
     """The answer to a request that ended in ``error``; a bug is logged here, and only here."""
-    for known in type(error).__mro__:
-        if known in TABLE:
-            kind = TABLE[known]
-            made = response(request, kind, str(error), **kind.members(error))
-            made.headers.update(kind.headers(error))
-            return made
+    kind = _kind(error)
+    if kind is not None:
+        made = response(request, kind, str(error), **kind.members(error))
+        made.headers.update(kind.headers(error))
+        return made
     if isinstance(error, sanic.exceptions.RequestCancelled):
         # The client has left in the middle: nobody reads this, and nothing is wrong here
         return response(request, Kind("", 408, "Request Timeout"), "the connection was closed before the request's end")

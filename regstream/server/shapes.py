@@ -85,10 +85,13 @@ class SimulateRequest(Shape):
     """Its name."""
 
 
+_SLOWEST, _FASTEST = 0.001, 100_000
+
+
 def _speed(value: object) -> float | None:
     if value == "max":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= 100_000:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _SLOWEST <= value <= _FASTEST:
         raise ValueError("not a speed, write a number from 0.001 to 100000 (1: as it was), or max")
     return float(value)
 
@@ -104,16 +107,11 @@ _BodyInstant = Annotated[
     WithJsonSchema({**instants.SCHEMA, "examples": ["2026-11-23T12:00:00Z"]}),
 ]
 _SPEED = {
-    "anyOf": [{"type": "number", "minimum": 0.001, "maximum": 100_000}, {"const": "max"}],
+    "anyOf": [{"type": "number", "minimum": _SLOWEST, "maximum": _FASTEST}, {"const": "max"}],
     "examples": [10, "max"],
 }
-
-
 _TOPICS = {
-    "type": "object",
-    "patternProperties": {
-        "^[A-Za-z][A-Za-z0-9_-]{0,63}$": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$"}
-    },
+    **pydantic.TypeAdapter(dict[model.Name, model.Topic]).json_schema(),
     "additionalProperties": False,
     "examples": [{"TRANSACTION_STREAM": "replayed"}],
 }
@@ -160,20 +158,21 @@ def _flag(value: object) -> bool:
     return value == "true"
 
 
-def _page_size(value: object) -> int:
-    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 9:
-        raise ValueError("not a whole number")
-    return int(value)
+def _digits(most: int) -> BeforeValidator:
+    def whole(value: object) -> int:
+        if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > most:
+            raise ValueError("not a whole number")
+        return int(value)
+
+    return BeforeValidator(whole)
 
 
-def _seq(value: object) -> int:
-    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 19:
-        raise ValueError("not a whole number")
-    return int(value)
+_PAGE_SIZE, _SEQ = _digits(9), _digits(19)
+_BUCKET = re.compile(r"^([1-9][0-9]{0,3})([smhd])$")
 
 
 def _bucket(value: object) -> int:
-    match = re.fullmatch(r"([1-9][0-9]{0,3})([smhd])", str(value))
+    match = _BUCKET.fullmatch(str(value))
     if match is None:
         raise ValueError("not a time, write 10s, 1m, 1h or 1d")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
@@ -229,7 +228,7 @@ _Condition = Annotated[
     ),
 ]
 _Priority = Annotated[model.Priority, WithJsonSchema({"type": "string", "enum": list(model.Priority)})]
-_BUCKET = {"type": "string", "pattern": r"^[1-9][0-9]{0,3}[smhd]$", "examples": ["1m"]}
+_BUCKET_SCHEMA = {"type": "string", "pattern": _BUCKET.pattern, "examples": ["1m"]}
 
 
 class EventsQuery(Query):
@@ -245,7 +244,7 @@ class EventsQuery(Query):
     """Only events before this time, RFC 3339 or milliseconds since 1970."""
     after: Annotated[str | None, WithJsonSchema({"type": "string", "pattern": cursors.PATTERN})] = None
     """The ``cursor`` of an earlier answer: only what came after it, the oldest first."""
-    limit: Annotated[int | None, Field(ge=1, le=10_000_000), BeforeValidator(_page_size)] = None
+    limit: Annotated[int | None, Field(ge=1, le=10_000_000), _PAGE_SIZE] = None
     """How many events at most: 100 unless said, and never more than 1000, as JSON; otherwise all that there are."""
     format: Annotated[Literal["json", "ndjson", "csv"] | None, Field()] = None
     """``json``, or as a download of any length ``ndjson`` (one event a line) or ``csv``; left out: what ``Accept``
@@ -256,9 +255,9 @@ class EventsQuery(Query):
     """Only events of this priority; may be given several times."""
     epoch: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
     """Only events of this numbering."""
-    from_seq: Annotated[int | None, Field(ge=0, le=_MOST), BeforeValidator(_seq)] = None
+    from_seq: Annotated[int | None, Field(ge=0, le=_MOST), _SEQ] = None
     """Only events with this number or a higher one."""
-    to_seq: Annotated[int | None, Field(ge=0, le=_MOST), BeforeValidator(_seq)] = None
+    to_seq: Annotated[int | None, Field(ge=0, le=_MOST), _SEQ] = None
     """Only events with this number or a lower one."""
     where: Annotated[list[_Condition], Field(max_length=10)] = []
     """Only events in whose ``data`` this is so, as ``path=value``: the path with dots (``rows.0.amount``), the value as
@@ -275,7 +274,7 @@ class AnalyticsQuery(Query):
     median ``p50``, or ``p95``, which 95 % do not exceed."""
     field: Annotated[str | None, Field(pattern=_PATH, examples=["amountUsd"])] = None
     """Where the number is in ``data``, with dots; not for ``count`` and ``rate``."""
-    bucket: Annotated[int, BeforeValidator(_bucket), WithJsonSchema(_BUCKET)] = 60
+    bucket: Annotated[int, BeforeValidator(_bucket), WithJsonSchema(_BUCKET_SCHEMA)] = 60
     """How long each bucket is: ``10s``, ``1m``, ``1h``, ``1d``."""
     since: _Instant = None
     """From this time on, RFC 3339 or milliseconds since 1970; left out: an hour before ``until``."""
@@ -296,7 +295,7 @@ class AuditQuery(Query):
     """Only calls of this path."""
     after: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9]{1,64}-[0-9]{10,19}$")] = None
     """The ``cursor`` of an earlier answer: only what came after it, the oldest first."""
-    limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_page_size)] = 100
+    limit: Annotated[int, Field(ge=1, le=1000), _PAGE_SIZE] = 100
     """How many calls at most."""
 
 
@@ -318,7 +317,7 @@ class FollowQuery(Query):
     after: Annotated[str | None, WithJsonSchema({"type": "string", "contentMediaType": "application/json"})] = None
     """Positions, ``{STREAM: {"epoch", "seq"}}``: what came behind them is replayed, whole or not at all. The header
     ``Last-Event-ID`` goes first."""
-    rewind: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_page_size)] = 0
+    rewind: Annotated[int, Field(ge=0, le=1000), _PAGE_SIZE] = 0
     """For the other streams: the newest so many events of each channel."""
     snapshot: Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})] = False
     """For streams that are not recovered: the newest event of each key."""

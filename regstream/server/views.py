@@ -162,8 +162,8 @@ def health(services: Services) -> answers.Health:
     config = config_state(services.door)
     # In simulation the reason is why there is no Kafka, and nothing is wrong with that
     refusing = broker.kind == "kafka" and broker.reason != ""
-    ailing = bool(failing) or broker.state != "live" or refusing or config.error is not None
-    ailing = ailing or (store is not None and store.ailing)
+    storing = store is None or not store.ailing
+    ailing = bool(failing) or broker.state != "live" or refusing or config.error is not None or not storing
     return answers.Health(
         status="degraded" if ailing else "ok",
         kafka=answers.KafkaHealth(**_broker(broker), connected=_connected(broker)),

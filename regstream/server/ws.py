@@ -198,7 +198,7 @@ class Connection(outlet.Outlet):
             self._sockets.hub.unsubscribe(self.subscriber, message.channels)
             self.say("unsubscribed", {"channels": message.channels})
         else:
-            self.say("pong", {"time": hub.rfc3339(self._sockets.now())})
+            self.say("pong", {"time": model.rfc3339(self._sockets.now())})
 
     def _subscribe(self, message: messages.Subscribe) -> None:
         missing = self._sockets.hub.missing(self.subscriber, message.request)

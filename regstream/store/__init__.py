@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from regstream import broker, errors, model
 from regstream.broker import order, spool
-from regstream.store import archive, audit, database, following, intake, memory, notes, queries, recorder, rows
+from regstream.store import archive, audit, database, following, intake, memory, notes, recorder
 
 START_SECONDS = 6.0
 FLUSH_SECONDS = 1.0
@@ -184,18 +184,8 @@ class Store:
         with contextlib.suppress(TimeoutError, errors.StoreError):
             async with asyncio.timeout(HISTORY_SECONDS):
                 while True:
-                    found = order.run_after(after, await self._run(stream, after, before))
+                    found = order.run_after(after, await self.archive.run(stream, after, before - after.seq))
                     if len(found) >= before - after.seq - 1:
                         return found
                     await self._recorder.moved()
         return None
-
-    async def _run(self, stream: str, after: model.Position, before: int) -> Iterable[model.Event]:
-        values = {"stream": stream, "epoch": after.epoch, "seq": after.seq, "limit": before - after.seq}
-
-        async def work(connection: database.Connection) -> list[model.Event]:
-            return [
-                rows.event(row) for row in await (await connection.execute(queries.named("run"), values)).fetchall()
-            ]
-
-        return await self._base.ask(work)

@@ -16,7 +16,8 @@ from psycopg import sql
 from regstream import errors, model
 from regstream.store import audit, database, queries, rows
 
-AGGREGATES = ("count", "rate", "avg", "min", "max", "p50", "p95")
+OF_EVENTS = frozenset({"count", "rate"})
+"""The aggregates that need no number in an event."""
 MAX_BUCKETS = 2_000
 Path = tuple[str, ...]
 
@@ -98,6 +99,11 @@ class Archive:
         found = await self._page("time, " + ", ".join(rows.COLUMNS), question, after, None, limit)
         return [(Place(_micros(row[0]), row[1], row[2], row[3]), rows.event(row[1:])) for row in found]
 
+    async def run(self, stream: str, after: model.Position, limit: int) -> list[model.Event]:
+        """What follows a position in its numbering, in order, whether or not it is without a gap."""
+        values = {"stream": stream, "epoch": after.epoch, "seq": after.seq, "limit": limit}
+        return [rows.event(row) for row in await self._ask(queries.named("run"), values)]
+
     async def number(self, question: Question, after: Place = START) -> int:
         """How many events there are behind ``after``."""
         values: dict[str, Any] = {}
@@ -120,10 +126,7 @@ class Archive:
         return await self._ask(statement, values)
 
     async def _ask(self, statement: sql.SQL | sql.Composed, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        async def work(connection: database.Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._base.ask(work)
+        return await self._base.ask(lambda connection: database.fetch(connection, statement, values))
 
     # Figures
 
@@ -135,7 +138,7 @@ class Archive:
         """
         values: dict[str, Any] = {"bucket": wanted.bucket, "path": list(wanted.path)}
         conditions = _conditions(question, None, None, values)
-        if wanted.aggregate in ("count", "rate"):
+        if wanted.aggregate in OF_EVENTS:
             statement = queries.named("bare_buckets").format(conditions=conditions)
         else:
             statement = queries.named("buckets").format(
@@ -233,7 +236,7 @@ def _buckets(question: Question, wanted: Figures, found: Iterable[tuple[Any, ...
     by_time: dict[int, tuple[float | None, int, int]] = {
         round(row[0] / wanted.bucket): (row[1], row[2], row[3]) for row in found
     }
-    is_count = wanted.aggregate in ("count", "rate")
+    is_count = wanted.aggregate in OF_EVENTS
     number = int(since // wanted.bucket)
     while number * wanted.bucket < until:
         begin = number * wanted.bucket

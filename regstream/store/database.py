@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
+from psycopg import sql
 
 from regstream import errors
 
@@ -119,6 +120,13 @@ def _options(read_only: bool = False) -> dict[str, Any]:
         "options": " ".join(settings),
         "prepare_threshold": None,
     }
+
+
+async def fetch(
+    connection: Connection, statement: sql.SQL | sql.Composed, values: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
+    """All rows that a statement gives. Raises psycopg's errors."""
+    return await (await connection.execute(statement, values)).fetchall()
 
 
 @contextlib.asynccontextmanager

@@ -34,8 +34,6 @@ class Fetched(Protocol):
 class Log(Protocol):
     """Topics, read from given offsets on; see ``broker.kafka.log.Log``."""
 
-    foreign: int
-
     @property
     def lag(self) -> int:
         """Messages that are not fetched yet."""
@@ -81,7 +79,6 @@ class Following:
         self._room = asyncio.Event()
         self._pauses = pauses.Pauses()
         self._log: Log | None = None
-        self._foreign = 0
         self.reason = ""
 
     @property
@@ -89,11 +86,6 @@ class Following:
         """Messages that the table has not, as far as is known."""
         log = self._log
         return sum(len(one.records) for one in self._ready) + (0 if log is None else log.lag)
-
-    @property
-    def foreign(self) -> int:
-        """Messages that are none of our events."""
-        return self._foreign + (0 if self._log is None else self._log.foreign)
 
     def take(self) -> Fetched | None:
         """The next chunk, if there is one; what is taken is not given again."""
@@ -117,7 +109,6 @@ class Following:
                 pause = self._pauses.after_loss(self._tick() - began, self._log is not None)
             finally:
                 self._log = None
-                self._foreign += log.foreign
                 await log.close()
             await asyncio.sleep(pause)
 

@@ -37,10 +37,11 @@ class Memory:
 
     def leave(self, events: Iterable[model.Event], positions: Mapping[str, model.Position]) -> None:
         """Take in what an earlier run left in the spool, in order; ``positions`` are where its streams stood."""
-        self._positions.update(positions)
         found = notes.sort(list(events))
-        for event in found.events:
-            self._left.setdefault(event.head.stream, collections.deque(maxlen=MOST)).append(event)
+        if self._numbers:
+            self._positions.update(positions)
+            for event in found.events:
+                self._left.setdefault(event.head.stream, collections.deque(maxlen=MOST)).append(event)
         for (entity, key), state in found.states.items():
             self._rows.setdefault(entity, {})[key] = state
         self._seed = next(iter(found.seeds), self._seed)
@@ -54,25 +55,27 @@ class Memory:
             self._rows[entity] = {**states, **self._rows.get(entity, {})}
         if not is_keeper:
             self._positions, self._left = {}, {}
-            return
+        elif self._numbers:
+            await self._number(one)
+
+    async def _number(self, one: table.Table) -> None:
         for stream, position in (await one.positions()).items():
             self._positions[stream] = max(position, self._positions.get(stream, position))
-        if self._numbers:
-            limit = max(LEAST, min(MOST, EVENTS // max(1, len(self._positions))))
-            for stream, position in self._positions.items():
-                self._past[stream] = await one.newest(stream, position.epoch, limit)
+        limit = max(LEAST, min(MOST, EVENTS // max(1, len(self._positions))))
+        for stream, position in self._positions.items():
+            self._past[stream] = await one.newest(stream, position.epoch, limit)
 
     # What the engine asks
 
     def position(self, stream: str) -> model.Position | None:
         """Where it stood, None when that is not known, or not for the database to say."""
-        return self._positions.get(stream) if self._numbers else None
+        return self._positions.get(stream)
 
     def past(self, stream: str) -> list[model.Event]:
         """Its newest events, in order and without a gap, up to where it stood; given out once."""
         position, left = self._positions.get(stream), self._left.pop(stream, ())
         found = {event.seq: event for event in self._past.pop(stream, ())}
-        if position is None or not self._numbers:
+        if position is None:
             return []
         found.update({event.seq: event for event in left if event.head.epoch == position.epoch})
         run: list[model.Event] = []

@@ -31,12 +31,11 @@ async def migrate(connection: database.Connection) -> int:
 async def _migrate(connection: database.Connection) -> int:
     known = queries.migrations()
     # Looked up first: who may only use the schema need not be allowed to make one
-    row = await (await connection.execute(queries.named("migrations_table"))).fetchone()
-    if row is None or row[0] is None:
+    ((table,),) = await database.fetch(connection, queries.named("migrations_table"))
+    if table is None:
         await connection.execute(queries.named("create_schema"))
         await connection.execute(queries.named("create_migrations"))
-    rows = await (await connection.execute(queries.named("migrations_done"))).fetchall()
-    done = {number for (number,) in rows}
+    done = {number for (number,) in await database.fetch(connection, queries.named("migrations_done"))}
     if done and max(done) > len(known):
         raise errors.StoreError(
             f"the database has schema {max(done)} of a newer regstream, this one knows {len(known)}: update it"

@@ -6,7 +6,6 @@ process and wait for a database that is away.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ REGION = ""
 class Sorted(NamedTuple):
     """A chunk of the spool, taken apart. ``states`` has by entity and key the last of what was noted."""
 
-    events: list[model.Event]
+    events: Sequence[model.Event]
     controls: list[tuple[str, audit.Control]]
     states: dict[tuple[str, str], dict[str, Any]]
     seeds: list[int]
@@ -44,8 +43,7 @@ class Pen:
     def write(self, kind: str, value: bytes) -> model.Event:
         """A note of that kind, the last of all so far."""
         self._seqs[kind] += 1
-        moment = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
-        time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        time = model.rfc3339(self._now())
         # What has no priority over streams' events would be the first to go when the disk is full
         head = model.Head(kind, self._epoch, kind, "", model.Priority.CRITICAL, time, REGION)
         return model.Event(head, self._seqs[kind], None, value)
@@ -53,18 +51,16 @@ class Pen:
 
 def sort(events: Sequence[model.Event]) -> Sorted:
     """Notes by their kind, and the events that are none."""
-    found = Sorted([], [], {}, [])
     if not any(event.head.stream in KINDS for event in events):
-        return found._replace(events=list(events))
-    for event in events:
-        match event.head.stream:
-            case "/audit":
-                found.controls.append((f"{event.head.epoch}-{event.seq:010d}", audit.unpack(event.value)))
-            case "/entities":
-                for entity, rows in orjson.loads(event.value).items():
-                    found.states.update({(entity, key): state for key, state in rows.items()})
-            case "/seed":
-                found.seeds.append(int(event.value))
-            case _:
-                found.events.append(event)
+        return Sorted(events, [], {}, [])
+    notes = [event for event in events if event.head.stream in KINDS]
+    found = Sorted([event for event in events if event.head.stream not in KINDS], [], {}, [])
+    for note in notes:
+        if note.head.stream == AUDIT:
+            found.controls.append((f"{note.head.epoch}-{note.seq:010d}", audit.unpack(note.value)))
+        elif note.head.stream == SEED:
+            found.seeds.append(int(note.value))
+        else:
+            for entity, rows in orjson.loads(note.value).items():
+                found.states.update({(entity, key): state for key, state in rows.items()})
     return found

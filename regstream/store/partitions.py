@@ -25,8 +25,8 @@ class Partitions:
 
     async def find(self, connection: database.Connection) -> None:
         """See what there is."""
-        rows = await (await connection.execute(queries.named("partitions"))).fetchall()
-        names = (_NAME.fullmatch(name) for (name,) in rows)
+        found = await database.fetch(connection, queries.named("partitions"))
+        names = (_NAME.fullmatch(name) for (name,) in found)
         self._days = {datetime.datetime.strptime(one[1], "%Y%m%d").date() for one in names if one}
 
     def missing(self, days: Iterable[datetime.date]) -> list[datetime.date]:

@@ -46,10 +46,10 @@ class Counts:
         self.refusal = ""
         self.positions: dict[str, model.Position] = {}
 
-    def add(self, events: list[model.Event], written: table.Written) -> None:
+    def add(self, written: table.Written) -> None:
         """Count what was written."""
         self.recorded += written.events
-        for stream, position in table.newest(events).items():
+        for stream, position in written.reached.items():
             # Partitions of one stream come one after the other
             self.positions[stream] = max(position, self.positions.get(stream, position))
         if written.refused:
@@ -152,7 +152,6 @@ class Recorder:
         one = table.Table(connection, days)
         async with database.bounded(connection, WRITE_SECONDS):
             await days.find(connection)
-            await days.make_ahead(connection, self._today())
         is_keeper = await self._lock(connection, LOCK_SECONDS if self._is_first else 0.0)
         if self._is_first:
             async with database.bounded(connection, WRITE_SECONDS):
@@ -169,8 +168,8 @@ class Recorder:
         until = self._moments.tick() + seconds
         while True:
             async with database.bounded(connection, WRITE_SECONDS):
-                row = await (await connection.execute(queries.named("lock_session"), {"lock": LOCK})).fetchone()
-            if row is not None and row[0]:
+                ((is_ours,),) = await database.fetch(connection, queries.named("lock_session"), {"lock": LOCK})
+            if is_ours:
                 return True
             if self._moments.tick() >= until:
                 return False
@@ -232,16 +231,15 @@ class Recorder:
         return count
 
     async def _write(self, one: table.Table, chunk: intake.Chunk | None, fetched: following.Fetched | None) -> int:
-        found = notes.sort(chunk.events) if chunk is not None else None
-        events = found.events if found is not None else []
-        if fetched is not None:
-            events = [*events, *(record.event for record in fetched.records)]
-        written = await one.write(table.Batch(events, found, fetched.next if fetched is not None else {}))
+        found = notes.sort(chunk.events if chunk is not None else [])
+        records, offsets = (fetched.records, fetched.next) if fetched is not None else ([], {})
+        events = [*found.events, *(record.event for record in records)]
+        written = await one.write(table.Batch(events, found, offsets))
         if chunk is not None:
             self._taken.acknowledge(chunk.upto)
         if fetched is not None:
             self._mourn(fetched)
-        self.counts.add(events, written)
+        self.counts.add(written)
         self._moved.set()
         self._moved = asyncio.Event()
         return len(events)

@@ -10,9 +10,10 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from regstream import errors, model
 from regstream.store import archive
@@ -29,6 +30,9 @@ BREATH = 0.002
 END_SECONDS = 1.0
 _log = logging.getLogger("regstream.store")
 Numbered = tuple[archive.Place, model.Event]
+Pages = asyncio.Queue[list[Numbered] | Exception | None]
+Resend = Callable[[str | Mapping[str, str], Sequence[model.Event]], Awaitable[None]]
+Result = TypeVar("Result")
 
 
 class Spec(NamedTuple):
@@ -81,7 +85,7 @@ class Ways(NamedTuple):
 
     show: Callable[[model.Event], None]
     pressure: Callable[[float], float]
-    resend: Callable[[str | Mapping[str, str], Sequence[model.Event]], Awaitable[None]] | None
+    resend: Resend | None
     announce: Callable[[str, Mapping[str, Any]], None]
 
 
@@ -215,11 +219,13 @@ class _Player:
 
     async def play(self) -> None:
         """Send everything. Raises StoreError and BrokerError when something does not come back in ``PATIENCE``."""
-        pages: asyncio.Queue[list[Numbered] | None] = asyncio.Queue(AHEAD)
+        pages: Pages = asyncio.Queue(AHEAD)
         counting = asyncio.create_task(self._count(), name=f"replay-count-{self.run.run_id}")
         reading = asyncio.create_task(self._read(pages), name=f"replay-read-{self.run.run_id}")
         try:
-            while (page := await self._next(pages, reading)) is not None:
+            while (page := await pages.get()) is not None:
+                if isinstance(page, Exception):
+                    raise page
                 for time, piece in _pieces(page, together=self.run.spec.speed is None):
                     await self._due(time)
                     await self._send(piece)
@@ -230,21 +236,6 @@ class _Player:
                 task.cancel()
             await asyncio.gather(counting, reading, return_exceptions=True)
 
-    async def _next(
-        self, pages: asyncio.Queue[list[Numbered] | None], reading: asyncio.Task[None]
-    ) -> list[Numbered] | None:
-        if pages.empty() and reading.done():
-            reading.result()
-        getting = asyncio.ensure_future(pages.get())
-        try:
-            await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not getting.done():
-                # It failed, and says why
-                reading.result()
-            return await getting
-        finally:
-            getting.cancel()
-
     async def _count(self) -> None:
         with contextlib.suppress(errors.StoreError):
             self.run.total = await self._source.number(self._question)
@@ -254,32 +245,37 @@ class _Player:
         spec = self.run.spec
         return archive.Question(spec.streams, spec.begin, spec.end)
 
-    async def _read(self, pages: asyncio.Queue[list[Numbered] | None]) -> None:
-        after, failed_at = archive.START, None
+    async def _read(self, pages: Pages) -> None:
+        """Put one page after the other, then None, or why there is no more."""
+        try:
+            after, is_last = archive.START, False
+            while not is_last:
+                page = await self._patiently(functools.partial(self._source.events, self._question, after, PAGE))
+                is_last = len(page) < PAGE
+                if page:
+                    after = page[-1][0]
+                    await pages.put(page)
+            await pages.put(None)
+        except Exception as error:
+            await pages.put(error)
+
+    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do ``work``, again and again for ``PATIENCE`` while database or cluster are away."""
+        failed_at = None
         while True:
             try:
-                page = await self._source.events(self._question, after, PAGE)
-            except errors.CostError:
-                raise
-            except errors.StoreError as error:
+                found = await work()
+            except (errors.StoreError, errors.BrokerError) as error:
                 failed_at = self._tick() if failed_at is None else failed_at
-                await self._bear(error, failed_at)
+                is_final = isinstance(error, errors.CostError) or getattr(error, "final", False)
+                if is_final or self._tick() - failed_at >= PATIENCE:
+                    raise
+                self.run.reason = str(error)
+                await asyncio.sleep(AGAIN_SECONDS)
                 continue
             if failed_at is not None:
-                failed_at, self.run.reason = None, ""
-            if page:
-                after = page[-1][0]
-                await pages.put(page)
-            if len(page) < PAGE:
-                await pages.put(None)
-                return
-
-    async def _bear(self, error: errors.StoreError | errors.BrokerError, failed_at: float) -> None:
-        """Wait before another try, if there is to be one."""
-        if self._tick() - failed_at >= PATIENCE:
-            raise error
-        self.run.reason = str(error)
-        await asyncio.sleep(AGAIN_SECONDS)
+                self.run.reason = ""
+            return found
 
     async def _due(self, time: float) -> None:
         """Return when an event of that time is to be sent."""
@@ -299,7 +295,9 @@ class _Player:
 
     async def _send(self, piece: Sequence[model.Event]) -> None:
         if self.run.spec.topics is not None:
-            await self._resend(piece)
+            # ``start`` has seen that there is one
+            resend = cast(Resend, self._ways.resend)
+            await self._patiently(functools.partial(resend, self.run.spec.topics, piece))
             return
         for event in piece:
             self._ways.show(event)
@@ -309,25 +307,6 @@ class _Player:
             if self._ways.pressure(self._tick()) <= FULL:
                 return
             await asyncio.sleep(BREATH)
-
-    async def _resend(self, piece: Sequence[model.Event]) -> None:
-        failed_at = None
-        while True:
-            try:
-                await self._sender(piece)
-                break
-            except errors.BrokerError as error:
-                if error.final:
-                    raise
-                failed_at = self._tick() if failed_at is None else failed_at
-                await self._bear(error, failed_at)
-        if failed_at is not None:
-            self.run.reason = ""
-
-    async def _sender(self, piece: Sequence[model.Event]) -> None:
-        if self._ways.resend is None or self.run.spec.topics is None:
-            raise errors.BrokerError("there is no Kafka", final=True)
-        await self._ways.resend(self.run.spec.topics, piece)
 
 
 def _pieces(page: Sequence[Numbered], together: bool) -> Iterator[tuple[float, list[model.Event]]]:

@@ -23,7 +23,7 @@ def event(row: tuple[Any, ...]) -> model.Event:
 
 @functools.lru_cache(maxsize=256)
 def _head(stream: str, epoch: str, kind: str, priority: str, time: datetime.datetime, region: str) -> model.Head:
-    return model.Head(stream, epoch, kind, "", model.Priority(priority), text(time), region)
+    return model.Head(stream, epoch, kind, "", model.Priority(priority), model.rfc3339(time.timestamp()), region)
 
 
 def clean(value: str) -> str:
@@ -34,8 +34,3 @@ def clean(value: str) -> str:
 def jsonb(value: Any) -> json.Jsonb:
     """JSON as the database takes it, which has no place for the character 0."""
     return json.Jsonb(value, lambda one: orjson.dumps(one).replace(rb"\u0000", "\ufffd".encode()))
-
-
-def text(time: datetime.datetime) -> str:
-    """A time as events have it: RFC 3339 in UTC, with milliseconds."""
-    return time.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -17,15 +17,15 @@ from regstream import model
 from regstream.store import audit, database, notes, partitions, queries, rows
 
 Place = tuple[str, int]
-_DAY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 PIECE = 500
 _long, _size = struct.Struct(">q").pack, struct.Struct(">i").pack
 _SIGNATURE, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 _FIELDS, _LONG, _NULL = struct.pack(">h", 9), _size(8), _size(-1)
 _MILLENNIUM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _HEAD, _SEQ = operator.itemgetter(0), operator.itemgetter(1)
-# An event that nobody can keep: a number too large, a lone surrogate, a name too long for an index, too deep a value
 _log = logging.getLogger("regstream.store")
+# An event that nobody can keep: a number too large, a lone surrogate, a name too long for an index, too deep a value
 POISON = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, struct.error)
 
 
@@ -33,16 +33,20 @@ class Batch(NamedTuple):
     """What becomes rows together; ``offsets`` is where Kafka's partitions are to be gone on with."""
 
     events: Sequence[model.Event]
-    notes: notes.Sorted | None = None
-    offsets: Mapping[Place, int] = {}
+    notes: notes.Sorted
+    offsets: Mapping[Place, int]
 
 
 class Written(NamedTuple):
-    """So many rows are new, so many events no row can hold; ``reason`` says why of the last of these."""
+    """So many rows are new, so many events no row can hold; ``reason`` says why of the last of these.
+
+    ``reached`` has the highest position of each stream that was to be written.
+    """
 
     events: int
     refused: int
     reason: str
+    reached: Mapping[str, model.Position]
 
 
 class Table:
@@ -53,41 +57,48 @@ class Table:
 
     async def write(self, batch: Batch) -> Written:
         """All of it or nothing. Events that are there already stay as they are, and are not counted."""
-        sound, refused, reason = _sound(batch.events)
-        await self.days.make(self._connection, {_day(head.time) for head in _heads(sound)})
+        days = {head.time: _day(head.time) for head, _ in itertools.groupby(batch.events, _HEAD)}
+        undated = sorted(time for time, day in days.items() if day is None)
+        sound = [one for one in batch.events if days[one.head.time]] if undated else batch.events
+        reason = f"{undated[-1]!r} is no time" if undated else ""
+        await self.days.make(self._connection, {day for day in days.values() if day})
+        written = Written(0, len(batch.events) - len(sound), reason, _newest(batch.events))
+        positions = _newest(sound) if undated else written.reached
         try:
-            written = await self._at_once(sound, batch)
+            return written._replace(events=await self._at_once(sound, positions, batch))
         except POISON:
-            return await self._singly(sound, batch, refused)
-        return Written(written, refused, reason)
+            return await self._singly(sound, batch, written)
 
-    async def _at_once(self, sound: Sequence[model.Event], batch: Batch) -> int:
+    async def _at_once(
+        self, sound: Sequence[model.Event], positions: Mapping[str, model.Position], batch: Batch
+    ) -> int:
         try:
             async with self._connection.transaction():
                 await self._copy(sound)
-                await self._rest(sound, batch)
+                await self._rest(positions, batch)
                 return len(sound)
         except psycopg.errors.UniqueViolation:
             # Of a commit whose answer was lost nobody knew
             async with self._connection.transaction():
                 written = await self._merge(sound)
-                await self._rest(sound, batch)
+                await self._rest(positions, batch)
                 return written
 
-    async def _singly(self, sound: Sequence[model.Event], batch: Batch, refused: int) -> Written:
+    async def _singly(self, sound: Sequence[model.Event], batch: Batch, written: Written) -> Written:
         """Somewhere is an event that the database does not take: find it, and keep all others."""
-        written, reason, kept = 0, "", []
+        count, refused, reason, reached = written
+        kept = []
         async with self._connection.transaction():
             for event in sound:
                 try:
                     async with self._connection.transaction():
-                        written += await self._merge([_cleaned(event)])
+                        count += await self._merge([_cleaned(event)])
                 except POISON as error:
                     refused, reason = refused + 1, f"{event.id}: {database.fault(error)}"
                 else:
                     kept.append(event)
-            await self._rest(kept, batch)
-        return Written(written, refused, reason)
+            await self._rest(_newest(kept), batch)
+        return Written(count, refused, reason, reached)
 
     async def _copy(self, events: Sequence[model.Event], into: str = "copy_events") -> None:
         if not events:
@@ -102,16 +113,15 @@ class Table:
         await self._copy(events, "copy_arrivals")
         return (await self._connection.execute(queries.named("merge_arrivals"))).rowcount
 
-    async def _rest(self, events: Sequence[model.Event], batch: Batch) -> None:
+    async def _rest(self, positions: Mapping[str, model.Position], batch: Batch) -> None:
         cursor = self._connection.cursor()
-        positions = newest(events)
         if positions:
             places = [{"stream": name, "epoch": at.epoch, "seq": at.seq} for name, at in sorted(positions.items())]
             await cursor.executemany(queries.named("keep_position"), places)
         if batch.offsets:
             ends = [{"topic": t, "partition": p, "next": offset} for (t, p), offset in sorted(batch.offsets.items())]
             await cursor.executemany(queries.named("keep_offset"), ends)
-        if batch.notes is not None and batch.notes.notes:
+        if batch.notes.notes:
             try:
                 async with self._connection.transaction():
                     await self._notes(batch.notes)
@@ -135,34 +145,34 @@ class Table:
 
     async def offsets(self) -> dict[Place, int]:
         """Where Kafka's partitions are to be gone on with."""
-        found = await (await self._connection.execute(queries.named("offsets"))).fetchall()
+        found = await database.fetch(self._connection, queries.named("offsets"))
         return {(topic, partition): following for topic, partition, following in found}
 
     async def positions(self) -> dict[str, model.Position]:
         """Where each stream stands in the table."""
-        found = await (await self._connection.execute(queries.named("positions"))).fetchall()
+        found = await database.fetch(self._connection, queries.named("positions"))
         return {stream: model.Position(epoch, seq) for stream, epoch, seq in found}
 
     async def newest(self, stream: str, epoch: str, limit: int) -> list[model.Event]:
         """The newest events of one numbering, in order."""
         values = {"stream": stream, "epoch": epoch, "limit": limit}
-        found = await (await self._connection.execute(queries.named("newest"), values)).fetchall()
+        found = await database.fetch(self._connection, queries.named("newest"), values)
         return [rows.event(row) for row in reversed(found)]
 
     async def states(self) -> dict[str, dict[str, dict[str, Any]]]:
         """By entity and key what events changed."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
-        for entity, key, state in await (await self._connection.execute(queries.named("states"))).fetchall():
+        for entity, key, state in await database.fetch(self._connection, queries.named("states")):
             found.setdefault(entity, {})[key] = state
         return found
 
     async def seed(self) -> int | None:
         """The seed of the first start, None before that."""
-        row = await (await self._connection.execute(queries.named("seed"))).fetchone()
-        return None if row is None else int(row[0])
+        found = await database.fetch(self._connection, queries.named("seed"))
+        return int(found[0][0]) if found else None
 
 
-def newest(events: Iterable[model.Event]) -> dict[str, model.Position]:
+def _newest(events: Iterable[model.Event]) -> dict[str, model.Position]:
     """The highest position of each stream among them."""
     found: dict[str, model.Position] = {}
     for head, group in itertools.groupby(events, _HEAD):
@@ -171,29 +181,13 @@ def newest(events: Iterable[model.Event]) -> dict[str, model.Position]:
     return found
 
 
-def _heads(events: Iterable[model.Event]) -> Iterator[model.Head]:
-    for head, _ in itertools.groupby(events, _HEAD):
-        yield head
-
-
-def _sound(events: Sequence[model.Event]) -> tuple[Sequence[model.Event], int, str]:
-    """Those that have a day; how many have none, and one of these."""
-    bad = {head for head in _heads(events) if not _dated(head.time)}
-    if not bad:
-        return events, 0, ""
-    good = [event for event in events if event.head not in bad]
-    return good, len(events) - len(good), f"{next(iter(bad)).time!r} is no time"
-
-
-def _dated(time: str) -> bool:
+def _day(time: str) -> datetime.date | None:
+    """The day of UTC; None for what is no time, or none that the table has a day for."""
     try:
-        return _DAY.fullmatch(time) is not None and 1970 <= _day(time).year < 9999
+        day = datetime.datetime.fromisoformat(time).astimezone(datetime.UTC).date() if _TIME.fullmatch(time) else None
     except (ValueError, OverflowError):
-        return False
-
-
-def _day(time: str) -> datetime.date:
-    return datetime.datetime.fromisoformat(time).astimezone(datetime.UTC).date()
+        return None
+    return day if day is not None and 1970 <= day.year < 9999 else None
 
 
 def _pieces(events: Sequence[model.Event]) -> Iterator[bytes]:

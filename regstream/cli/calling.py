@@ -1,0 +1,21 @@
+"""One request to a running daemon; what an error means to people is for the command to say."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+
+def call(address: str, body: Any = None, method: str = "", seconds: float = 10.0) -> Any:
+    """The JSON of an answer, None for an empty one; without ``method`` it is POST when there is a body, else GET.
+
+    Raises ``urllib.error.HTTPError`` for an answer that is an error, OSError when nobody answers, and ValueError for
+    what is no JSON. The address is the operator's own.
+    """
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310
+        address, content, {"content-type": "application/json"}, method=method or ("POST" if content else "GET")
+    )
+    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        return json.loads(answer.read() or b"null")
