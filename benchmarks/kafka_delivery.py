@@ -38,10 +38,6 @@ def _p99(seen: delivery.Seen) -> float:
 def _followed(folder: pathlib.Path, seconds: float, servers: str) -> delivery.Seen:
     folder.mkdir()
     rig.write_streams(folder / "streams.yaml", STREAMS, "100ms", topics=TOPICS)
-    flags = (
-        *("--streams", str(folder / "streams.yaml")),
-        *("--scenarios", str(folder / "none"), "--templates", str(folder / "none")),
-    )
-    with rig.daemon(*flags, KAFKA_BROKER=servers, REGSTREAM_STATE=str(folder)) as (child, port):
+    with rig.daemon(*rig.flags(folder), KAFKA_BROKER=servers, REGSTREAM_STATE=str(folder)) as (child, port):
         rig.until_ready(child, port)
         return asyncio.run(delivery.follow(f"ws://127.0.0.1:{port}/ws?channel=dashboard-updates", seconds))

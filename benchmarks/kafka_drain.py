@@ -38,11 +38,7 @@ def measure(tiny: bool = False) -> list[table.Row]:
     with kafka_rig.cluster() as cluster, tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         _write_streams(folder / "streams.yaml")
-        flags = (
-            *("--streams", str(folder / "streams.yaml")),
-            *("--scenarios", str(folder / "none"), "--templates", str(folder / "none")),
-        )
-        with rig.daemon(*flags, KAFKA_BROKER=cluster.bootstrap, REGSTREAM_STATE=name) as (child, port):
+        with rig.daemon(*rig.flags(folder), KAFKA_BROKER=cluster.bootstrap, REGSTREAM_STATE=name) as (child, port):
             rig.until_ready(child, port)
             found = asyncio.run(_measure(cluster, port, count, rounds))
     middle = Seconds(*(statistics.median(column) for column in zip(*found, strict=True)))

@@ -140,6 +140,12 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
             child.wait()
 
 
+def flags(folder: pathlib.Path) -> tuple[str, ...]:
+    """Those of a daemon on the streams file in ``folder``, and nothing else."""
+    none = str(folder / "none")
+    return ("--streams", str(folder / "streams.yaml"), "--scenarios", none, "--templates", none)
+
+
 @contextlib.contextmanager
 def daemon(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """``regstream run`` on a free port, as soon as the process exists."""

@@ -12,17 +12,15 @@ import time
 import psycopg
 
 from benchmarks import store_rig, table
+from regstream import model
+from regstream.server import cursors
+from regstream.store import archive
 from scripts import postgres
 
 STREAMS = 20
 DAYS = 10
 PAGE = 1_000
 _DAY = 86_400
-_SPEC = """streams:
-  LIVE:
-    schedule: "0 0 29 2 *"
-    fields: {n: "{{ seq }}"}
-"""
 # As events are: the same members, and data of a few fields
 _FILL = """
     INSERT INTO regstream.events (stream, epoch, seq, type, time, key, priority, region, value)
@@ -53,7 +51,7 @@ def measure(tiny: bool = False) -> list[table.Row]:
     count, rounds = (20_000, 2) if tiny else (10_000_000, 200)
     with (
         store_rig.cluster("autovacuum=off", "synchronous_commit=off") as cluster,
-        store_rig.daemon(cluster.url(), _SPEC) as port,
+        store_rig.daemon(cluster.url(), store_rig.silent("LIVE")) as port,
     ):
         began = time.monotonic()
         _fill(cluster.url(), count)
@@ -75,7 +73,7 @@ def _fill(url: str, count: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for day in range(DAYS):
             name = f"events_{time.strftime('%Y%m%d', time.gmtime(_begin() + day * _DAY))}"
-            low, high = (store_rig.text(_begin() + (day + n) * _DAY) for n in (0, 1))
+            low, high = (model.rfc3339(_begin() + (day + n) * _DAY) for n in (0, 1))
             connection.execute(f"CREATE TABLE regstream.{name} (LIKE regstream.events INCLUDING ALL)")
             connection.execute(
                 f"ALTER TABLE regstream.events ATTACH PARTITION regstream.{name} "
@@ -108,7 +106,7 @@ def _questions(count: int, rounds: int) -> list[tuple[int, str, str]]:
     found = []
     for _ in range(rounds):
         since = _begin() + chance.uniform(0, max(1.0, DAYS * _DAY - span))
-        found.append((chance.randrange(STREAMS), store_rig.text(since), store_rig.text(since + span)))
+        found.append((chance.randrange(STREAMS), model.rfc3339(since), model.rfc3339(since + span)))
     return found
 
 
@@ -118,7 +116,7 @@ def _api(client: store_rig.Client, stream: int, since: str, until: str) -> float
     return time.perf_counter() - began
 
 
-_START = "Wy02MjEzNTU5NjgwMDAwMDAwMCwiIiwiIiwwXQ"
+_START = cursors.write_place(archive.START)
 
 
 def _psql(url: str, asked: list[tuple[int, str, str]]) -> list[float]:
@@ -126,10 +124,8 @@ def _psql(url: str, asked: list[tuple[int, str, str]]) -> list[float]:
     script = "\\timing on\n\\o /dev/null\n" + "".join(
         _SQL.format(stream=stream, since=since, until=until, limit=PAGE + 1) for stream, since, until in asked
     )
-    folder = postgres.binaries()
-    program = folder / "psql" if folder and (folder / "psql").exists() else "psql"
     done = subprocess.run(
-        [program, url, "-X", "-q", "-A", "-t"], input=script, capture_output=True, text=True, check=True
+        [postgres.find("psql"), url, "-X", "-q", "-A", "-t"], input=script, capture_output=True, text=True, check=True
     )
     times = [float(line.split()[1]) / 1000 for line in done.stdout.splitlines() if line.startswith("Time:")]
     if len(times) != len(asked):

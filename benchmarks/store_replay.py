@@ -15,14 +15,10 @@ import psycopg
 from websockets.asyncio import client
 
 from benchmarks import generation, rig, store_rig, table
+from regstream import model
 
 RATE = 200
 SECONDS = 60
-_CALM = """streams:
-  MINUTE:
-    schedule: "0 0 29 2 *"
-    fields: {n: "{{ seq }}"}
-"""
 _MINUTE = """
     INSERT INTO regstream.events (stream, epoch, seq, type, time, key, priority, region, value)
     SELECT 'MINUTE', 'E', n, 'minute', at, NULL, 'NORMAL', 'LATAM',
@@ -47,7 +43,7 @@ def measure(tiny: bool = False) -> list[table.Row]:
 
 def _gaps(url: str, seconds: int) -> table.Row:
     count, begin = RATE * seconds, time.time() - 1_000
-    with store_rig.daemon(url, _CALM) as port:
+    with store_rig.daemon(url, store_rig.silent("MINUTE")) as port:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(_MINUTE, {"begin": begin, "count": count})
             connection.execute("INSERT INTO regstream.positions VALUES ('MINUTE', 'E', 1) ON CONFLICT DO NOTHING")
@@ -134,5 +130,5 @@ async def _count(socket: client.ClientConnection, count: int, replay: bool) -> f
 
 
 async def _replay(port: int, begin: float, end: float, speed: Any, names: list[str]) -> None:
-    body = {"from": store_rig.text(begin), "to": store_rig.text(end), "speed": speed, "streams": names}
+    body = {"from": model.rfc3339(begin), "to": model.rfc3339(end), "speed": speed, "streams": names}
     await asyncio.to_thread(lambda: store_rig.Client(port).ask("/replay", body))

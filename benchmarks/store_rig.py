@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.client
-import itertools
 import json
 import pathlib
 import tempfile
@@ -61,10 +60,9 @@ class Client:
         return found
 
 
-def text(seconds: float) -> str:
-    """A time as events and queries have it."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def silent(name: str) -> str:
+    """A streams file with one stream, which makes nothing by itself."""
+    return f'streams:\n  {name}:\n    schedule: "0 0 29 2 *"\n    fields: {{n: "{{{{ seq }}}}"}}\n'
 
 
 @contextlib.contextmanager
@@ -73,11 +71,7 @@ def daemon(url: str, streams_file: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = pathlib.Path(name)
         (folder / "streams.yaml").write_text(streams_file)
-        flags = (
-            *("--streams", str(folder / "streams.yaml")),
-            *("--scenarios", str(folder / "none"), "--templates", str(folder / "none")),
-        )
-        with rig.daemon(*flags, DATABASE_URL=url, REGSTREAM_STATE=name) as (child, port):
+        with rig.daemon(*rig.flags(folder), DATABASE_URL=url, REGSTREAM_STATE=name) as (child, port):
             rig.until_ready(child, port)
             yield port
 
@@ -85,10 +79,8 @@ def daemon(url: str, streams_file: str) -> Iterator[int]:
 def until(condition: Any, seconds: float = 120.0) -> Any:
     """What ``condition`` gives once that is true. Raises RuntimeError."""
     end = time.monotonic() + seconds
-    for _ in itertools.count():
-        if found := condition():
-            return found
+    while not (found := condition()):
         if time.monotonic() > end:
             raise RuntimeError("it did not come about in time")
         time.sleep(0.02)
-    return None
+    return found

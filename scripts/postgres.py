@@ -40,6 +40,15 @@ def _version(folder: pathlib.Path) -> int:
     return int(digits[0]) if digits else 0
 
 
+def find(program: str) -> str:
+    """One of PostgreSQL's programs. Raises RuntimeError where there is none."""
+    folder = binaries()
+    found = shutil.which(program, path=folder) or shutil.which(program)
+    if found is None:
+        raise RuntimeError(why_not() or f"there is no {program} on this machine")
+    return found
+
+
 def why_not() -> str | None:
     """Why no cluster can be had here; None when one can."""
     if binaries() is None:
@@ -55,15 +64,12 @@ def _user() -> str | None:
 
 
 class Cluster:
-    """One cluster in ``folder``. ``safe`` keeps what it has confirmed even if the power fails, as in earnest.
+    """One cluster in ``folder``; ``settings`` are further lines of its configuration. Its port stays over restarts."""
 
-    ``settings`` are further lines of its configuration. Its port stays the same over restarts.
-    """
-
-    def __init__(self, folder: pathlib.Path, *, safe: bool = False, settings: Iterable[str] = ()) -> None:
+    def __init__(self, folder: pathlib.Path, *, settings: Iterable[str] = ()) -> None:
         self._folder = folder / "data"
         self._home = folder
-        self._settings = (*SETTINGS, *(() if safe else FAST), *settings)
+        self._settings = (*SETTINGS, *FAST, *settings)
         self._as = {} if os.getuid() else {"user": _user(), "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -88,20 +94,14 @@ class Cluster:
             file.write("\n".join(lines) + "\n")
 
     def _run(self, program: str, *arguments: str) -> None:
-        folder = binaries()
-        if folder is None:
-            raise RuntimeError(why_not())
-        command = [str(folder / program), *arguments]
+        command = [find(program), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **self._as)
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
 
     def start(self, largest: int | None = None) -> None:
         """Start it, and return when it takes connections. No file may grow beyond ``largest`` bytes: a full disk."""
-        folder = binaries()
-        if folder is None:
-            raise RuntimeError(why_not())
-        command = [str(folder / "postgres"), "-D", str(self._folder), "-p", str(self.port)]
+        command = [find("postgres"), "-D", str(self._folder), "-p", str(self.port)]
         if largest is not None:
             # In blocks of 512 bytes
             command = ["sh", "-c", f'ulimit -f {largest // 512} && exec "$@"', "sh", *command]
@@ -111,16 +111,11 @@ class Cluster:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as
             )
         deadline = time.monotonic() + SECONDS
-        ready = [str(folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "regstream"]
+        ready = [find("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "regstream"]
         while subprocess.run(ready, check=False).returncode:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start, see {log.name}")
             time.sleep(0.05)
-
-    @property
-    def running(self) -> bool:
-        """Whether its main process lives."""
-        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """End it in order, without waiting for its clients."""

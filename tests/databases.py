@@ -17,10 +17,10 @@ from typing import Any
 from urllib import parse
 
 import psycopg
-import pytest
 
 from regstream.store import database, migrate
 from scripts import postgres
+from tests import needs
 
 CURE = "they need PostgreSQL 15 or newer: set TEST_DATABASE_URL, or apt-get install postgresql"
 TEMPLATE = "regstream_template"
@@ -31,12 +31,7 @@ missing: dict[str, str] = {}
 def need(test: str, own: bool = False) -> None:
     """Skip the test, or in CI let it fail, where there is no PostgreSQL; ``own``: none that may be done harm to."""
     reason = None if os.environ.get("TEST_DATABASE_URL") and not own else postgres.why_not()
-    if reason is None:
-        return
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"this must run here: {reason}", pytrace=False)
-    missing[test] = reason
-    pytest.skip(reason)
+    needs.unless(reason, test, missing, reason or "")
 
 
 def on(url: str, name: str) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
-import os
 import pathlib
 import shutil
 import subprocess
 
-import pytest
+from tests import needs
 
 FOLDER = pathlib.Path(__file__).parent / "node"
 MODULES = FOLDER / "node_modules"
@@ -28,12 +27,7 @@ missing: dict[str, str] = {}
 def need(test: str, browser: bool = False) -> None:
     """Skip the test, or in CI let it fail, where there are no packages or, if asked for, no ``browser``."""
     reason = unavailable() or ("there is no Chromium" if browser and chromium() is None else None)
-    if reason is None:
-        return
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"this must be available here: {reason}", pytrace=False)
-    missing[test] = reason
-    pytest.skip(reason)
+    needs.unless(reason, test, missing, reason or "")
 
 
 def chromium() -> str | None:

@@ -15,7 +15,7 @@ TYPES = {"ONE": "one-type", "TWO": "shared-type", "THREE": "shared-type", "ALERT
 
 def event(stream: str, seq: int, epoch: str = "E1", value: bytes = b"{}", time: float = NOON) -> model.Event:
     type_ = TYPES.get(stream, "other")
-    head = model.Head(stream, epoch, type_, "t", model.Priority.NORMAL, hub.rfc3339(time), "LATAM")
+    head = model.Head(stream, epoch, type_, "t", model.Priority.NORMAL, model.rfc3339(time), "LATAM")
     return model.Event(head, seq, f"key{seq}", value)
 
 
@@ -64,8 +64,8 @@ def at(seq: int, stream: str = "ONE", epoch: str = "E1") -> dict[str, model.Posi
 
 
 def test_time_text() -> None:
-    assert hub.rfc3339(NOON + 0.123) == "2026-11-22T12:00:00.123Z"
-    assert hub.rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert model.rfc3339(NOON + 0.123) == "2026-11-22T12:00:00.123Z"
+    assert model.rfc3339(0) == "1970-01-01T00:00:00.000Z"
 
 
 def test_the_frame_holds_the_bytes_as_they_are() -> None:

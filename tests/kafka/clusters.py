@@ -6,15 +6,14 @@ Where it cannot be had these tests do not run, and the last line of the report s
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterable
 
 import aiokafka.admin
 import aiokafka.errors
-import pytest
 
 from scripts import kafka
+from tests import needs
 
 BOUND = 60.0
 CLUSTER = "they need Java 17 and Maven with a registry that answers, see scripts/kafka resolve"
@@ -33,12 +32,7 @@ def need_kcat(test: str) -> None:
 
 
 def _need(test: str, reason: str | None, remedy: str) -> None:
-    if reason is None:
-        return
-    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        pytest.fail(f"this must run here: {reason}", pytrace=False)
-    missing[test] = (reason, remedy)
-    pytest.skip(reason)
+    needs.unless(reason, test, missing, (reason or "", remedy))
 
 
 async def forget(bootstrap: str, topics: Iterable[str]) -> None:

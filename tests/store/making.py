@@ -16,15 +16,13 @@ from regstream.store import database
 from tests import databases
 
 BOUND = 60.0
-NOON = "2026-03-26T12:00:00.000Z"
 EPOCH = "01M8BQGQM976CAW5Q585BCQNSC"
 SECOND = datetime.datetime(2026, 3, 26, 12, tzinfo=datetime.UTC).timestamp()
 
 
 def stamp(seconds: float) -> str:
     """So many seconds after noon, as events have it."""
-    moment = datetime.datetime.fromtimestamp(SECOND + seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return model.rfc3339(SECOND + seconds)
 
 
 def events(

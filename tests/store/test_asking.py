@@ -57,10 +57,8 @@ async def hour(live: Any) -> Any:
 
 def psql(live: Any, statement: str) -> list[str]:
     """What the command of that name prints, a row a line."""
-    folder = postgres.binaries()
-    program = folder / "psql" if folder and (folder / "psql").exists() else "psql"
     done = subprocess.run(
-        [program, live.url_of_database, "-X", "-A", "-t", "-c", statement],
+        [postgres.find("psql"), live.url_of_database, "-X", "-A", "-t", "-c", statement],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return done.stdout.splitlines()
