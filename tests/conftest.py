@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -53,9 +54,13 @@ def make_cluster(tmp_path: pathlib.Path) -> Iterator[MakeCluster]:
             cluster.kill(n)
 
 
+# Not below pytest's own folder, which every run of it by the same user closes to all others: PostgreSQL is one of them
 @pytest.fixture(scope="session")
-def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Server]:
-    with databases.serving(tmp_path_factory.mktemp("postgres")) as server:
+def _postgres() -> Iterator[databases.Server]:
+    with (
+        tempfile.TemporaryDirectory(prefix="regstream-tests-") as folder,
+        databases.serving(pathlib.Path(folder) / "postgres") as server,
+    ):
         yield server
 
 
@@ -76,17 +81,19 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make_postgres(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[MakePostgres]:
+def make_postgres(request: pytest.FixtureRequest) -> Iterator[MakePostgres]:
     """Starts clusters of the test's own (see ``postgres.Cluster``), which do not outlive it."""
     databases.need(request.node.nodeid, own=True)
     made: list[postgres.Cluster] = []
+    with tempfile.TemporaryDirectory(prefix="regstream-test-") as folder:
 
-    def make(**options: object) -> postgres.Cluster:
-        made.append(postgres.Cluster(tmp_path / f"postgres-{len(made)}", **options))  # type: ignore[arg-type]
-        made[-1].create()
-        made[-1].start()
-        return made[-1]
+        def make(**options: object) -> postgres.Cluster:
+            cluster = postgres.Cluster(pathlib.Path(folder) / f"postgres-{len(made)}", **options)  # type: ignore[arg-type]
+            made.append(cluster)
+            cluster.create()
+            cluster.start()
+            return cluster
 
-    yield make
-    for cluster in made:
-        cluster.kill()
+        yield make
+        for cluster in made:
+            cluster.kill()
