@@ -150,6 +150,7 @@ class Door:
         if self._digest is not None and not dry_run:
             self._seen = await asyncio.to_thread(self._digest)
         catalog = await asyncio.to_thread(self._load)
+        _log.debug("files read (%s): digest %s, in force %s", reason, catalog.digest, self._engine.catalog.digest)
         if only_new and self.error is None and catalog.digest == self._engine.catalog.digest:
             # The look found a file while it was being written, and what was written is in force already
             return self.receipt

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the declarations: the JSON Schema of the files, and the list of variables.
+"""Writes docs/configuration.md and systemd/regstream.env.example from the declarations of files and variables.
 
 Nothing about a key is said here that its declaration does not say; only the order and the examples are this script's.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import pathlib
 import re
+import textwrap
 from typing import Any, NamedTuple
 
 from regstream import config, settings
 from regstream.config import sentences
 
-PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "configuration.md"
+EXAMPLE = ROOT / "systemd" / "regstream.env.example"
 
 HEAD = """# Configuration
 
@@ -280,5 +283,20 @@ def _variables() -> str:
     )
 
 
+def example() -> str:
+    """The environment of a service, with every variable as it is by default."""
+    lines = [
+        "# The environment of the service: one variable a line, as systemd.exec(5) reads an EnvironmentFile=.",
+        "# What is commented out shows the default. systemctl restart regstream puts it in force.",
+        "# Written by scripts/configuration_page.py from the declarations.",
+    ]
+    for one in settings.VARIABLES:
+        text = one.description.replace("`", "") + "."
+        lines += ["", *textwrap.wrap(text, 117, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{one.name}={one.default}")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
+    EXAMPLE.write_text(example(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -29,9 +29,12 @@ SECONDS = 20.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """An environment in which this tree is imported, and none of ours is set but ``more``."""
+    """An environment in which this tree is imported, and none of ours is set but ``more``.
+
+    Tests make more control calls than people, so the pace of these is not bounded unless ``more`` says so.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", **more}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", "RATE_LIMIT": "1000/second", **more}
 
 
 def command(*arguments: object) -> list[str]:
@@ -155,14 +158,18 @@ class Daemon:
         self.log = folder / "stderr.log"
         self._out = folder / "stdout.log"
         self._arguments = arguments or ("--port", "0")
-        self._env = env
+        self.environ = env
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it says where it listens; its standard output is a file, as in a supervisor's."""
         with self._out.open("w") as out, self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command("run", *self._arguments), cwd=self.folder, env=environment(**self._env), stdout=out, stderr=log
+                command("run", *self._arguments),
+                cwd=self.folder,
+                env=environment(**self.environ),
+                stdout=out,
+                stderr=log,
             )
         said = eventually(self._listens, what="the line that says where it listens")
         self.url = said[0]

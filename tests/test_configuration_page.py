@@ -29,6 +29,18 @@ def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == script().page(), "run: make docs"
 
 
+def test_the_example_of_an_environment_is_up_to_date() -> None:
+    text = (ROOT / "systemd" / "regstream.env.example").read_text(encoding="utf-8")
+    assert text == script().example(), "run: make docs"
+
+
+def test_the_example_of_an_environment_holds_the_defaults() -> None:
+    text = (ROOT / "systemd" / "regstream.env.example").read_text(encoding="utf-8")
+    given = dict(line[1:].split("=", 1) for line in text.splitlines() if re.match(r"#[A-Z_]+=", line))
+    assert set(given) == {one.name for one in settings.VARIABLES}
+    assert settings.load(given) == settings.load({})
+
+
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.partition(":")[0])
 def test_an_example_loads(text: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "streams.yaml").write_text(text, encoding="utf-8")

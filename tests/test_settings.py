@@ -46,8 +46,10 @@ def test_every_variable_of_the_contract_is_declared():
     )
     expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
     # Besides those of the contract: where it keeps what has to outlive the process, for how long the database does, and
-    # how long frames may gather
-    assert {one.name for one in settings.VARIABLES} == expected | {"REGSTREAM_STATE", "RETENTION", "DELIVERY_WINDOW"}
+    # how long frames may gather; and what bounds connections
+    bounds = {"STREAMING_PROXIES", "STREAMING_MAX_CONNECTIONS", "STREAMING_MAX_PER_ADDRESS"}
+    others = {"REGSTREAM_STATE", "RETENTION", "DELIVERY_WINDOW", "REGSTREAM_LOG"}
+    assert {one.name for one in settings.VARIABLES} == expected | bounds | others
 
 
 @pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.default], ids=lambda one: one.name)
@@ -103,7 +105,13 @@ BAD = [
     ("RATE_LIMIT", "0/minute", "60/minute"),
     ("RATE_LIMIT", "-5/minute", "60/minute"),
     ("RATE_LIMIT", "60/fortnight", "60/minute"),
-    ("REGSTREAM_TOKENS_FILE", "tokens.txt", "unset it"),
+    ("REGSTREAM_TOKENS_FILE", "no/such/tokens.txt", "one role:token pair a line"),
+    ("REGSTREAM_LOG", "xml", "text json"),
+    ("STREAMING_PROXIES", "-1", "0 to 10"),
+    ("STREAMING_PROXIES", "11", "0 to 10"),
+    ("STREAMING_MAX_CONNECTIONS", "0", "1 to"),
+    ("STREAMING_MAX_PER_ADDRESS", "many", "1 to"),
+    ("DELIVERY_WINDOW", "1001", "0 turns it off"),
     ("KAFKA_BROKER", "kafka", "host:port"),
     ("KAFKA_BROKER", "a:9092,b:port", "'b:port'"),
     ("KAFKA_BROKER", "a:99999", "host:port"),
@@ -158,14 +166,30 @@ def test_hosts(text, host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost", "LOCALHOST"])
-def test_nothing_is_said_of_an_address_of_this_machine(host):
-    assert settings.load({}, host=host).notices == ()
+@pytest.mark.parametrize("insecure", [False, True])
+def test_nothing_is_said_of_an_address_of_this_machine(host, insecure):
+    assert settings.guarded(settings.load({}, host=host), insecure).notices == ()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "bank.example"])
-def test_an_address_that_others_reach_is_noted(host):
-    (notice,) = settings.load({}, host=host).notices
-    assert host in notice and "no authentication" in notice
+OUTSIDE = pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "bank.example"])
+
+
+@OUTSIDE
+def test_nobody_listens_to_other_machines_without_tokens_unless_told_to(host):
+    chosen = settings.load({}, host=host)
+    with pytest.raises(errors.SettingsError, match="REGSTREAM_TOKENS") as caught:
+        settings.guarded(chosen, insecure=False)
+    assert caught.value.value == host and "--insecure" in caught.value.reason
+    (notice,) = settings.guarded(chosen, insecure=True).notices
+    assert host in notice and "may do everything" in notice
+
+
+@OUTSIDE
+@pytest.mark.parametrize("insecure", [False, True])
+def test_with_tokens_only_their_way_over_the_network_is_noted(host, insecure):
+    chosen = settings.load({"REGSTREAM_TOKENS": f"admin:{SECRET}"}, host=host)
+    (notice,) = settings.guarded(chosen, insecure).notices
+    assert "TLS" in notice and SECRET not in notice
 
 
 def test_regstream_env_wins_over_its_alias():
@@ -197,8 +221,7 @@ def test_debug(text, parts):
 )
 def test_rates(text, rate):
     given = settings.load({"RATE_LIMIT": text})
-    assert given.rate_limit == rate
-    assert len(given.notices) == 1 and "does not limit" in given.notices[0]
+    assert (given.rate_limit, given.notices) == (rate, ())
 
 
 @pytest.mark.parametrize(
@@ -247,12 +270,6 @@ def test_origins(text, origins):
     assert settings.load({"CORS_ORIGINS": text}).cors_origins == origins
 
 
-def test_what_this_version_does_not_do_is_said_in_one_line_each():
-    given = settings.load({"RATE_LIMIT": "5/second", "DATABASE_URL": f"postgresql://u:{SECRET}@h/d"})
-    (notice,) = given.notices
-    assert "does not limit" in notice and "\n" not in notice
-
-
 def test_kafka_is_what_its_variables_say():
     given = settings.load({
         "KAFKA_BROKER": " a.example:9092, [::1]:9093 ,", "KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
@@ -287,7 +304,6 @@ def test_where_it_keeps_what_outlives_it(environ, state):
     [
         ("STREAMING_PROT", "STREAMING_PORT"),
         ("VPS_SERVERNAME", "VPS_SERVER_NAME"),
-        ("REGSTREAM_TOKEN", "REGSTREAM_TOKENS"),
         ("REGSTREAM_PORT", "STREAMING_PORT"),
         ("STREAMING_RATE_LIMIT", "RATE_LIMIT"),
         ("REGSTREAM_QQQQQQQQQ", ""),
@@ -306,12 +322,28 @@ def test_a_secret_is_never_shown(one):
         shown = repr(settings.load({one.name: SECRET}))
     except errors.SettingsError as error:
         shown = f"{error} {error!r}"
-        assert error.variable == one.name and one.name in ("DATABASE_URL", "REGSTREAM_TOKENS", "REGSTREAM_TOKENS_FILE")
+        assert error.variable == one.name and one.name in ("DATABASE_URL", "REGSTREAM_TOKENS")
     assert SECRET not in shown
 
 
-def test_tokens_are_refused_before_anything_else():
-    assert refused({"REGSTREAM_TOKENS": SECRET, "STREAMING_PORT": "bad"}).variable == "REGSTREAM_TOKENS"
+def test_tokens_come_from_the_environment_and_from_a_file(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"# who may do what\n\nread:{SECRET}-1\n  control:{SECRET}-2  \n")
+    given = settings.load({"REGSTREAM_TOKENS": f"admin:{SECRET}-3", "REGSTREAM_TOKENS_FILE": str(file)})
+    found = [(one.role, one.secret.get_secret_value()) for one in given.all_tokens]
+    assert found == [("admin", f"{SECRET}-3"), ("read", f"{SECRET}-1"), ("control", f"{SECRET}-2")]
+    assert given.notices == () and SECRET not in f"{given!r} {given}"
+
+
+def test_a_token_that_can_be_guessed_is_noted_without_being_shown():
+    (notice,) = settings.load({"REGSTREAM_TOKENS": f"admin:hunter2 read:{SECRET}"}).notices
+    assert "admin" in notice and "openssl" in notice and "hunter2" not in notice
+
+
+@pytest.mark.parametrize("name", settings.COMMANDS)
+def test_what_the_commands_read_is_not_called_unknown(name):
+    (notice,) = settings.load({name: SECRET}).notices
+    assert "for the commands that talk to a daemon" in notice and SECRET not in notice
 
 
 def test_source_is_a_uri_reference():

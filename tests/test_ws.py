@@ -18,7 +18,7 @@ from sanic.http.constants import HTTP
 from websockets.asyncio.client import ClientConnection
 
 from regstream import hub, model
-from regstream.server import messages, outlet, ws
+from regstream.server import messages, outlet, problems, ws
 
 BOUND = 20.0
 NOW = 1795348800.0
@@ -34,7 +34,9 @@ class Server:
         self.seq = dict.fromkeys(("ONE", "TWO", "ALERTS"), 0)
         for stream, type_ in (("ONE", "one-type"), ("TWO", "two-type"), ("ALERTS", "immediate-alert")):
             self.hub.declare(stream, type_, model.Position("E1", 0))
-        self.app: sanic.Sanic[Any, Any] = sanic.Sanic(f"test-ws-{next(NAMES)}", configure_logging=False)
+        self.app: sanic.Sanic[Any, Any] = sanic.Sanic(
+            f"test-ws-{next(NAMES)}", configure_logging=False, error_handler=problems.Handler()
+        )
         self.app.config.AUTO_EXTEND = self.app.config.ACCESS_LOG = self.app.config.MOTD = False
         self.sockets = ws.attach(
             self.app,
@@ -172,7 +174,7 @@ class TestActions:
                 "one-type",
                 "two-type",
             ]
-            assert client.welcome == {"server": "TEST", "channels": channels}
+            assert client.welcome == {"server": "TEST", "role": "admin", "channels": channels}
             assert client.ws.protocol.extensions == []
 
     async def test_subscribe_receive_unsubscribe(self, server: Server) -> None:

@@ -71,7 +71,7 @@ async def test_a_memory_that_fails_leaves_nobody_waiting(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(lookback.log, "exception", lambda text, *args: told.append(text % args))
+    monkeypatch.setattr(lookback.log, "exception", lambda text, *args, **_: told.append(text % args))
     memory = Memory(fault)
     memory.let.set()
     async with serving(ring_events=20, history=memory) as server, server.client() as client:

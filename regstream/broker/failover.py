@@ -143,6 +143,7 @@ class FailoverBroker:
                 raise
             _log.warning("topics are made when the broker takes them: %s", error)
             await self._past.read(None, ())
+        _log.debug("topics %s, replicated %d times", dict(topics), replication)
         self._declared.topics.update(topics)
         self._declared.replication = replication
         if self._ready.is_set() and self._kafka is None:

@@ -102,7 +102,11 @@ class Outbox:
     def _count(self, lost: Iterable[spool.Loss]) -> None:
         for one in lost:
             if one.stream not in self.dropped:
-                _log.error("the spool is full or cannot be written: events of %s are lost", one.stream)
+                _log.error(
+                    "the spool is full or cannot be written: events of %s are lost",
+                    one.stream,
+                    extra={"stream": one.stream},
+                )
             self.dropped[one.stream] += one.events
 
     async def send(self, one: kafka.KafkaBroker) -> None:

@@ -1,10 +1,25 @@
-"""One request to a running daemon; what an error means to people is for the command to say."""
+"""One request to a running daemon; what an error means to people is for the command to say.
+
+Who asks is told by ``REGSTREAM_TOKEN``: in the environment, because others on the machine can read a command line.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from typing import Any
+
+
+def token() -> str | None:
+    """What to say to the daemon, None for nothing."""
+    return os.environ.get("REGSTREAM_TOKEN", "").strip() or None
+
+
+def headers(media: str = "application/json") -> dict[str, str]:
+    """The headers of a request with a body of that type."""
+    said = token()
+    return {"content-type": media, **({"authorization": f"Bearer {said}"} if said else {})}
 
 
 def call(address: str, body: Any = None, method: str = "", seconds: float = 10.0) -> Any:
@@ -15,7 +30,7 @@ def call(address: str, body: Any = None, method: str = "", seconds: float = 10.0
     """
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(  # noqa: S310
-        address, content, {"content-type": "application/json"}, method=method or ("POST" if content else "GET")
+        address, content, headers(), method=method or ("POST" if content else "GET")
     )
     with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
         return json.loads(answer.read() or b"null")

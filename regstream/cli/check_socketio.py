@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from regstream.cli import calling
+
 SECONDS = 10.0
 _BETWEEN = "\x1e"
 _EVERY = "streaming-update"
@@ -68,13 +70,15 @@ class Session:
         self._send(packet.encode())
 
     def _send(self, body: bytes | None) -> str:
-        headers = {"content-type": "text/plain"}
+        headers = calling.headers("text/plain")
         request = urllib.request.Request(self._url, body, headers)  # noqa: S310 - the address is the operator's own
         try:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             raise Broken(f"/socket.io/ answered {error.code}: {error.read().decode(errors='replace')[:200]}") from error
+        except OSError as error:
+            raise Broken(f"/socket.io/ did not answer: {error}") from error
 
 
 def exchange(base: str, stream: str, burst: Callable[[], dict[str, Any]]) -> str:

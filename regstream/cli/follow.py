@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from regstream import client
+from regstream.cli import calling
 
 LONGEST_PAUSE = 1.0
 MAX_FIELDS = 6
@@ -36,7 +37,8 @@ async def _follow(url: str, channels: list[str], count: int, printer: _Printer, 
     numbers = iter(range(1, count + 1)) if count else itertools.count(1)
     # Someone is looking
     timing = client.Timing(longest=LONGEST_PAUSE)
-    async with client.subscribe(url, channels, notice=printer.notice, timing=timing, **asked) as events:
+    token = calling.token()
+    async with client.subscribe(url, channels, notice=printer.notice, timing=timing, token=token, **asked) as events:
         async for event in events:
             printer.event(event)
             if next(numbers) == count:

@@ -1,23 +1,72 @@
-"""Logging of the daemon: one line for each thing that an operator asked for or must know, on standard error."""
+"""Logging of the daemon, on standard error: one line for each thing that an operator asked for or must know.
+
+As text for people, with levels that journald understands where it listens; or each line a JSON object, for programs.
+"""
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+ABOUT = {"stream": "stream", "run": "run", "event_id": "eventId"}
+"""What a line is about, by the name under which it is given as ``extra``."""
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_TEXT = "%(levelname)-8s %(name)s: %(message)s"
 
 
-def begin(debug: Iterable[str]) -> None:
-    """Log INFO and above, and all of the parts named in ``debug``.
+class Journal(logging.Formatter):
+    """Text whose lines begin with their priority (sd-daemon(3)); journald takes it off, and stamps each line itself."""
 
-    journald stamps each line itself, so there the time is left out.
-    """
-    stamped = "JOURNAL_STREAM" not in os.environ
-    form = ("%(asctime)s " if stamped else "") + "%(levelname)-8s %(name)s: %(message)s"
+    def format(self, record: logging.LogRecord) -> str:
+        """All lines of the record."""
+        mark = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(mark + line for line in super().format(record).splitlines())
+
+
+class Json(logging.Formatter):
+    """One JSON object a line: ``time level logger message``, what it is about, and the traceback as ``error``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: found for name, key in ABOUT.items() if (found := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def begin(debug: Iterable[str], form: str = "text") -> None:
+    """Log INFO and above, and all of the parts named in ``debug``; ``form`` is ``text`` or ``json``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    handler.setFormatter(_formatter(form))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("regstream").setLevel(logging.INFO)
     for part in debug:
         logging.getLogger(f"regstream.{part}").setLevel(logging.DEBUG)
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if form == "json":
+        return Json()
+    return Journal(_TEXT) if _journald() else logging.Formatter(f"%(asctime)s {_TEXT}", "%H:%M:%S")
+
+
+def _journald() -> bool:
+    """Whether standard error is the journal, by the device and inode in ``JOURNAL_STREAM`` (systemd.exec(5))."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -45,6 +45,7 @@ def subscribe(
     snapshot: bool = False,
     policy: str | None = None,
     max_rate: float | None = None,
+    token: str | None = None,
     notice: Notice | None = None,
     timing: Timing | None = None,
 ) -> Subscription:
@@ -52,6 +53,8 @@ def subscribe(
 
     ``after`` names, by stream, the position to continue from, as ``Subscription.positions`` gives it; ``rewind`` is
     for the other streams. These, ``snapshot``, ``policy`` and ``max_rate`` mean what they mean on the WebSocket.
+
+    ``token`` is one of the daemon's, with any role; it goes in a header.
 
     ``notice`` is called with every frame that is no event of a stream (``welcome``, ``subscribed``, ``lagging``,
     ``system`` …), with ``("lost", {"reason": …})`` when a connection broke, and with an ``error`` of code
@@ -64,4 +67,4 @@ def subscribe(
     options = {"snapshot": snapshot or None, "policy": policy, "maxRate": max_rate}
     asked = {key: value for key, value in options.items() if value is not None}
     followed = following.Following(names, after or {}, rewind, asked)
-    return Subscription(wire.address(url), followed, notice, timing or Timing())
+    return Subscription(wire.address(url), followed, notice, timing or Timing(), token)

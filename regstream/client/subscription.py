@@ -72,8 +72,16 @@ class Subscription:
 
     _socket: websockets.asyncio.client.ClientConnection | None = None
 
-    def __init__(self, address: str, followed: following.Following, notice: Notice | None, timing: Timing) -> None:
+    def __init__(
+        self,
+        address: str,
+        followed: following.Following,
+        notice: Notice | None,
+        timing: Timing,
+        token: str | None = None,
+    ) -> None:
         self._address, self._following, self._notice, self._timing = address, followed, notice, timing
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._closed = self._entered = self._reading = self._gave = False
         self._failures = 0
         self._opened: float | None = None
@@ -216,6 +224,7 @@ class Subscription:
         timing = self._timing
         socket = await websockets.asyncio.client.connect(
             self._address,
+            additional_headers=self._headers,
             open_timeout=timing.open,
             ping_interval=timing.ping,
             ping_timeout=timing.ping,

@@ -93,6 +93,7 @@ class Clock:
 
         A tick that is due already and not yet fired is not lost, and one that was fired does not come again.
         """
+        _log.debug("the schedule of %s is set", name, extra={"stream": name})
         now = self.look()
         line = self._lines.setdefault(name, _Line(name, _NEVER, points))
         line.points, line.since = points, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pathlib
 
 from regstream import errors, model
@@ -11,6 +12,8 @@ from regstream.config import sheet as sheets
 
 _remembered = checks.Memory()
 """What the last load found sound. Replaced whole, so that loads in several threads do not disturb each other."""
+
+_log = logging.getLogger("regstream.config")
 
 
 class Loading:
@@ -42,6 +45,7 @@ class Loading:
         declared = streams.read(self._streams.parse(), templates, memory)
         known = self._read_scenarios(declared)
         self._refuse()
+        _log.debug("%d streams, %d scenarios, %d templates", len(declared.streams), len(known), len(templates.texts))
         _remembered = memory.closed()
         return model.Catalog(
             seed=declared.head.seed,

@@ -1,5 +1,7 @@
 // What every part of the page uses. Values from the daemon only ever become text nodes.
 
+import * as who from "./who.js";
+
 export const API = "/api/streaming";
 export const $ = (id) => document.getElementById(id);
 
@@ -34,10 +36,11 @@ export function place(list, elements) {
 }
 
 export async function call(method, path, body) {
-  const request = { method, headers: body ? { "content-type": "application/json" } : {} };
+  const request = { method, headers: { ...who.headers(), ...(body ? { "content-type": "application/json" } : {}) } };
   if (body) request.body = JSON.stringify(body);
   const response = await fetch(path, request);
   const answer = await response.json();
+  if (response.status === 401) who.ask(answer.detail);
   if (!response.ok) throw Object.assign(new Error(answer.detail || answer.title), answer);
   return answer;
 }

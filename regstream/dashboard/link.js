@@ -1,12 +1,16 @@
 // The link to the daemon: it comes back by itself, asks for what it missed, and says what could not be had.
 
+import * as who from "./who.js";
+
+const UNAUTHORIZED = 4001;
 const SHORTEST = 500;
 const LONGEST = 10000;
 const PING = 10000;
 const CHANNELS = ["dashboard-updates"];
 
 export class Link {
-  // `hears` has: state(name, about), event(event, past), system(data), answered(streams, first), lagging(data)
+  // `hears` has: state(name, about), event(event, past), system(data), answered(streams, first), lagging(data),
+  // welcome(data), unauthorized(reason)
   constructor(hears) {
     this.hears = hears;
     this.positions = {};
@@ -22,7 +26,7 @@ export class Link {
     clearTimeout(this.retry);
     this.retry = null;
     this.hears.state(this.first ? "connecting" : "again", {});
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, who.protocols());
     this.socket = socket;
     socket.addEventListener("open", () => this.open(socket));
     socket.addEventListener("message", (message) => this.take(socket, JSON.parse(message.data)));
@@ -118,6 +122,7 @@ export class Link {
     clearInterval(this.pinging);
     this.asked = 0;
     this.socket = null;
+    if (end.code === UNAUTHORIZED) return this.hears.unauthorized(end.reason);
     const wait = Math.round(this.delay * (0.75 + Math.random() / 2));
     this.delay = Math.min(this.delay * 2, LONGEST);
     this.hears.state("lost", { wait, reason: end.code === 1001 ? "the daemon is stopping" : end.reason });

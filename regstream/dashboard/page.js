@@ -7,6 +7,7 @@ import * as files from "./files.js";
 import * as keys from "./keys.js";
 import * as runs from "./runs.js";
 import * as tiles from "./tiles.js";
+import * as who from "./who.js";
 import { Link } from "./link.js";
 
 const { $, call, put } = dom;
@@ -146,13 +147,13 @@ const look = dom.painter(() => refresh().catch(() => {}), 300);
 
 async function poll() {
   try {
-    if (!document.hidden) {
+    if (!document.hidden && !who.isLocked()) {
       await refresh();
       drawHealth(await call("GET", "/health"));
     }
     banner("api", "bad", "");
   } catch {
-    if (!lostAt) banner("api", "bad", "The daemon does not answer questions; what it sends still arrives.");
+    if (!lostAt && !who.isLocked()) banner("api", "bad", "The daemon does not answer questions; what it sends still arrives.");
   }
   setTimeout(poll, POLL);
 }
@@ -162,6 +163,8 @@ let retryAt = 0;
 const hears = {
   welcome(data) {
     put($("where"), `${data.server} · ${data.region}`);
+    who.known(data.role);
+    banner("locked", "bad", "");
   },
   state(name, { wait, reason, took }) {
     if (name === "pong") return live(took);
@@ -178,6 +181,11 @@ const hears = {
     this.reason = reason || "";
     banner("api", "bad", "");
     return lost();
+  },
+  unauthorized(reason) {
+    dom.lamp($("link"), "bad", "Locked");
+    banner("locked", "bad", "This daemon shows itself to bearers of a token only.", "Enter token", () => who.ask());
+    who.ask(reason);
   },
   event: take,
   replayed: feed.take,
@@ -268,6 +276,7 @@ const paintSecond = dom.painter(() => {
 
 $("all").addEventListener("click", () => dom.attempt($("all"), () => toggle()));
 files.listen(refresh);
+who.listen(() => { link.connect(); refresh().catch(() => {}); });
 keys.listen();
 link.connect();
 poll();

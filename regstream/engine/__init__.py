@@ -7,6 +7,7 @@ The clock says which stream is due, ``floor`` knows what is in force on each, ``
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from regstream.engine import memory as memories
 from regstream.generate import stream as streams
 
 WORKERS = 4
+
+_log = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
@@ -75,7 +78,7 @@ class Engine:
         self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
         self._works = work.Works(origin.now, carrier, self._alerts, observe, memory)
         self._runs = runs.Runs(self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce)
-        self.totals = self._works.totals
+        self.totals, self.lateness = self._works.totals, self._works.lateness
 
     # Making a catalog live
 
@@ -250,6 +253,11 @@ class Engine:
         self._hub.announce("stream-changed", {"stream": lane.name, "state": told.state})
         return told
 
+    @property
+    def waiting(self) -> int:
+        """How many streams are due or have a burst, and wait to be served."""
+        return self._works.waiting
+
     async def burst(self, name: str, count: int, fields: Mapping[str, Any] | None = None) -> tuple[int, int]:
         """Make ``count`` events at once; gives the first and last number when all are published.
 
@@ -259,6 +267,7 @@ class Engine:
         lane = self._floor.find(name)
         self._check_streaming()
         done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        _log.debug("a burst of %d events of %s", count, name, extra={"stream": name})
         job = lanes.Job(count, fields, done=done)
         lane.add(job)
         self._works.enqueue(lane)

@@ -30,7 +30,8 @@ class Health:
         self.fault = error
         count = self._count((error.field, error.cause))
         if is_news(count):
-            _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "")
+            about = {"stream": error.stream}
+            _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "", extra=about)
             self._told = True
 
     def _count(self, cause: tuple[str, str]) -> int:
@@ -45,7 +46,7 @@ class Health:
         self.fault = None
         if self._told:
             self._told = False
-            _log.info("%s makes all its events again", name)
+            _log.info("%s makes all its events again", name, extra={"stream": name})
 
     def forget(self) -> None:
         """Begin anew, for another declaration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from regstream.generate import stream as streams
 
 MAX_RUNNING = 50
 MAX_KEPT = 200
+_log = logging.getLogger("regstream.scenario")
 
 
 class Runs:
@@ -44,6 +46,7 @@ class Runs:
         if len(self._running) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running scenarios", 5.0)
         run = self._running[run_id] = scenario.Run(run_id, spec, self._now())
+        _log.info("scenario %s begins", spec.name, extra={"run": run_id})
         self._tell("scenario-started", run)
         self._advance(run)
         return describe(run)
@@ -97,6 +100,7 @@ class Runs:
     def _do(self, run: scenario.Run, action: scenario.Action) -> None:
         match action:
             case scenario.Entered(path=path, kind=kind, text=text):
+                _log.debug("scenario %s, step %s: %s", run.spec.name, path, text, extra={"run": run.run_id})
                 self._tell("scenario-step", run, {"path": path, "step": kind, "text": text})
             case scenario.Raise():
                 self._raise(run, action)
@@ -129,6 +133,8 @@ class Runs:
         self._ended[run.run_id] = self._running.pop(run.run_id)
         while len(self._ended) > MAX_KEPT:
             self._ended.popitem(last=False)
+        why = f": {run.error}" if run.error else ""
+        _log.info("scenario %s %s%s", run.spec.name, run.state, why, extra={"run": run.run_id})
         self._tell("scenario-ended", run, {"state": run.state, "error": run.error})
 
     def _tell(self, kind: str, run: scenario.Run, more: Mapping[str, Any] | None = None) -> None:

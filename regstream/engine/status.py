@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 
+LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The bounds by which lateness is counted, in seconds; beyond the last one is one bucket more."""
 _BUCKETS = 10
 _WIDTH = 6.0
 
@@ -19,6 +22,19 @@ class Counts:
     errors: int = 0
     late: float | None = None
     last: float | None = None
+
+
+class Lateness:
+    """How late ticks were: by bucket of ``LATENESS``, and in seconds altogether."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENESS) + 1)
+        self.seconds = 0.0
+
+    def add(self, late: float) -> None:
+        """One tick more, by so many seconds late."""
+        self.counts[bisect.bisect_left(LATENESS, late)] += 1
+        self.seconds += late
 
 
 class Rate:

@@ -38,7 +38,7 @@ class Works:
         observe: Callable[[str, float], None] | None,
         remember: memory.Memory | None = None,
     ) -> None:
-        self.totals = status.Totals()
+        self.totals, self.lateness = status.Totals(), status.Lateness()
         self._now = now
         self._broker = carrier
         self._observe = observe
@@ -49,6 +49,11 @@ class Works:
         self._alerts_waiting: collections.deque[dict[str, Any]] = collections.deque()
         self._alerts_queued = False
         self._losses = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many streams wait to be served."""
+        return self._queue.qsize()
 
     async def join(self) -> None:
         """Wait until nothing is due and nothing is being made."""
@@ -116,6 +121,7 @@ class Works:
         late = max(0.0, self._now() - (due or 0.0))
         lane.counts.late = late
         lane.counts.ticks += 1
+        self.lateness.add(late)
         if self._observe is not None:
             self._observe(lane.name, late)
 
@@ -158,7 +164,9 @@ class Works:
             self.totals.lost += error.count
             self._losses += 1
             if health.is_news(self._losses):
-                _log.error("%d events of %s were lost: %s", error.count, events[0].head.stream, error)
+                lost = events[0]
+                about = {"stream": lost.head.stream, "event_id": lost.id}
+                _log.error("%d events of %s were lost: %s", error.count, lost.head.stream, error, extra=about)
 
     def _judge(self, lane: lanes.Lane, error: errors.RenderError | None) -> None:
         if error is None:

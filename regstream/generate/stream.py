@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from regstream.generate.program import Program, cause, sayable
 # at the next tick, with the same draws, so an event that was given up would hold its stream up
 ATTEMPTS = 20
 _VARIANTS = 32
+
+_log = logging.getLogger("regstream.generate")
 
 
 class Identity(NamedTuple):
@@ -69,6 +72,7 @@ class Workshop:
                 self.pools[name] = old.pools[name]
                 continue
             self.pools[name] = entities.make(self.box, spec, self.catalog, self.pools, self.seed, now)
+            _log.debug("%d rows of entity %s made", len(self.pools[name]), name)
 
     def carry(self, old: Workshop, unchanged: frozenset[str]) -> None:
         """Give rows that were made again the state of the old rows of the same key."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ MAX_WAYS = 8
 # Comparing a name with 2,000 others takes 50 ms, in which nobody else is served.
 SUGGEST_AMONG = 400
 
+_log = logging.getLogger(__name__)
+
 
 class Share(NamedTuple):
     """A bound for each of several: an equal part of ``whole``, but no less and no more than so much."""
@@ -65,7 +68,7 @@ class Counts(NamedTuple):
     """What the hub did since it was made, in events; ``slow`` in subscribers that were too slow.
 
     ``lost`` are deliveries for which subscribers that wanted so had no room. ``replayed`` were sent again, and are in
-    ``shown`` no second time.
+    ``shown`` no second time. Of the positions from which subscribers wanted to go on, ``recovered`` were.
     """
 
     shown: int
@@ -74,6 +77,8 @@ class Counts(NamedTuple):
     slow: int
     lost: int = 0
     replayed: int = 0
+    recovered: int = 0
+    unrecovered: int = 0
 
 
 class Hub:
@@ -99,6 +104,7 @@ class Hub:
         self._prefixes: dict[str, bytes] = {}
         self._forgotten: dict[str, None] = {}
         self._version = self._order = self._shown = self._dropped = self._unknown = self._slow = self._lost = 0
+        self._recoveries = [0, 0]
 
     def _bound(self, streams: int = 0) -> None:
         events, size = self._given
@@ -113,7 +119,12 @@ class Hub:
     def counts(self) -> Counts:
         """What happened since the hub was made."""
         lost = self._lost + sum(one.lost for one in self._channels_of)
-        return Counts(self._shown, self._dropped, self._unknown, self._slow, lost, self._replayed)
+        return Counts(self._shown, self._dropped, self._unknown, self._slow, lost, self._replayed, *self._recoveries)
+
+    @property
+    def pending(self) -> int:
+        """For how many subscribers something waits."""
+        return sum(one.pending for one in self._channels_of)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -303,6 +314,9 @@ class Hub:
         self._check(request.channels, ())
         self._check_ways(subscriber, request)
         plan = self._plan(subscriber, request, older or {})
+        _log.debug("a subscriber joins %s", ", ".join(request.channels))
+        for name in request.after.keys() & plan.answer.keys():
+            self._recoveries[not plan.answer[name].recovered] += 1
         self._join(subscriber, request)
         subscriber.since.update(plan.since)
         if confirm:

@@ -20,12 +20,14 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 
 from regstream import errors
-from regstream.server import cors, pages, problems, routes, routing
+from regstream.server import cors, pages, problems, protocol, routes, routing
+from regstream.server.refusals import Refusals
 from regstream.server.services import Services
 
 __all__ = ["Server", "Services", "build"]
 
 BODY_LIMIT = 2**20
+MOST = 10_000
 # Its clients ask with the slash unless they are told not to
 SOCKET_IO = "/socket.io/"
 _CLOSE_STEP = 0.02
@@ -57,8 +59,12 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
         REQUEST_TIMEOUT=15,
         RESPONSE_TIMEOUT=60,
         KEEP_ALIVE_TIMEOUT=75,
+        PROXIES_COUNT=services.settings.proxies,
     )
     app.ctx.ready = False
+    app.ctx.refusals = services.guard.refusals
+    # By name, whatever leads to readers and knows how many there are
+    app.ctx.ways = {"sse": services.readers}
     routing.mount(app, services, routes.TABLE)
     pages.attach(app)
     cors.attach(app, services.settings.cors_origins)
@@ -80,7 +86,7 @@ def _is_fault(record: logging.LogRecord) -> bool:
 class Server:
     """One listening socket of one application; used once: ``start``, then ``refuse``, ``drain`` and ``stop``.
 
-    ``closing`` says goodbye to the WebSockets, in a bounded time.
+    ``closing`` says goodbye to the WebSockets, in a bounded time. ``door`` bounds connections.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class Server:
         host: str,
         port: int,
         closing: Callable[[], Awaitable[None]] | None = None,
+        door: protocol.Door | None = None,
     ) -> None:
         self._app = app
+        self._door = door or protocol.Door(MOST, None, Refusals())
         self._host = host
         self._asked = port
         self._closing = closing
@@ -130,6 +138,7 @@ class Server:
         self._server = await self._app.create_server(
             sock=self._socket,
             backlog=1024,
+            protocol=protocol.behind(self._door),
             asyncio_server_kwargs={"start_serving": False},
         )
         # Accepting must not begin before the application is ready: an early request would fail.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from regstream.server.routing import Request
     from regstream.server.services import Services
 
-ANYBODY = "anonymous"
-"""Who asks, as long as nobody has to say who they are."""
 LARGEST = 16 * 1024
 Concerns = Callable[["Services", Mapping[str, str]], Any]
 """What an operation may change, as it is now: JSON, or None where there is nothing of that name."""
@@ -26,11 +24,12 @@ Concerns = Callable[["Services", Mapping[str, str]], Any]
 async def kept(
     services: Services,
     request: Request,
+    actor: str,
     action: str,
     state: Callable[[], Any],
     operate: Callable[[], Awaitable[HTTPResponse | None]],
 ) -> HTTPResponse | None:
-    """What ``operate`` answers; the call is kept whether it succeeds or not."""
+    """What ``operate`` answers; the call of ``actor`` is kept whether it succeeds or not."""
     keeper = services.store
     if keeper is None:
         return await operate()
@@ -46,7 +45,7 @@ async def kept(
         raise
     finally:
         target = f"{request.path}?{request.query_string}" if request.query_string else request.path
-        known = (ANYBODY, str(request.ip), action, target, _body(request), status)
+        known = (actor, str(request.client_ip), action, target, _body(request), status)
         keeper.note(audit.Control(at, *known, before, _state(state)))
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sized
 from typing import Any
 
-from sanic import exceptions
+from regstream.server import problems
 
 POLL = 0.01
 
@@ -22,10 +22,10 @@ class Gate:
         self._shut = False
 
     def check(self) -> None:
-        """Raises what is answered with 503 when no reader is let in."""
+        """Raises Crowded when no reader is let in."""
         if self._shut or len(self._connected) >= self._most:
             reason = "the server is stopping" if self._shut else "too many connections"
-            raise exceptions.ServiceUnavailable(reason, headers={"Retry-After": "5"})
+            raise problems.Crowded(reason)
 
     def shut(self) -> None:
         """Let nobody in from now on."""

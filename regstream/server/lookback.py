@@ -25,7 +25,7 @@ async def _read(history: History, stream: str, position: model.Position, before:
         return await history(stream, position, before)
     except Exception:
         # Whoever waits for it must get an answer all the same: that it was not recovered
-        log.exception("the history of %s could not be read", stream)
+        log.exception("the history of %s could not be read", stream, extra={"stream": stream})
         return None
 
 

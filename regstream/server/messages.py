@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regstream import errors, hub, model
 
-ACTIONS = ("subscribe", "unsubscribe", "ping")
+ACTIONS = ("auth", "subscribe", "unsubscribe", "ping")
 MAX_REWIND = 1000
 
 Channel = Annotated[str, Field(min_length=1, max_length=128)]
@@ -64,13 +64,21 @@ class Unsubscribe(_Message):
     channels: Channels
 
 
+class Auth(_Message):
+    """Say who this is; it is answered with ``welcome``."""
+
+    action: Literal["auth"]
+    token: Annotated[str, Field(max_length=512)]
+    """One of the daemon's; where it has none, any will do."""
+
+
 class Ping(_Message):
     """Answer with ``pong``."""
 
     action: Literal["ping"]
 
 
-Action = Subscribe | Unsubscribe | Ping
+Action = Auth | Subscribe | Unsubscribe | Ping
 _ACTION: pydantic.TypeAdapter[Action] = pydantic.TypeAdapter(Annotated[Action, Field(discriminator="action")])
 
 

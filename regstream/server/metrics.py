@@ -5,6 +5,8 @@ The state is copied on the loop, which is quick; the text is made from the copy 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,28 +32,42 @@ class Snapshot(NamedTuple):
     broker: broker.Status
     store: store.Status | None
     runs: tuple[str, ...]
+    totals: status.Totals
+    lateness: tuple[tuple[int, ...], float]
+    waiting: int
+    ways: Mapping[str, int]
+    refusals: Mapping[str, int]
     subscribers: int
+    pending: int
     shown: hub.Counts
     generation: int
     loaded_at: float
+    reloads: Mapping[str, int]
     refused: bool
     streaming: bool
     uptime: float
     version: str
 
 
-def snapshot(services: Services) -> Snapshot:
-    """The present state; to be called on the loop."""
+def snapshot(services: Services, ways: Mapping[str, int]) -> Snapshot:
+    """The present state, with how many readers are connected by which of ``ways``; to be called on the loop."""
     engine, door = services.engine, services.door
     return Snapshot(
         streams=tuple(engine.streams()),
         broker=services.broker.status,
         store=services.store.status if services.store is not None else None,
         runs=tuple(run.state for run in engine.runs()),
+        totals=dataclasses.replace(engine.totals),
+        lateness=(tuple(engine.lateness.counts), engine.lateness.seconds),
+        waiting=engine.waiting,
+        ways=ways,
+        refusals=services.guard.refusals.counts,
         subscribers=services.hub.subscribers,
+        pending=services.hub.pending,
         shown=services.hub.counts,
         generation=door.receipt.generation,
         loaded_at=door.receipt.loaded_at,
+        reloads={"applied": door.receipt.generation, "refused": door.refused},
         refused=door.error is not None,
         streaming=engine.streaming,
         uptime=services.now() - engine.started_at,
@@ -97,10 +113,9 @@ class _Families(Collector):
     def _streams(self) -> Iterator[core.Metric]:
         streams = self._state.streams
         for attribute, name, text in _COUNTERS:
-            counter = core.CounterMetricFamily(f"regstream_stream_{name}", text, labels=["stream"])
-            for one in streams:
-                counter.add_metric([one.name], getattr(one, attribute))
-            yield counter
+            yield _by("stream", f"stream_{name}", text, {one.name: getattr(one, attribute) for one in streams})
+        due = {one.name: one.ticks + one.missed for one in streams}
+        yield _by("stream", "stream_ticks_due", "Ticks that were due, missed ones included", due)
         for attribute, name, text in _GAUGES:
             yield self._gauges(attribute, name, text)
         state = core.GaugeMetricFamily("regstream_stream_state", "1 for the state it is in", labels=["stream", "state"])
@@ -136,10 +151,15 @@ class _Families(Collector):
             yield core.GaugeMetricFamily(f"regstream_broker_{name}", text, float(value))
         yield core.CounterMetricFamily("regstream_broker_foreign", "Messages that are none of ours", broker.foreign)
         yield core.CounterMetricFamily("regstream_broker_skipped", "Numbers that never came", broker.skipped)
-        yield _by_stream("broker_dropped", "Events given up because the disk space for them was", broker.dropped)
+        text = "Events given up because the disk space for them was"
+        yield _by("stream", "broker_dropped", text, self._of_all(broker.dropped))
         info = core.GaugeMetricFamily("regstream_broker_state", "1 for the state it is in", labels=["kind", "state"])
         info.add_metric([broker.kind, broker.state], 1)
         yield info
+
+    def _of_all(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """With the streams of which nothing was counted: the increase from nothing to something is seen by nobody."""
+        return {**dict.fromkeys((one.name for one in self._state.streams), 0), **counts}
 
     def _store(self) -> Iterator[core.Metric]:
         store = self._state.store
@@ -156,7 +176,8 @@ class _Families(Collector):
             ("lag", "Messages on the topics that the database has not", store.lag),
         ):
             yield core.GaugeMetricFamily(f"regstream_store_{name}", text, float(value))
-        yield _by_stream("store_dropped", "Events that will not be recorded because the disk was full", store.dropped)
+        text = "Events that will not be recorded because the disk was full"
+        yield _by("stream", "store_dropped", text, self._of_all(store.dropped))
         state = core.GaugeMetricFamily("regstream_store_state", "1 for the state it is in", labels=["state"])
         state.add_metric([store.state], 1)
         yield state
@@ -166,7 +187,19 @@ class _Families(Collector):
         build = core.GaugeMetricFamily("regstream_build_info", "Always 1", labels=["version"])
         build.add_metric([state.version], 1)
         yield build
+        yield self._lateness()
+        yield _by("result", "reloads", "Reloads, the start included, by result", state.reloads)
+        yield _by("reason", "refusals", "What was refused to clients, by reason", state.refusals)
+        recoveries = {"true": state.shown.recovered, "false": state.shown.unrecovered}
+        text = "Positions from which subscribers asked to go on, by whether they could"
+        yield _by("recovered", "recoveries", text, recoveries)
+        ways = core.GaugeMetricFamily("regstream_readers", "Connected readers, by way", labels=["way"])
+        for way, count in state.ways.items():
+            ways.add_metric([way], count)
+        yield ways
         for name, text, count in (
+            ("events_lost", "Events that the broker refused or lost", state.totals.lost),
+            ("alerts_dropped", "Alerts dropped because too many waited", state.totals.alerts_dropped),
             ("events_shown", "Events shown to subscribers", state.shown.shown),
             ("subscribers_slow", "Subscribers cut off because they were too slow", state.shown.slow),
             ("deliveries_dropped", "Deliveries that slow subscribers had no room for", state.shown.lost),
@@ -174,7 +207,9 @@ class _Families(Collector):
             yield core.CounterMetricFamily(f"regstream_{name}", text, count)
         running = sum(run == "running" for run in state.runs)
         for name, text, value in (
+            ("streams_waiting", "Streams that are due or have a burst, and wait to be served", state.waiting),
             ("subscribers", "Subscribers of the hub", state.subscribers),
+            ("subscribers_pending", "Subscribers for whom something waits", state.pending),
             ("streaming", "1 while streaming is started", state.streaming),
             ("uptime_seconds", "Time since the start", state.uptime),
             ("scenario_runs", "Runs of scenarios that are under way", running),
@@ -184,9 +219,17 @@ class _Families(Collector):
         ):
             yield core.GaugeMetricFamily(f"regstream_{name}", text, float(value))
 
+    def _lateness(self) -> core.Metric:
+        counts, seconds = self._state.lateness
+        bounds = [*map(str, status.LATENESS), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+        return core.HistogramMetricFamily(
+            "regstream_tick_lateness_seconds", "How late ticks were", buckets=buckets, sum_value=seconds
+        )
 
-def _by_stream(name: str, text: str, counts: Mapping[str, int]) -> core.Metric:
-    family = core.CounterMetricFamily(f"regstream_{name}", text, labels=["stream"])
-    for stream, count in counts.items():
-        family.add_metric([stream], count)
+
+def _by(label: str, name: str, text: str, counts: Mapping[str, int]) -> core.Metric:
+    family = core.CounterMetricFamily(f"regstream_{name}", text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
     return family

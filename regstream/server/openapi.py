@@ -22,15 +22,21 @@ _DESCRIPTION = (
 )
 _TITLES = {
     400: "The query or the body cannot be used",
-    403: "The request comes from a page of an origin that is not allowed",
+    401: "There is no token, or one that is not known",
+    403: "The token is good for less than this, or the request comes from a page of an origin that is not allowed",
     404: "There is nothing of that name",
     409: "Not possible at present",
     413: "The body is too large",
     415: "The body is not declared as JSON",
     422: "The files have problems; nothing was changed",
-    429: "A queue is full; try again later",
+    429: "Too many calls, or a queue is full; try again later",
     500: "A fault of regstream",
     503: "Not available at present",
+}
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token with the role that the operation names, where the daemon was given tokens.",
 }
 _PARAMETERS = {
     "name": ("Name of a stream", "TRANSACTION_STREAM"),
@@ -51,7 +57,7 @@ def document(routes: tuple[Route, ...], version: str) -> bytes:
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
-        "components": {"schemas": definitions},
+        "components": {"schemas": definitions, "securitySchemes": {"bearer": _BEARER}},
         "x-problems": list(_kinds()),
     }
     return orjson.dumps(whole)
@@ -91,6 +97,9 @@ def _operation(route: Route, references: References) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.method in routing.WITH_BODY:
         operation["requestBody"] = _body(route, references)
+    if route.needs is not None:
+        # A daemon without tokens asks for none
+        operation["security"] = [{"bearer": [route.needs]}, {}]
     operation["responses"] = _responses(route, references)
     return operation
 
@@ -144,8 +153,9 @@ def _free(route: Route) -> dict[str, Any]:
 
 def _always(route: Route) -> tuple[int, ...]:
     with_body = (413, 415) if route.method in routing.WITH_BODY else ()
-    changing = (403,) if route.method != "GET" else ()
-    return (400, 500, *with_body, *changing)
+    guarded = (401, 403) if route.needs is not None else ()
+    paced = (429,) if route.concerns is not None else ()
+    return (400, 500, *with_body, *guarded, *paced)
 
 
 def _answer(text: str, media: str, schema: Any) -> dict[str, Any]:

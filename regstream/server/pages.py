@@ -30,6 +30,7 @@ ASSETS = (
     "link.js",
     "runs.js",
     "tiles.js",
+    "who.js",
 )
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _POLICY = (
@@ -57,7 +58,11 @@ def _headers(tag: str) -> dict[str, str]:
         "cache-control": "no-cache",
         "content-security-policy": _POLICY,
         "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
         "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     }
 
 

@@ -18,7 +18,7 @@ from sanic.handlers import ErrorHandler
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from regstream import errors
+from regstream import errors, settings
 from regstream.server import shapes
 
 MEDIA_TYPE = "application/problem+json"
@@ -58,6 +58,49 @@ class ForeignOrigin(errors.RegstreamError):
         return f"origin {self.origin!r} is not allowed, see CORS_ORIGINS"
 
 
+@dataclasses.dataclass(eq=False)
+class Unauthorized(errors.RegstreamError):
+    """Nobody said who they are, or with a token that is not known."""
+
+    given: bool
+
+    def __str__(self) -> str:
+        return "the token is not known" if self.given else "a token is needed: Authorization: Bearer TOKEN"
+
+
+@dataclasses.dataclass(eq=False)
+class Forbidden(errors.RegstreamError):
+    """The token is good for less than this."""
+
+    role: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"a token with the role {self.role} is not good for this, which needs {self.wanted}"
+
+
+@dataclasses.dataclass(eq=False)
+class TooOften(errors.RegstreamError):
+    """A client uses the control routes more often than ``RATE_LIMIT`` allows."""
+
+    rate: settings.Rate
+    retry_after: float
+
+    def __str__(self) -> str:
+        return f"more than {self.rate.times} control calls in {self.rate.seconds} s, see RATE_LIMIT"
+
+
+@dataclasses.dataclass(eq=False)
+class Crowded(errors.RegstreamError):
+    """There are as many connections as there may be, or the server is stopping."""
+
+    reason: str
+    retry_after: float = 5.0
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 def _nothing(_: Any) -> dict[str, Any]:
     return {}
 
@@ -70,12 +113,25 @@ def _config_members(error: errors.ConfigError) -> dict[str, Any]:
     return {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
 
 
-def _retry_header(error: errors.Overloaded | errors.StoreError) -> dict[str, str]:
+def _retry_header(error: errors.Overloaded | errors.StoreError | TooOften | Crowded) -> dict[str, str]:
     return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
 
 
+def _challenge(error: Unauthorized | Forbidden) -> dict[str, str]:
+    """RFC 6750, section 3: what was wrong with the token, and nothing when there was none."""
+    said = ""
+    if isinstance(error, Forbidden):
+        said = f', error="insufficient_scope", scope="{error.wanted}"'
+    elif error.given:
+        said = ', error="invalid_token"'
+    return {"www-authenticate": f'Bearer realm="regstream"{said}'}
+
+
 class Kind(NamedTuple):
-    """What one class of errors is over HTTP; ``slug`` identifies it in ``type``, empty for what HTTP itself defines."""
+    """What one class of errors is over HTTP; ``slug`` identifies it in ``type``, empty for what HTTP itself defines.
+
+    ``refusal`` is the reason under which it is counted, empty for what is none.
+    """
 
     slug: str
     status: int
@@ -83,6 +139,7 @@ class Kind(NamedTuple):
     members: Callable[[Any], dict[str, Any]] = _nothing
     headers: Callable[[Any], dict[str, str]] = _nothing
     shape: type[shapes.Problem] = shapes.Problem
+    refusal: str = ""
 
 
 TABLE: Mapping[type[errors.RegstreamError], Kind] = {
@@ -94,7 +151,9 @@ TABLE: Mapping[type[errors.RegstreamError], Kind] = {
         lambda error: {"errors": [{"path": error.field, "message": error.reason}]},
         shape=shapes.InputProblem,
     ),
-    ForeignOrigin: Kind("foreign-origin", 403, "Origin not allowed"),
+    Unauthorized: Kind("unauthorized", 401, "Not authorized", headers=_challenge, refusal="unauthorized"),
+    ForeignOrigin: Kind("foreign-origin", 403, "Origin not allowed", refusal="origin"),
+    Forbidden: Kind("forbidden", 403, "Not allowed with this token", headers=_challenge, refusal="forbidden"),
     errors.UnknownName: Kind(
         "unknown-name", 404, "Unknown name", lambda error: {"near": list(error.near)}, shape=shapes.NameProblem
     ),
@@ -106,10 +165,13 @@ TABLE: Mapping[type[errors.RegstreamError], Kind] = {
         "bad-configuration", 422, "The configuration has problems", _config_members, shape=shapes.ConfigProblem
     ),
     errors.Overloaded: Kind("overloaded", 429, "Too much at once", headers=_retry_header),
+    TooOften: Kind("too-often", 429, "Too many calls", headers=_retry_header, refusal="rate"),
+    Crowded: Kind("crowded", 503, "Too many connections", headers=_retry_header, refusal="connections"),
     errors.StoreError: Kind("store-unavailable", 503, "The database does not answer", headers=_retry_header),
     errors.BrokerError: Kind("broker-unavailable", 503, "The broker refused", headers=lambda _: {"retry-after": "1"}),
 }
 SHAPES: Mapping[int, type[shapes.Problem]] = {kind.status: kind.shape for kind in TABLE.values()}
+_TOO_LARGE = frozenset({413, 414, 431})
 _BUG = Kind("internal", 500, "Internal error")
 
 
@@ -164,6 +226,7 @@ def answer(request: Request, error: Exception) -> HTTPResponse:
     """The answer to a request that ended in ``error``; a bug is logged here, and only here."""
     kind = _kind(error)
     if kind is not None:
+        _count(request, kind.refusal)
         made = response(request, kind, str(error), **kind.members(error))
         made.headers.update(kind.headers(error))
         return made
@@ -177,8 +240,15 @@ def answer(request: Request, error: Exception) -> HTTPResponse:
     return response(request, _BUG, "this is a fault of regstream, its log says more")
 
 
+def _count(request: Request, refusal: str) -> None:
+    refusals = getattr(request.app.ctx, "refusals", None)
+    if refusal and refusals is not None:
+        refusals.count(refusal, str(request.client_ip))
+
+
 def _protocol_answer(request: Request, error: sanic.exceptions.SanicException, status: int) -> HTTPResponse:
     phrase = http.HTTPStatus(status).phrase
+    _count(request, "size" if status in _TOO_LARGE else "")
     text = error.args[0] if error.args else phrase
     detail = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     detail = detail.strip()

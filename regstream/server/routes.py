@@ -112,7 +112,8 @@ async def _metrics(call: Call) -> Reply:
     # Imported when somebody asks: the library takes 3 MB and a part of the start.
     from regstream.server import metrics
 
-    state = metrics.snapshot(call.services)
+    ways = {name: way.connections for name, way in call.request.app.ctx.ways.items()}
+    state = metrics.snapshot(call.services, ways)
     # 2,000 series take tens of milliseconds: too long for the loop.
     return Reply(await asyncio.to_thread(metrics.render, state))
 
@@ -131,7 +132,7 @@ def _dashboard(_: Call) -> Reply:
 
 TABLE: tuple[Route, ...] = (
     Route("GET", "/health", _health, "How the daemon is", answers.Health, tag="health"),
-    Route("GET", "/health/live", _live, "Whether the process answers", answers.Probe, tag="health"),
+    Route("GET", "/health/live", _live, "Whether the process answers", answers.Probe, role=None, tag="health"),
     Route(
         "GET",
         "/health/ready",
@@ -139,6 +140,7 @@ TABLE: tuple[Route, ...] = (
         "Whether the daemon takes requests",
         answers.Probe,
         also={503: answers.Probe},
+        role=None,
         tag="health",
     ),
     Route("GET", f"{_BASE}/status", _status, "Everything at a glance", answers.Status),
@@ -250,8 +252,17 @@ TABLE: tuple[Route, ...] = (
         problems=(409, 422),
         tag="configuration",
         concerns=auditing.files,
+        role="admin",
     ),
-    Route("GET", f"{_BASE}/config", _config, "Show the configuration in force", answers.InForce, tag="configuration"),
+    Route(
+        "GET",
+        f"{_BASE}/config",
+        _config,
+        "Show the configuration in force",
+        answers.InForce,
+        role="admin",
+        tag="configuration",
+    ),
     Route(
         "GET",
         f"{_BASE}/events",
@@ -279,6 +290,7 @@ TABLE: tuple[Route, ...] = (
         answers.Audit,
         query=shapes.AuditQuery,
         problems=(409, 422, 503),
+        role="admin",
     ),
     Route(
         "POST",
@@ -344,7 +356,7 @@ TABLE: tuple[Route, ...] = (
         problems=(404, 503),
     ),
     Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=_PROMETHEUS, tag="health"),
-    Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, tag="pages"),
-    Route("GET", "/docs", _docs, "This description, for people", media=_HTML, tag="pages"),
-    Route("GET", "/", _dashboard, "The live page", media=_HTML, tag="pages"),
+    Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, role=None, tag="pages"),
+    Route("GET", "/docs", _docs, "This description, for people", media=_HTML, role=None, tag="pages"),
+    Route("GET", "/", _dashboard, "The live page", media=_HTML, role=None, tag="pages"),
 )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import logging
 import urllib.parse
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pydantic
 import sanic
@@ -20,11 +21,13 @@ import sanic.router
 from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.response import HTTPResponse
 
-from regstream.server import auditing, problems, shapes
+from regstream import credentials
+from regstream.server import auditing, guard, problems, shapes
 from regstream.server.services import Services
 
 JSON = "application/json"
 _ERRORS = "json"
+_log = logging.getLogger("regstream.server")
 WITH_BODY = frozenset({"POST", "PATCH", "PUT"})
 
 
@@ -63,7 +66,8 @@ class Route:
     ``forms`` are the media types in which the answer may come besides ``media``. ``problems`` are the statuses that
     this operation may end in besides those that any may end in, ``also`` those that come with a shape of their own.
     ``links`` names operations that take a part of the path from a key of the answer. ``concerns`` gives the state that
-    it may change: what has one is a control call, and is kept.
+    it may change: what has one is a control call, and is kept. ``role`` is what a token must be good for, if that is
+    not told by it being a control call or none; None: no token is needed.
     """
 
     method: str
@@ -81,6 +85,7 @@ class Route:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     links: Mapping[str, str] = dataclasses.field(default_factory=dict)
     concerns: auditing.Concerns | None = None
+    role: credentials.Role | Literal[""] | None = ""
     tag: str = "streaming"
 
     @property
@@ -88,6 +93,11 @@ class Route:
         """Unique among the routes, and the operation's id in ``/openapi.json``."""
         function: Any = self.operation
         return str(function.__name__).strip("_")
+
+    @property
+    def needs(self) -> credentials.Role | None:
+        """The role that a token must have; None: nobody has to say who they are."""
+        return ("control" if self.concerns else "read") if self.role == "" else self.role
 
 
 class Request(sanic.request.Request[Any, Any]):
@@ -170,14 +180,26 @@ def _handler(route: Route, services: Services) -> Handler:
         return _encode(route, await result if inspect.isawaitable(result) else result)
 
     async def handle(request: Request, **names: str) -> HTTPResponse | None:
+        caller = await _admitted(route, services.guard, request)
         plain = {key: urllib.parse.unquote(value, errors="replace") for key, value in names.items()}
         concerns = route.concerns
         if concerns is None:
             return await answer(request, plain)
         state = functools.partial(concerns, services, plain)
-        return await auditing.kept(services, request, route.name, state, lambda: answer(request, plain))
+        return await auditing.kept(services, request, caller.name, route.name, state, lambda: answer(request, plain))
 
     return handle
+
+
+async def _admitted(route: Route, keeper: guard.Guard, request: Request) -> guard.Caller:
+    """Whoever asks, if they may, and not too often. Raises Unauthorized, Forbidden and TooOften."""
+    if route.needs is None:
+        return guard.ANYBODY
+    caller = keeper.admit(guard.bearer(request.headers), route.needs)
+    if route.concerns is not None:
+        _log.debug("%s %s by %s at %s", request.method, request.path, caller.name, guard.address(request))
+        await keeper.pace(caller, guard.address(request))
+    return caller
 
 
 def _encode(route: Route, result: Result) -> HTTPResponse | None:

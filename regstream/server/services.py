@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from regstream import broker, engine, hub, reload, settings
 from regstream.generate import stream as streams
 from regstream.server import sse
+from regstream.server.guard import Guard
 
 if TYPE_CHECKING:
     # Without a database nobody has to pay for its client library
@@ -32,5 +33,6 @@ class Services:
     version: str
     identity: streams.Identity
     readers: sse.Readers
+    guard: Guard
     store: store.Store | None = None
     replays: replay.Replays | None = None

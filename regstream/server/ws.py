@@ -19,13 +19,16 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from regstream import errors, hub, model
-from regstream.server import gate, lookback, messages, outlet, security
+from regstream.server import gate, guard, lookback, messages, outlet, problems, security
 
-GOING_AWAY, INTERNAL_ERROR, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4008, 4009
+GOING_AWAY, INTERNAL_ERROR, UNAUTHORIZED, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4001, 4008, 4009
 MAX_MESSAGE = 64 * 1024
 MAX_MISTAKES = 20
 MAX_HELD = 100
 CLOSE_GRACE = 2.0
+
+_REFUSED = {UNAUTHORIZED: "unauthorized", BAD_MESSAGE: "message"}
+_FIRST = 'a token is needed first: {"action": "auth", "token": ...}'
 
 log = logging.getLogger("regstream.ws")
 
@@ -41,19 +44,21 @@ def attach(
     subscriber_limits: Mapping[str, int] | None = None,
     history: lookback.History | None = None,
     outlets: outlet.Outlets | None = None,
+    keeper: guard.Guard | None = None,
 ) -> Sockets:
     """Serve ``source`` on ``/ws`` of ``app``; call before the server is made.
 
     ``now`` gives epoch seconds, ``welcome`` is what the first frame says besides the channels, ``origins`` are the
     patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are keywords of
     ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes what waits.
+    ``keeper`` knows the tokens; None: there are none.
     """
     limits, flushes = subscriber_limits or {}, outlets or outlet.Outlets()
-    sockets = Sockets(source, now, welcome, origins, max_connections, limits, history, flushes)
+    sockets = Sockets(source, now, welcome, origins, max_connections, limits, history, flushes, keeper or guard.Guard())
     app.config.WEBSOCKET_MAX_SIZE = MAX_MESSAGE
     app.config.WEBSOCKET_PING_INTERVAL = app.config.WEBSOCKET_PING_TIMEOUT = 20
     app.add_websocket_route(sockets.serve, "/ws", name="ws")
-    app.register_middleware(sockets.guard, "request")
+    app.register_middleware(sockets.check, "request")
     return sockets
 
 
@@ -70,10 +75,11 @@ class Sockets:
         subscriber_limits: Mapping[str, int],
         history: lookback.History | None,
         outlets: outlet.Outlets,
+        keeper: guard.Guard,
     ) -> None:
         self.hub, self.now, self.history = source, now, history
         self.subscriber_limits, self.outlets = subscriber_limits, outlets
-        self.tasks = gate.Tasks()
+        self.tasks, self.keeper = gate.Tasks(), keeper
         self._welcome, self._origins = welcome, tuple(origins)
         self._connections: set[Connection] = set()
         self._gate = gate.Gate(self._connections, max_connections)
@@ -84,7 +90,7 @@ class Sockets:
         """How many clients are connected, those that are being closed included."""
         return len(self._connections)
 
-    async def guard(self, request: sanic.Request) -> None:
+    async def check(self, request: sanic.Request) -> None:
         """Refuses before the upgrade what must not become a WebSocket; looks at requests for ``/ws`` only."""
         if request.route is None or request.route.path != "ws":
             return
@@ -92,21 +98,24 @@ class Sockets:
         if request.headers.get("upgrade", "").lower() != "websocket":
             raise exceptions.SanicException("this is a WebSocket", 426, headers={"Upgrade": "websocket"})
         if origin is not None and not security.trusted(origin, request.headers.get("host", ""), self._origins):
-            raise exceptions.Forbidden(f"origin {origin[:200]!r} is not allowed")
+            raise problems.ForeignOrigin(origin[:200])
         self._gate.check()
 
     async def serve(self, request: sanic.Request, ws: WebsocketImplProtocol) -> None:
         """One connection, until its transport is gone."""
-        connection = Connection(self, ws)
+        connection = Connection(self, ws, guard.address(request))
         self._connections.add(connection)
         try:
-            connection.say("welcome", {**self._welcome, "channels": self.hub.channels})
-            if request.args.getlist("channel"):
-                connection.receive_query(dict(request.args))
+            query = dict(request.args) if request.args.getlist("channel") else None
+            connection.enter(guard.of_handshake(request.headers), query)
             await ws.wait_for_connection_lost()
         finally:
             connection.dispose()
             self._connections.discard(connection)
+
+    def welcome(self, caller: guard.Caller) -> dict[str, Any]:
+        """What the first frame says."""
+        return {**self._welcome, "role": caller.role, "channels": self.hub.channels}
 
     async def close_all(self, within: float, code: int = GOING_AWAY, reason: str = "going away") -> None:
         """Write out what is queued, close every connection with ``code``, refuse new ones.
@@ -128,17 +137,31 @@ class Sockets:
 class Connection(outlet.Outlet):
     """One client, and what it says."""
 
-    __slots__ = ("_closing", "_cut", "_held", "_mistakes", "_protocol", "_sockets", "_transport", "_ws")
+    __slots__ = (
+        "_address",
+        "_closing",
+        "_held",
+        "_known",
+        "_mistakes",
+        "_protocol",
+        "_query",
+        "_sockets",
+        "_timer",
+        "_transport",
+        "_ws",
+    )
 
-    def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol) -> None:
+    def __init__(self, sockets: Sockets, ws: WebsocketImplProtocol, address: str) -> None:
         if ws.io_proto is None or ws.io_proto.transport is None:
             raise errors.Conflict("the connection is gone")
         super().__init__(sockets.outlets, sockets.subscriber_limits)
         self._sockets, self._ws, self._transport = sockets, ws, ws.io_proto.transport
         self._protocol = ws.ws_proto
-        self._closing, self._mistakes = False, 0
+        self._address, self._known, self._closing, self._mistakes = address, False, False, 0
+        self._query: Mapping[str, Sequence[str]] | None = None
         self._held: list[bytes] | None = None
-        self._cut: asyncio.TimerHandle | None = None
+        # Until it has said who it is, the time for that; while it is being closed, the time until it is cut off
+        self._timer: asyncio.TimerHandle | None = None
         ws.assembler = Inbox(self.receive, self.close)
         outlet.tune(self._transport.get_extra_info("socket"))
 
@@ -160,6 +183,36 @@ class Connection(outlet.Outlet):
         """Close with 4008."""
         self.close(TOO_SLOW, "too slow")
 
+    def enter(self, token: str | None, query: Mapping[str, Sequence[str]] | None) -> None:
+        """Begin with what the handshake carried; without a token, wait for the message that has it."""
+        self._query = query
+        if token is None and not self._sockets.keeper.is_open:
+            late = asyncio.get_running_loop().call_later(guard.GRACE, self._unauthorized, "no token came")
+            self._timer = late
+        else:
+            self._authorize(token)
+
+    def _authorize(self, token: str | None) -> None:
+        try:
+            caller = self._sockets.keeper.caller(token)
+        except problems.Unauthorized as error:
+            self._unauthorized(str(error))
+            return
+        self._forget_deadline()
+        self._known = True
+        self.say("welcome", self._sockets.welcome(caller))
+        query, self._query = self._query, None
+        if query is not None:
+            self._receive_query(query)
+
+    def _unauthorized(self, reason: str) -> None:
+        self.close(UNAUTHORIZED, reason)
+
+    def _forget_deadline(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def say(self, event: str, data: Any) -> None:
         """Queue a reply behind what is queued."""
         self.subscriber.offer(hub.reply(event, data))
@@ -176,7 +229,10 @@ class Connection(outlet.Outlet):
         except messages.NotAMessage as error:
             self.close(BAD_MESSAGE, str(error))
         except (errors.BadValue, errors.UnknownName) as error:
-            self._refuse(error)
+            if self._known:
+                self._refuse(error)
+            else:
+                self._unauthorized(_FIRST)
 
     def _hold(self, text: bytes) -> None:
         if self._held is not None and len(self._held) < MAX_HELD:
@@ -184,7 +240,7 @@ class Connection(outlet.Outlet):
         else:
             self.close(BAD_MESSAGE, "too many messages before an answer")
 
-    def receive_query(self, query: Mapping[str, Sequence[str]]) -> None:
+    def _receive_query(self, query: Mapping[str, Sequence[str]]) -> None:
         """The subscription that came with the address."""
         try:
             self._act(messages.from_query(query))
@@ -192,7 +248,11 @@ class Connection(outlet.Outlet):
             self._refuse(error)
 
     def _act(self, message: messages.Action) -> None:
-        if isinstance(message, messages.Subscribe):
+        if isinstance(message, messages.Auth):
+            self._authorize(message.token)
+        elif not self._known:
+            self._unauthorized(_FIRST)
+        elif isinstance(message, messages.Subscribe):
             self._subscribe(message)
         elif isinstance(message, messages.Unsubscribe):
             self._sockets.hub.unsubscribe(self.subscriber, message.channels)
@@ -240,6 +300,8 @@ class Connection(outlet.Outlet):
         """Begin the closing handshake behind what can still be written; cut the client off if it takes no part."""
         if self._closing:
             return
+        if code in _REFUSED:
+            self._sockets.keeper.refusals.count(_REFUSED[code], self._address)
         self.write_out()
         if self.is_open:
             self._ws.ws_proto.send_close(code, reason)
@@ -247,8 +309,9 @@ class Connection(outlet.Outlet):
                 self._transport.write(data)
         self._closing = True
         self.forget_timer()
+        self._forget_deadline()
         self._sockets.hub.remove(self.subscriber)
-        self._cut = asyncio.get_running_loop().call_later(CLOSE_GRACE, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE, self.abort)
 
     def abort(self) -> None:
         """Cut the client off: the only thing that ends one that does not read."""
@@ -259,8 +322,7 @@ class Connection(outlet.Outlet):
         self._closing = True
         self.forget_timer()
         self._sockets.hub.remove(self.subscriber)
-        if self._cut:
-            self._cut.cancel()
+        self._forget_deadline()
 
 
 class Inbox(WebsocketFrameAssembler):

@@ -143,5 +143,6 @@ class Intake:
     def _count(self, lost: Iterable[spool.Loss]) -> None:
         for one in lost:
             if one.stream not in self.dropped:
-                _log.error("the spool is full or cannot be written: events of %s will not be recorded", one.stream)
+                text = "the spool is full or cannot be written: events of %s will not be recorded"
+                _log.error(text, one.stream, extra={"stream": one.stream})
             self.dropped[one.stream] += one.events

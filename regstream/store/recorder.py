@@ -239,6 +239,7 @@ class Recorder:
             self._taken.acknowledge(chunk.upto)
         if fetched is not None:
             self._mourn(fetched)
+        _log.debug("%d events recorded, %d notes", written.events, found.notes)
         self.counts.add(written)
         self._moved.set()
         self._moved = asyncio.Event()

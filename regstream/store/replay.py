@@ -114,6 +114,7 @@ class Replays:
         player = self._players[run.run_id] = _Player(run, self._source, self._ways, self._tick)
         player.task = asyncio.create_task(player.play(), name=f"replay-{run.run_id}")
         player.task.add_done_callback(lambda task: self._ended_with(player, task))
+        _log.info("replay %s begins", run.run_id, extra={"run": run.run_id})
         self._tell("replay-started", run)
         return run
 
@@ -123,8 +124,9 @@ class Replays:
         if isinstance(error, errors.RegstreamError):
             run.reason = str(error)
         elif error is not None:
-            _log.error("a replay failed: %r", error, exc_info=error)
+            _log.error("a replay failed: %r", error, exc_info=error, extra={"run": run.run_id})
             run.reason = f"{type(error).__name__}: {error}"
+        _log.info("replay %s %s, %d events", run.run_id, run.state, run.sent, extra={"run": run.run_id})
         run.ended = self._now()
         del self._players[run.run_id]
         self._ended[run.run_id] = run

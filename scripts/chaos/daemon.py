@@ -47,7 +47,7 @@ class Daemon:
     async def start(self) -> None:
         """Start it, and return when it answers; raises Failed."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
-        env = {**kept, "PYTHONPATH": str(ROOT), **self._env}
+        env = {**kept, "PYTHONPATH": str(ROOT), "RATE_LIMIT": "1000/second", **self._env}
         command = [sys.executable, "-m", "regstream", "run", "--port", str(self._port)]
         tied = [sys.executable, "-c", kafka.TIED, str(os.getpid()), *command]
         with (self.folder / "daemon.log").open("ab") as log:

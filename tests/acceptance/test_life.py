@@ -109,7 +109,7 @@ def test_told_to_generate_nothing_it_serves_all_the_same(tmp_path: pathlib.Path)
         ("RATE_LIMIT", "often"),
         ("DEBUG", "streaming:brokr"),
         ("VPS_REGION", "x" * 100),
-        ("REGSTREAM_TOKENS", "admin:sesame"),
+        ("REGSTREAM_TOKENS", "root:sesame"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(tmp_path: pathlib.Path, name: str, value: str) -> None:

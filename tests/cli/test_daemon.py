@@ -215,7 +215,8 @@ def test_tail_ends_with_ctrl_c_and_without_a_traceback(daemon: Daemon, tails: li
 
 
 @pytest.mark.parametrize(
-    ("flags", "steps"), [([], 9), (["--health"], 3), (["--api"], 4), (["--ws"], 1), (["--socketio"], 1)]
+    ("flags", "steps"),
+    [([], 14), (["--health"], 4), (["--api"], 7), (["--ws"], 1), (["--socketio"], 1), (["--shutdown"], 1)],
 )
 def test_check_passes_on_a_good_daemon(daemon: Daemon, flags: list[str], steps: int) -> None:
     done = process.run("check", *flags, "--url", daemon.url + "/")
@@ -223,6 +224,44 @@ def test_check_passes_on_a_good_daemon(daemon: Daemon, flags: list[str], steps: 
     *lines, sum_ = done.stdout.splitlines()
     assert len(lines) == steps and all(re.match(r"pass  [a-z]+: .* ms  \S", line) for line in lines)
     assert sum_ == f"{steps} of {steps} steps passed"
+
+
+def test_check_as_json_tells_all_steps_with_their_times(daemon: Daemon) -> None:
+    done = process.run("check", "--health", "--ws", "--json", "--url", daemon.url)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["pass"], told["fail"], told["skip"]) == (0, 5, 0, 0)
+    assert [one["step"] for one in told["steps"]] == [
+        "health: alive", "health: ready", "health: health", "health: broker", "ws: subscribe and burst",
+    ]  # fmt: skip
+    assert all(one["state"] == "pass" and one["seconds"] > 0 and one["detail"] for one in told["steps"])
+
+
+def test_check_skips_what_its_token_is_not_good_for(tmp_path: pathlib.Path) -> None:
+    tokens = {"read": "r-0123456789abcdef", "control": "c-0123456789abcdef", "admin": "a-0123456789abcdef"}
+    given = " ".join(f"{role}:{token}" for role, token in tokens.items())
+    with process.running(tmp_path, REGSTREAM_TOKENS=given) as daemon:
+        told = {}
+        for role, token in tokens.items():
+            done = process.run("check", "--json", "--url", daemon.url, REGSTREAM_TOKEN=token)
+            found = json.loads(done.stdout)
+            told[role] = (done.returncode, [one["step"] for one in found["steps"] if one["state"] == "skip"])
+        nobody = process.run("check", "--health", "--url", daemon.url, REGSTREAM_TOKEN="wrong")
+    bursts = ["api: burst", "api: consumption", "api: retrieval", "api: scenario"]
+    ways = ["ws: subscribe and burst", "socketio: join and burst"]
+    assert told == {
+        "read": (0, [*bursts, "api: dry reload", *ways]),
+        "control": (0, ["api: dry reload"]),
+        "admin": (0, []),
+    }
+    assert nobody.returncode == 1 and "401" in nobody.stdout
+
+
+def test_tail_needs_a_token_where_there_are_some(tmp_path: pathlib.Path) -> None:
+    with process.running(tmp_path, REGSTREAM_TOKENS="read:r-0123456789abcdef") as daemon:
+        told = process.run("tail", "--url", daemon.url, "-n", "1", REGSTREAM_TOKEN="r-0123456789abcdef")
+        assert (told.returncode, len(told.stdout.splitlines()) >= 1) == (0, True)
+        refused = process.run("tail", "--url", daemon.url, "-n", "1")
+    assert refused.returncode == 1 and "unauthorized" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "tail"])

@@ -119,6 +119,12 @@ def test_a_plan_adds_up_to_a_virtual_day(tmp_path: pathlib.Path) -> None:
     for key in ("eventsPerHour", "eventsPerDay", "bytesPerHour", "bytesPerDay"):
         assert plan["total"][key] == pytest.approx(sum(row[key] for row in rows.values()))
     assert plan["total"]["eventsPerDay"] == pytest.approx(24 * plan["total"]["eventsPerHour"])
+    # One topic for each stream, and that of the alerts
+    topics = len(rows) + 1
+    assert {key: plan["kafka"][key] for key in ("topics", "partitions", "replicas")} == dict.fromkeys(
+        ("topics", "partitions", "replicas"), topics
+    )
+    assert plan["kafka"]["bytesPerDay"] == pytest.approx(plan["total"]["bytesPerDay"])
 
 
 def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
@@ -128,11 +134,17 @@ def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
         *("STREAM", "WHEN", "BATCH", "PRIORITY"),
         *("EVENTS/H", "EVENTS/DAY", "BYTES/EVENT", "BYTES/H", "BYTES/DAY"),
     ]
-    rows = {line.split()[0]: line.split() for line in table[2:]}
+    empty = table.index("")
+    rows = {line.split()[0]: line.split() for line in table[2:empty]}
     assert rows["TRANSACTION_STREAM"][1:7] == ["every", "250ms", "5", "NORMAL", "72,000", "1,728,000"]
     assert set(rows) == {*(one["stream"] for one in plan_of(files)["streams"]), "all"}
+    assert table[empty + 1].startswith("with Kafka     7 topics, 7 partitions, 1 copy: ")
+    assert table[empty + 2].startswith("with database  ")
     slow = process.run("plan", cwd=files, REGSTREAM_ENV="production").stdout.splitlines()
     assert slow[0] == "profile production, speed 1"
+    assert any(
+        line.startswith("with Kafka     7 topics, 42 partitions, 3 copies on as many brokers: ") for line in slow
+    )
     assert next(line for line in slow if line.startswith("BUDGET_UPDATES")).split()[1:3] == ["every", "5m"]
 
 

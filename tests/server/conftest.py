@@ -18,7 +18,7 @@ import pytest_asyncio
 from regstream import broker, config, engine, hub, model, reload, store
 from regstream.broker import simulated, spool
 from regstream.generate import stream as streams
-from regstream.server import app, outlet, sse, ws
+from regstream.server import app, guard, outlet, sio, sse, ws
 from regstream.store import database
 
 STREAMS = """\
@@ -66,6 +66,7 @@ class Settings:
     """What the server reads of the settings."""
 
     cors_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
+    proxies: int = 0
 
 
 @dataclasses.dataclass
@@ -110,7 +111,7 @@ async def _pump(carrier: broker.Broker, fanout: hub.Hub, keeper: store.Store | N
             fanout.broadcast(record.event)
 
 
-def services(folder: pathlib.Path, url: str | None = None) -> app.Services:
+def services(folder: pathlib.Path, url: str | None = None, entrance: guard.Guard | None = None) -> app.Services:
     """All that the server needs, at rest."""
     numbers = itertools.count(1)
     carrier = simulated.SimulatedBroker()
@@ -125,7 +126,10 @@ def services(folder: pathlib.Path, url: str | None = None) -> app.Services:
 
     door = reload.Door(load, worker, time.time, fanout.announce)
     readers = sse.Readers(fanout, outlet.Outlets())
-    return app.Services(Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers, keeper)
+    entrance = entrance or guard.Guard()
+    return app.Services(
+        Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers, entrance, keeper
+    )
 
 
 def _store(folder: pathlib.Path, url: str, fanout: hub.Hub) -> store.Store:
@@ -139,9 +143,14 @@ def _store(folder: pathlib.Path, url: str, fanout: hub.Hub) -> store.Store:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: pathlib.Path, url: str | None = None) -> AsyncIterator[Live]:
-    """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one."""
-    parts = services(folder, url)
+async def serving(
+    folder: pathlib.Path, url: str | None = None, entrance: guard.Guard | None = None, **options: Any
+) -> AsyncIterator[Live]:
+    """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one.
+
+    ``options`` are keywords of ``app.Server``.
+    """
+    parts = services(folder, url, entrance)
     await parts.broker.start()
     if parts.store is not None:
         await parts.store.start()
@@ -151,12 +160,16 @@ async def serving(folder: pathlib.Path, url: str | None = None) -> AsyncIterator
         asyncio.create_task(_pump(parts.broker, parts.hub, parts.store)),
     ]
     site = app.build(parts)
-    sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, origins=parts.settings.cors_origins)
+    same: dict[str, Any] = {"origins": parts.settings.cors_origins, "keeper": parts.guard}
+    sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, **same)
+    sessions = sio.attach(site, parts.hub, **same)
+
+    site.ctx.ways.update(websocket=sockets, socketio=sessions)
 
     async def closing() -> None:
-        await asyncio.gather(sockets.close_all(2), parts.readers.close_all(2))
+        await asyncio.gather(*(way.close_all(2) for way in site.ctx.ways.values()))
 
-    server = app.Server(site, "127.0.0.1", 0, closing=closing)
+    server = app.Server(site, "127.0.0.1", 0, closing=closing, **options)
     await server.start()
     parts.engine.start()
     try:

@@ -18,7 +18,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from regstream import hub
-from regstream.server import gate, lookback, outlet, problems, security, ws
+from regstream.server import gate, guard, lookback, outlet, problems, security, ws
 from regstream.server.sio import library, packets, transport
 from regstream.server.sio.client import Client
 
@@ -34,15 +34,18 @@ def attach(
     subscriber_limits: Mapping[str, int] | None = None,
     history: lookback.History | None = None,
     outlets: outlet.Outlets | None = None,
+    keeper: guard.Guard | None = None,
 ) -> Sessions:
     """Serve ``source`` on ``/socket.io/`` of ``app``; call before the server is made.
 
     ``origins`` are the patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are
     keywords of ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes
-    what waits.
+    what waits. ``keeper`` knows the tokens; None: there are none.
     """
     flushes = outlets or outlet.Outlets()
-    sessions = Sessions(source, origins, max_connections, subscriber_limits or {}, history, flushes)
+    sessions = Sessions(
+        source, origins, max_connections, subscriber_limits or {}, history, flushes, keeper or guard.Guard()
+    )
     app.config.WEBSOCKET_MAX_SIZE = ws.MAX_MESSAGE
     app.enable_websocket()
 
@@ -66,8 +69,9 @@ class Sessions:
         subscriber_limits: Mapping[str, int],
         history: lookback.History | None,
         outlets: outlet.Outlets,
+        keeper: guard.Guard,
     ) -> None:
-        self.hub, self.history, self.outlets = source, history, outlets
+        self.hub, self.history, self.outlets, self.keeper = source, history, outlets, keeper
         self.subscriber_limits = subscriber_limits
         self._origins = tuple(origins)
         self.tasks = gate.Tasks()
@@ -122,9 +126,10 @@ class Sessions:
         answer: HTTPResponse | None = await self._library.eio.handle_request(request)
         return answer
 
-    def welcome(self, session: Any) -> None:
-        """A session begins."""
-        self._clients[session.sid] = Client(self, session)
+    def welcome(self, session: Any, token: str | None, address: str) -> None:
+        """A session begins, from ``address``, whose handshake carried ``token``."""
+        client = self._clients[session.sid] = Client(self, session, token, address)
+        client.expect()
 
     def opened(self, session: Any, wire: transport.Wire) -> None:
         """The session is on a WebSocket from now on."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regstream import errors, hub
-from regstream.server import lookback, messages, outlet, ws
+from regstream.server import guard, lookback, messages, outlet, problems, ws
 from regstream.server.sio import outbox, packets, transport
 
 if TYPE_CHECKING:
@@ -22,16 +22,50 @@ POLL_FRAMES, POLL_BYTES = 2048, 512 * 1024
 class Client(outlet.Outlet):
     """One session: what it says, and what it is told."""
 
-    __slots__ = ("_ended", "_held", "_session", "_sessions", "_wire", "outbox", "upgrading")
+    __slots__ = (
+        "_address",
+        "_deadline",
+        "_ended",
+        "_held",
+        "_session",
+        "_sessions",
+        "_token",
+        "_wire",
+        "outbox",
+        "upgrading",
+    )
 
-    def __init__(self, sessions: Sessions, session: Any) -> None:
+    def __init__(self, sessions: Sessions, session: Any, token: str | None, address: str) -> None:
         super().__init__(sessions.outlets, sessions.subscriber_limits)
         self._sessions, self._session = sessions, session
         self.outbox: outbox.Outbox = session.queue
         self.outbox.wake, self.outbox.overrun = self._wake, self.abort
         self._wire: transport.Wire | None = None
+        self._token, self._address = token, address
+        self._deadline: asyncio.TimerHandle | None = None
         self._ended = self.upgrading = False
         self._held: collections.deque[tuple[int | None, list[Any]]] | None = None
+
+    def expect(self) -> None:
+        """Part with it unless it says within a while who it is; where nobody has to, wait for nothing."""
+        if not self._sessions.keeper.is_open:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(guard.GRACE, self.close, ws.UNAUTHORIZED, "no token came")
+
+    def admit(self, said: Any) -> None:
+        """Let it in with the token of its handshake, or else of what it ``said``. Raises Unauthorized."""
+        token = said.get("token") if self._token is None and isinstance(said, dict) else self._token
+        try:
+            self._sessions.keeper.caller(token if isinstance(token, str) else None)
+        except problems.Unauthorized:
+            self._sessions.keeper.refusals.count("unauthorized", self._address)
+            raise
+        self._forget_deadline()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     @property
     def is_open(self) -> bool:
@@ -144,6 +178,8 @@ class Client(outlet.Outlet):
         """End the session behind what can still be written; cut the client off if it takes no part."""
         if not self.is_open:
             return
+        if code == ws.BAD_MESSAGE:
+            self._sessions.keeper.refusals.count("message", self._address)
         self.write_out()
         if self._wire is not None:
             self._wire.close(code, reason)
@@ -162,6 +198,7 @@ class Client(outlet.Outlet):
     def _part(self) -> None:
         self._ended = True
         self.forget_timer()
+        self._forget_deadline()
         self._sessions.hub.remove(self.subscriber)
 
     def dispose(self) -> None:

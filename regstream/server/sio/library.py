@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import engineio
 import socketio
 from engineio import payload
+from socketio import packet
 
-from regstream.server import ws
+from regstream.server import guard, problems, ws
 from regstream.server.sio import outbox, transport
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc] # the library has no 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         # It would keep the request as long as the session
         await super()._handle_eio_connect(eio_sid, {})
-        self._sessions.welcome(self.eio.sockets[eio_sid])
+        request = environ["sanic.request"]
+        token = guard.bearer(request.headers)
+        self._sessions.welcome(self.eio.sockets[eio_sid], token, guard.address(request))
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         client = self._sessions.client(eio_sid)
@@ -102,6 +105,19 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc] # the library has no 
             log.debug("a packet could not be read", exc_info=True)
             return False
         return True
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        client = self._sessions.client(eio_sid)
+        try:
+            if client is not None:
+                client.admit(data)
+        except problems.Unauthorized as error:
+            refusal = {"message": str(error), "data": {"code": "unauthorized"}}
+            await self._send_packet(
+                eio_sid, self.packet_class(packet.CONNECT_ERROR, data=refusal, namespace=namespace or "/")
+            )
+        else:
+            await super()._handle_connect(eio_sid, namespace, data)
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
         if not isinstance(data, list) or not data or not isinstance(data[0], str):

@@ -1,0 +1,197 @@
+"""All rooms of a daemon, made and joined; nothing connects yet."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+import time
+from typing import TYPE_CHECKING, cast
+
+from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
+from regstream.broker import simulated
+from regstream.generate import stream as streams
+from regstream.server import app, guard, lookback, outlet, process, protocol, refusals, sio, sse, ws
+
+if TYPE_CHECKING:
+    from regstream import store
+    from regstream.broker import failover, kafka
+    from regstream.store import replay
+
+CLOSING_SECONDS = 1.0
+# Who reads more slowly than events are made must get over the largest burst; the frames are shared by all who wait
+QUEUE = {"limit": 2 * model.MAX_BATCH, "limit_bytes": 32 * 2**20}
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def ulid(now: float) -> str:
+    """A new name that sorts by time: 48 bits of milliseconds and 80 random ones, in Crockford's base 32 (ULID)."""
+    number = (int(now * 1000) << 80) | secrets.randbits(80)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon is made of."""
+
+    settings: settings.Settings
+    broker: broker.Broker
+    hub: hub.Hub
+    engine: engine.Engine
+    door: reload.Door
+    server: app.Server
+    sockets: ws.Sockets
+    paths: reload.Paths
+    store: store.Store | None
+    replays: replay.Replays | None
+
+
+def build(chosen: settings.Settings) -> Parts:
+    """All rooms, joined and at rest."""
+    now = time.time
+    paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
+    fanout = hub.Hub(now)
+    carrier = _carrier(chosen, fanout)
+    keeper = _keeper(chosen, carrier, fanout)
+    history = _history(keeper, carrier)
+    identity = streams.Identity(chosen.source, chosen.region)
+    origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
+    worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None)
+
+    def load() -> model.Catalog:
+        return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
+
+    def locate(where: tuple[str, ...], message: str) -> errors.Problem:
+        return config.locate(chosen.streams, where, message)
+
+    def digest() -> str:
+        return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
+
+    door = reload.Door(load, worker, now, fanout.announce, locate, digest)
+    outlets = outlet.Outlets(chosen.window / 1000)
+    readers = sse.Readers(fanout, outlets, history, QUEUE)
+    replays = _replays(keeper, carrier, fanout)
+    refused = refusals.Refusals()
+    entrance = guard.Guard(chosen.all_tokens, chosen.rate_limit, refused)
+    services = app.Services(
+        chosen, worker, fanout, carrier, door, now, __version__, identity, readers, entrance, keeper, replays
+    )
+    site = app.build(services)
+    welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
+    sockets = ws.attach(
+        site,
+        fanout,
+        now=now,
+        welcome=welcome,
+        origins=chosen.cors_origins,
+        subscriber_limits=QUEUE,
+        history=history,
+        outlets=outlets,
+        keeper=entrance,
+    )
+    sessions = sio.attach(
+        site,
+        fanout,
+        origins=chosen.cors_origins,
+        subscriber_limits=QUEUE,
+        history=history,
+        outlets=outlets,
+        keeper=entrance,
+    )
+
+    ways = site.ctx.ways
+    ways.update(websocket=sockets, socketio=sessions)
+
+    async def closing() -> None:
+        await asyncio.gather(*(way.close_all(CLOSING_SECONDS) for way in ways.values()))
+
+    per_address = None if chosen.proxies else chosen.max_per_address
+    bounded = protocol.Door(process.connections(chosen.max_connections), per_address, refused)
+    server = app.Server(site, chosen.host, chosen.port, closing=closing, door=bounded)
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays)
+
+
+def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
+    """Kafka with its fallback when there are servers, else the simulation."""
+    if not chosen.kafka_servers:
+        return simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
+    # Late, because a simulation need not pay for the client library
+    from regstream.broker import failover, kafka, spool
+
+    connection = _connection(chosen)
+
+    def changed(before: str, after: str, reason: str) -> None:
+        fanout.announce("broker-changed", {"from": before, "to": after, "reason": reason})
+
+    # One that generates nothing has nothing to keep, and may stand beside one that does
+    outbox = spool.Spool(chosen.state / "spool") if chosen.streaming else None
+    told: set[str] = set()
+    return failover.FailoverBroker(
+        lambda starts: kafka.KafkaBroker(connection, starts, told), outbox, time.monotonic, changed
+    )
+
+
+def _connection(chosen: settings.Settings) -> kafka.Connection:
+    from regstream.broker import kafka
+
+    return kafka.Connection(
+        ",".join(chosen.kafka_servers),
+        chosen.kafka_protocol,
+        chosen.kafka_mechanism,
+        chosen.kafka_username,
+        chosen.kafka_password.get_secret_value(),
+        chosen.kafka_ca,
+        chosen.kafka_cert,
+        chosen.kafka_key,
+    )
+
+
+def _keeper(chosen: settings.Settings, carrier: broker.Broker, fanout: hub.Hub) -> store.Store | None:
+    """PostgreSQL, if there is to be any; with Kafka it reads the topics itself."""
+    url = chosen.database.get_secret_value()
+    if not url:
+        return None
+    # Late, because who stores nothing need not pay for the client library
+    from regstream import store
+    from regstream.broker import spool
+    from regstream.store import database
+
+    def changed(state: str, reason: str) -> None:
+        fanout.announce("store-changed", {"state": state, "reason": reason})
+
+    # One that generates nothing may stand beside one that does, and has notes of its own to keep
+    kept = spool.Spool(chosen.state / ("store" if chosen.streaming else "store-beside"))
+    moments = store.Moments(time.time, time.monotonic)
+    source = _source(chosen, carrier)
+    return store.Store(database.Database(url), kept, source, moments, ulid(time.time()), chosen.retention, changed)
+
+
+def _source(chosen: settings.Settings, carrier: broker.Broker) -> store.Source | None:
+    if not chosen.kafka_servers:
+        return None
+    from regstream import store
+    from regstream.broker.kafka import log
+
+    connection, cluster = _connection(chosen), cast("failover.FailoverBroker", carrier)
+    return store.Source(lambda starts: log.Log(connection, starts), lambda: cluster.topics)
+
+
+def _replays(keeper: store.Store | None, carrier: broker.Broker, fanout: hub.Hub) -> replay.Replays | None:
+    if keeper is None:
+        return None
+    from regstream.store import replay
+
+    ways = replay.Ways(fanout.replay, fanout.pressure, getattr(carrier, "resend", None), fanout.announce)
+    return replay.Replays(keeper.archive, ways, time.time, time.monotonic, lambda: ulid(time.time()))
+
+
+def _history(keeper: store.Store | None, carrier: broker.Broker) -> lookback.History:
+    """What the rings do not hold any more: the database has all of it, and knows by an index where."""
+    if keeper is None:
+        return carrier.history
+
+    async def history(stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+        found = await keeper.history(stream, after, before)
+        return await carrier.history(stream, after, before) if found is None else found
+
+    return history

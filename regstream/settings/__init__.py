@@ -1,0 +1,222 @@
+"""What is fixed from start to stop: the environment, typed, with the flags of the command line over it.
+
+Each variable is declared once, in ``VARIABLES``: its default, its check and its description, from which the messages
+and ``docs/configuration.md`` come too. A secret is never shown.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import urllib.parse
+from collections.abc import Mapping
+
+import pydantic
+
+from regstream import credentials, errors
+from regstream.settings.parsing import PARTS, Rate, address
+from regstream.settings.variables import MECHANISMS, PROTOCOLS, VARIABLES, Variable
+
+__all__ = [
+    "COMMANDS",
+    "MECHANISMS",
+    "PARTS",
+    "PREFIXES",
+    "PROTOCOLS",
+    "VARIABLES",
+    "Rate",
+    "Settings",
+    "Variable",
+    "guarded",
+    "load",
+]
+
+PREFIXES = ("STREAMING_", "VPS_", "REGSTREAM_")
+"""A variable that begins so is meant for this program."""
+COMMANDS = ("REGSTREAM_URL", "REGSTREAM_TOKEN")
+"""What the commands read that talk to a running daemon: where it is, and what to say to it."""
+
+_LONGEST = 80
+
+
+class Settings(pydantic.BaseModel):
+    """What is fixed from start to stop; made by ``load``. Its secrets do not show themselves."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    streaming: bool
+    """False: everything serves, nothing is generated."""
+    host: str
+    """Address to listen on, an IPv6 one without brackets."""
+    port: int
+    """Port to listen on; 0 takes any free one."""
+    server_name: str
+    """Who this server is."""
+    region: str
+    """Where this server is."""
+    env: str
+    """Name of the profile in force."""
+    debug: tuple[str, ...]
+    """Those of ``PARTS`` that log in detail."""
+    log: str = "text"
+    """How the daemon logs: ``text`` or ``json``."""
+    cors_origins: tuple[str, ...]
+    """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
+    rate_limit: Rate
+    """How often a client may use the control routes."""
+    tokens: tuple[credentials.Token, ...] = ()
+    """Who may do what; none: everybody everything. Those of the file are ``tokens_of_file``."""
+    tokens_of_file: tuple[credentials.Token, ...] = ()
+    """As ``tokens``, besides those."""
+    proxies: int = 0
+    """How many proxies stand in front."""
+    max_connections: int = 10_000
+    """How many connections may be open at once."""
+    max_per_address: int = 1_000
+    """How many of them from one address, where no proxies stand in front."""
+    kafka_servers: tuple[str, ...] = ()
+    """Bootstrap servers; none: simulation."""
+    kafka_protocol: str = "PLAINTEXT"
+    """One of ``PROTOCOLS``."""
+    kafka_mechanism: str = "PLAIN"
+    """One of ``MECHANISMS``."""
+    kafka_username: str = ""
+    """User at Kafka."""
+    kafka_password: pydantic.SecretStr = pydantic.SecretStr("")
+    """Password at Kafka; it does not show itself."""
+    kafka_ca: str = ""
+    """File of trusted certificates; empty: the system's."""
+    kafka_cert: str = ""
+    """File of the client's certificate; empty: none."""
+    kafka_key: str = ""
+    """File of the client's key."""
+    database: pydantic.SecretStr = pydantic.SecretStr("")
+    """Address of PostgreSQL; empty: nothing is stored. It does not show itself."""
+    retention: int | None = None
+    """Seconds for which events are kept in the database; None: for ever."""
+    window: int = 5
+    """Milliseconds in which what is due to readers may gather."""
+    state: pathlib.Path = pathlib.Path(".regstream")
+    """Folder for what has to outlive the process."""
+    streams: pathlib.Path
+    """The streams file."""
+    scenarios: pathlib.Path
+    """The folder of scenario files."""
+    templates: pathlib.Path
+    """The folder of template files."""
+    notices: tuple[str, ...] = ()
+    """What an operator should know about these settings, one line each."""
+
+    @property
+    def all_tokens(self) -> tuple[credentials.Token, ...]:
+        """All tokens, from wherever."""
+        return self.tokens + self.tokens_of_file
+
+    @property
+    def source(self) -> str:
+        """The ``source`` of every event, a URI reference: ``/regstream/{region}/{server_name}``."""
+        return "/regstream/" + "/".join(urllib.parse.quote(one, safe="") for one in (self.region, self.server_name))
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    streams: pathlib.Path | str | None = None,
+    scenarios: pathlib.Path | str | None = None,
+    templates: pathlib.Path | str | None = None,
+    host: str | None = None,
+    port: int | str | None = None,
+) -> Settings:
+    """The settings of ``environ``, with the flags that are given over them; an empty variable counts as unset.
+
+    Raises SettingsError, naming the variable or the flag and the cure, for the first value that cannot be used.
+    """
+    flags = {field: str(flag) for field, flag in (("host", host), ("port", port)) if flag is not None}
+    values = {one.field: _value(one, environ, flags) for one in VARIABLES}
+    paths = {
+        "streams": _path("--streams", streams, "streams.yaml"),
+        "scenarios": _path("--scenarios", scenarios, "scenarios"),
+        "templates": _path("--templates", templates, "templates"),
+    }
+    return Settings.model_validate({**values, **paths, "notices": (*_strange(environ), *_weak(values))})
+
+
+def guarded(chosen: Settings, insecure: bool) -> Settings:
+    """``chosen`` for a daemon that is to listen there, with what an operator should know about that.
+
+    Raises SettingsError when other machines can reach it and nobody has to say who they are, unless that is meant to be
+    so: ``insecure``.
+    """
+    if _is_inside(chosen.host):
+        return chosen
+    if chosen.all_tokens:
+        notice = (
+            f"{chosen.host} can be reached from other machines, and tokens go there in the clear unless TLS is in front"
+        )
+    elif insecure:
+        notice = f"{chosen.host} can be reached from other machines, and whoever does may do everything"
+    else:
+        cure = "set REGSTREAM_TOKENS, or listen on 127.0.0.1, or let everybody do everything with --insecure"
+        reason = f"other machines can reach that, and nobody would have to say who they are: {cure}"
+        raise errors.SettingsError("STREAMING_HOST", chosen.host, reason)
+    return chosen.model_copy(update={"notices": (*chosen.notices, notice)})
+
+
+def _value(variable: Variable, environ: Mapping[str, str], flags: Mapping[str, str]) -> object:
+    name, text = variable.name, _text(variable.name, environ)
+    if variable.field in flags:
+        name, text = f"--{variable.field}", flags[variable.field].strip()
+    elif not text and variable.alias:
+        name, text = variable.alias, _text(variable.alias, environ)
+    if not text and variable.field not in flags:
+        text = variable.default
+    try:
+        return variable.parse(text)
+    except ValueError as error:
+        raise _error(variable, name, text, str(error)) from None
+
+
+def _text(name: str, environ: Mapping[str, str]) -> str:
+    return environ.get(name, "").strip()
+
+
+def _error(variable: Variable, name: str, text: str, reason: str) -> errors.SettingsError:
+    short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return errors.SettingsError(name, "***" if variable.secret else short, reason)
+
+
+def _path(flag: str, value: pathlib.Path | str | None, default: str) -> pathlib.Path:
+    text = default if value is None else str(value)
+    if not text or "\0" in text:
+        raise errors.SettingsError(flag, text, "not a path")
+    return pathlib.Path(text)
+
+
+def _strange(environ: Mapping[str, str]) -> list[str]:
+    known = {_tail(one.name): one.name for one in VARIABLES}
+    strange = sorted(name for name in environ if name.startswith(PREFIXES) and name not in known.values())
+    return [_unknown(name, known) for name in strange]
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    # Without their prefixes, which would make any two of our names look alike.
+    meant = [known[tail] for tail in errors.near(_tail(name), known)]
+    hint = f", did you mean {' or '.join(meant)}?" if meant else ""
+    whose = "is for the commands that talk to a daemon" if name in COMMANDS else "is not a variable of regstream"
+    return f"{name} {whose} and has no effect{hint}"
+
+
+def _tail(name: str) -> str:
+    return next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
+
+
+def _weak(values: Mapping[str, object]) -> list[str]:
+    tokens = (*values["tokens"], *values["tokens_of_file"])  # type: ignore[misc]
+    short = sorted({one.role for one in tokens if len(one.secret) < credentials.SHORT})
+    cure = "write a longer one: openssl rand -hex 24"
+    return [f"a token with the role {role} has fewer than {credentials.SHORT} characters, {cure}" for role in short]
+
+
+def _is_inside(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    found = address(host)
+    return host.lower() == "localhost" if found is None else found.is_loopback
