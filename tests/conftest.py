@@ -15,6 +15,9 @@ import pytest
 from scripts import kafka, postgres
 from tests import databases, node_packages
 from tests.kafka import clusters
+from tests.monitoring import prometheus
+from tests.proxy import test_nginx as nginx
+from tests.systemd import machine
 
 MakeCluster = Callable[..., kafka.Cluster]
 MakePostgres = Callable[..., postgres.Cluster]
@@ -27,6 +30,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"{count} tests with PostgreSQL did not run ({reason}); {databases.CURE}", yellow=True
         )
+    for what, absent, cure in (
+        ("a booted systemd", machine.missing, machine.CURE),
+        ("Prometheus", prometheus.missing, prometheus.CURE),
+        ("nginx", nginx.missing, nginx.CURE),
+    ):
+        for reason, count in collections.Counter(absent.values()).items():
+            terminalreporter.write_line(f"{count} tests with {what} did not run ({reason}); {cure}", yellow=True)
     if said := node_packages.report():
         terminalreporter.write_line(said, yellow=True)
 
