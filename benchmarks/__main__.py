@@ -7,6 +7,7 @@ import json
 import pathlib
 import sys
 import time
+import traceback
 from collections.abc import Iterable
 
 from benchmarks import apart, table
@@ -68,21 +69,33 @@ def _possible(rows: Iterable[str]) -> list[str]:
     return left
 
 
+def _keep(path: pathlib.Path, rows: list[table.Row]) -> None:
+    path.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=2) + "\n", encoding="utf-8")
+
+
 def main(given: list[str] | None = None) -> int:
-    """Exit code 0 whatever the figures are: they tell, they do not judge."""
+    """Exit code 0 whatever the figures are: they tell, they do not judge. 1 when a row could not be measured."""
     chosen = arguments(given)
     if chosen.list:
         print("\n".join(f"{name:<16} {what}" for name, what in ROWS.items()))
         return 0
-    began, rows = time.monotonic(), []
+    began, rows, failed = time.monotonic(), list[table.Row](), list[str]()
     asked = list(dict.fromkeys(row for name in chosen.rows for row in _named(name)))
     for name in _possible(asked or ROWS):
         print(f"measuring {name}: {ROWS[name]}", file=sys.stderr, flush=True)
-        rows += apart.measured(name, chosen.tiny)
+        try:
+            rows += apart.measured(name, chosen.tiny)
+        except Exception:
+            # What the others say is worth as much
+            traceback.print_exc()
+            failed.append(name)
+        _keep(chosen.json, rows)
+    _keep(chosen.json, rows)
     print(table.text(rows))
     print(f"measured in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    chosen.json.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=2) + "\n", encoding="utf-8")
-    return 0
+    if failed:
+        print(f"could not measure {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

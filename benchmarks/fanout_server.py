@@ -21,6 +21,7 @@ import sanic
 import socketio
 from websockets.frames import Frame, Opcode
 
+from benchmarks import rig
 from regstream import daemon, hub, model, settings
 from regstream.server.sio import library
 
@@ -78,7 +79,7 @@ class Ours(Kind):
     async def start(self, port: int) -> None:
         # A ping among the bytes would make them other than those of the next client
         library.PING_INTERVAL = 3600
-        parts = daemon.build(settings.load({"ENABLE_STREAMING": "false"}, port=port))
+        parts = daemon.build(settings.load({"ENABLE_STREAMING": "false", **rig.UNBOUNDED}, port=port))
         parts.server._app.config.WEBSOCKET_PING_INTERVAL = 0
         self._hub: hub.Hub = parts.hub
         for name in STREAMS:

@@ -146,11 +146,15 @@ def flags(folder: pathlib.Path) -> tuple[str, ...]:
     return ("--streams", str(folder / "streams.yaml"), "--scenarios", none, "--templates", none)
 
 
+# What is measured is not how well it refuses
+UNBOUNDED = {"RATE_LIMIT": "100000/second", "STREAMING_MAX_PER_ADDRESS": "100000"}
+
+
 @contextlib.contextmanager
 def daemon(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """``regstream run`` on a free port, as soon as the process exists."""
     port = free_port()
-    with process("-m", "regstream", "run", "--port", str(port), *flags, **environment) as child:
+    with process("-m", "regstream", "run", "--port", str(port), *flags, **UNBOUNDED, **environment) as child:
         yield child, port
 
 

@@ -31,6 +31,8 @@ _MINUTE = """
     ) AS numbers
 """
 
+BURST = 5_000
+
 
 def measure(tiny: bool = False) -> list[table.Row]:
     """One daemon for each; what is measured is when the client has a frame."""
@@ -108,16 +110,21 @@ def _settled(url: str, since: float, count: int) -> bool:
 
 async def _live(socket: client.ClientConnection, port: int, count: int) -> float:
     began = time.perf_counter()
-    asking = asyncio.create_task(asyncio.to_thread(_bursts, port, count))
-    end = await _count(socket, count, replay=False)
+    sizes = [min(BURST, count - first) for first in range(0, count, BURST)]
+    asking = asyncio.create_task(_burst(port, sizes[0]))
+    for size, following in zip(sizes, [*sizes[1:], 0], strict=True):
+        await asking
+        # The next one begins while this one is read; a third would be more than may wait for a reader
+        asking = asyncio.create_task(_burst(port, following))
+        end = await _count(socket, size, replay=False)
     await asking
     return count / (end - began)
 
 
-def _bursts(port: int, count: int) -> None:
-    asking = store_rig.Client(port)
-    for first in range(0, count, 10_000):
-        asking.ask("/burst", {"streamType": "REFERENCE", "count": min(10_000, count - first)})
+async def _burst(port: int, count: int) -> None:
+    if count:
+        body = {"streamType": "REFERENCE", "count": count}
+        await asyncio.to_thread(lambda: store_rig.Client(port).ask("/burst", body))
 
 
 async def _count(socket: client.ClientConnection, count: int, replay: bool) -> float:
