@@ -14,6 +14,8 @@ from benchmarks import apart, crowd, fanout_conflated, fanout_rig, table
 from scripts import kafka
 from tests import databases
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("row", "met"),

@@ -12,6 +12,8 @@ import pytest
 from scripts.soak import __main__ as soak
 from scripts.soak import judge, transports
 
+pytestmark = pytest.mark.alone
+
 FLAT = [100.0] * 40
 
 

@@ -16,6 +16,8 @@ from playwright import sync_api
 from tests import process
 from tests.browser import pages
 
+pytestmark = pytest.mark.alone
+
 SIZE = 100_000
 TASK = 50.0
 WINDOW = 4.0

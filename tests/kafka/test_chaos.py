@@ -12,6 +12,8 @@ import pytest
 from tests.process import environment
 from tests.support import ROOT
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(400)
 def test_nothing_is_lost_and_nothing_is_shown_twice(tmp_path: pathlib.Path) -> None:

@@ -16,6 +16,8 @@ from tests.kafka import clusters
 from tests.process import environment
 from tests.support import ROOT
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("act", keeping.ACTS)
