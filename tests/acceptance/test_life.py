@@ -175,3 +175,10 @@ def test_a_second_signal_ends_it_at_once(tmp_path: pathlib.Path) -> None:
             daemon.tell(signal.SIGTERM)
     daemon.stop()
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_other_machines_are_not_let_in_without_tokens(tmp_path: pathlib.Path, host: str) -> None:
+    done = process.run("run", "--host", host, "--port", "0", cwd=process.copy_files(tmp_path))
+    assert done.returncode == 78
+    assert "REGSTREAM_TOKENS" in done.stderr and "--insecure" in done.stderr and "Traceback" not in done.stderr

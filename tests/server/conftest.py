@@ -15,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from regstream import broker, config, engine, hub, model, reload, store
+from regstream import broker, config, credentials, engine, hub, model, reload, store
 from regstream.broker import simulated, spool
 from regstream.generate import stream as streams
 from regstream.server import app, guard, outlet, sio, sse, ws
@@ -59,6 +59,10 @@ steps:
 """,
     "quick.yaml": "name: QUICK\nsteps: [{pause: SYSTEM_METRICS}, {resume: SYSTEM_METRICS}]\n",
 }
+
+
+TOKENS = {"read": "r-0123456789abcdef", "control": "c-0123456789abcdef", "admin": "a-0123456789abcdef"}
+PAIRS = credentials.parse(" ".join(f"{role}:{token}" for role, token in TOKENS.items()))
 
 
 @dataclasses.dataclass
@@ -200,4 +204,13 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live
     folder = tmp_path_factory.mktemp("shared")
     write(folder)
     async with serving(folder) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
+    """One that has `TOKENS`, for the tests of a module."""
+    folder = tmp_path_factory.mktemp("guarded")
+    write(folder)
+    async with serving(folder, entrance=guard.Guard(PAIRS)) as running:
         yield running

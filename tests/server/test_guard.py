@@ -6,22 +6,18 @@ import asyncio
 import logging
 import pathlib
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from regstream import credentials, settings
 from regstream.server import guard, refusals, routes
 from regstream.server.routing import Route
-from tests.server.conftest import Live, serving, write
+from tests.server.conftest import PAIRS, TOKENS, Live, serving, write
 from tests.support import ROOT
 
-TOKENS = {"read": "r-0123456789abcdef", "control": "c-0123456789abcdef", "admin": "a-0123456789abcdef"}
 BEARERS = (None, "wrong", *TOKENS)
-PAIRS = credentials.parse(" ".join(f"{role}:{token}" for role, token in TOKENS.items()))
 # What each operation is for; written down once more, because this is what must not change unseen
 ROLES = {
     "live": None, "ready": None, "openapi": None, "docs": None, "dashboard": None,
@@ -37,14 +33,6 @@ ROLES = {
 
 def headers(bearer: str | None) -> dict[str, str]:
     return {} if bearer is None else {"authorization": f"Bearer {TOKENS.get(bearer, bearer)}"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    folder = tmp_path_factory.mktemp("guarded")
-    write(folder)
-    async with serving(folder, entrance=guard.Guard(PAIRS)) as running:
-        yield running
 
 
 async def ask(live: Live, route: Route, bearer: str | None) -> httpx.Response:

@@ -11,25 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 import websockets
 
 from regstream import client, errors
 from regstream.server import guard
-from tests.server.conftest import Live, serving, write
-from tests.server.test_guard import PAIRS, TOKENS
+from tests.server.conftest import TOKENS, Live, serving, write
 
 BOUND = 20.0
 READ = TOKENS["read"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    folder = tmp_path_factory.mktemp("guarded")
-    write(folder)
-    async with serving(folder, entrance=guard.Guard(PAIRS)) as running:
-        yield running
 
 
 @contextlib.asynccontextmanager

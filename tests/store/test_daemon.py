@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import pathlib
 import signal
@@ -184,3 +185,30 @@ def test_old_days_go_by_retention(folder: pathlib.Path, database_url: str) -> No
     process.eventually(lambda: ("events_20200101",) not in databases.rows(database_url, days), making.BOUND)
     assert len(databases.rows(database_url, days)) == 3
     assert daemon.stop() == 0
+
+
+def test_who_controlled_it_is_kept_without_their_token(folder: pathlib.Path, database_url: str) -> None:
+    tokens = {"control": "c-0123456789abcdef", "admin": "a-0123456789abcdef"}
+    given = " ".join(f"{role}:{token}" for role, token in tokens.items())
+    daemon = process.Daemon(folder, DATABASE_URL=database_url, REGSTREAM_TOKENS=given)
+    try:
+        headers = {role: {"authorization": f"Bearer {token}"} for role, token in tokens.items()}
+        base = "/api/streaming"
+        assert daemon.http.post(f"{base}/stop", json={}, headers=headers["control"]).status_code == 200
+        assert daemon.http.post(f"{base}/reload", json={}, headers=headers["admin"]).status_code == 200
+        # Refused for want of a token or of a role: these are counted, and are no rows
+        assert daemon.http.post(f"{base}/start", json={}).status_code == 401
+        assert daemon.http.post(f"{base}/reload", json={}, headers=headers["control"]).status_code == 403
+
+        def calls() -> list[dict[str, Any]]:
+            answer = daemon.http.get(f"{base}/audit", headers=headers["admin"])
+            return list(answer.json()["calls"]) if answer.status_code == 200 else []
+
+        process.eventually(lambda: len(calls()) >= 2)
+        kept = [(one["action"], one["actor"]) for one in calls()]
+        assert [action for action, _ in kept] == ["stop", "reload"]
+        for (_, actor), role in zip(kept, tokens, strict=True):
+            assert actor == f"{role}:{hashlib.sha256(tokens[role].encode()).hexdigest()[:8]}"
+    finally:
+        assert daemon.stop() == 0
+    assert "0123456789abcdef" not in daemon.log.read_text()
