@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import resource
@@ -26,11 +27,16 @@ def connections(wanted: int) -> int:
     What it may have is raised to what the system lets it raise it to.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
     need = wanted + OWN_FILES
-    if soft != resource.RLIM_INFINITY and soft < need:
-        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - OWN_FILES))
+    most = need if hard == resource.RLIM_INFINITY else min(need, hard)
+    if most > soft:
+        # A supervisor may forbid it; then it stays as it is
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return max(1, min(wanted, soft - OWN_FILES))
 
 
 def cpu_seconds() -> float:

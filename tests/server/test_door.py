@@ -9,6 +9,7 @@ import resource
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 
 from regstream.server import guard, process, protocol
 from tests.server.conftest import Live, serving, write
@@ -85,7 +86,10 @@ async def test_a_crowd_that_comes_and_goes_leaves_no_place_taken(tmp_path: pathl
         assert await is_served(await connect(live))
 
 
-def test_connections_are_bounded_by_the_files_that_the_system_gives() -> None:
+def test_connections_are_bounded_by_the_files_that_the_system_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
@@ -93,5 +97,9 @@ def test_connections_are_bounded_by_the_files_that_the_system_gives() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 512
         assert process.connections(700) == 700
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 900
+        # As under a supervisor that forbids it
+        monkeypatch.setattr(resource, "setrlimit", refused)
+        assert process.connections(5000) == 700
     finally:
+        monkeypatch.undo()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
