@@ -729,6 +729,7 @@ class TestSize:
         assert expected == 60_001
         assert peak < 4_000_000
 
+    @pytest.mark.alone
     @pytest.mark.parametrize("size", [100, 1])
     def test_speed(self, make: Make, size: int, capsys: pytest.CaptureFixture[str]) -> None:
         one = make()
