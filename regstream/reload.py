@@ -7,6 +7,7 @@ that is refused changes nothing but what is told about it.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -21,6 +22,8 @@ from regstream import engine, errors, model, plan
 DEBOUNCE_MS = 200
 LOOK_MS = 5_000
 MAX_LOGGED = 10
+SOURCES = ("start", "SIGHUP", "api", "changed files")
+"""What asks for reloads."""
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +83,7 @@ class Receipt:
 class Door:
     """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused.
 
+    ``counts`` has how many came into force and how many were refused, by who asked and ``applied`` or ``refused``.
     ``locate`` gives the problem at a place of the streams file, for what shows only when a catalog is prepared.
     ``digest`` tells the ``Catalog.digest`` that the files would have now.
     """
@@ -96,6 +100,7 @@ class Door:
         self.error: errors.ConfigError | None = None
         self.receipt = Receipt(0, now(), (), (), (), (), plan.Diff(), plan.Diff())
         self.refused = 0
+        self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
         self._load = load
         self._engine = worker
         self._now = now
@@ -163,6 +168,7 @@ class Door:
         self._engine.commit(prepared)
         self.error = None
         self.receipt = self._receipt(self.receipt.generation + 1, difference)
+        self.counts[reason, "applied"] += 1
         self._tell(reason)
         return self.receipt
 
@@ -197,6 +203,7 @@ class Door:
         repeated = self.error is not None and self.error.problems == error.problems
         self.error = error
         self.refused += 1
+        self.counts[reason, "refused"] += 1
         # At the start, whoever started the daemon gets the error itself
         if self.receipt.generation and not repeated:
             self._log_refusal(reason, error)

@@ -365,8 +365,10 @@ class TestQueue:
         one, reader, other = make(), Reader(**options), Reader()
         subscribe(one, reader.queue, ["ONE"])
         subscribe(one, other.queue, ["ONE"])
+        assert one.fullest == 0
         show(one, "ONE", 1, 2, 3)
         assert not reader.queue.slow
+        assert one.fullest == reader.queue.fill > other.queue.fill > 0
         show(one, "ONE", 4, 5)
         assert reader.queue.slow
         assert reader.woken == 2

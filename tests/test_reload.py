@@ -202,6 +202,8 @@ async def test_a_refused_reload_changes_nothing_but_the_report(tmp_path, caplog)
         receipt = await world.reload(files)
         assert (receipt.generation, world.door.error) == (2, None)
         assert set(receipt.unchanged) == {"A", "B"}
+        counted = {("start", "applied"): 1, ("test", "applied"): 1, ("test", "refused"): 1, ("again", "refused"): 1}
+        assert world.door.counts == counted
     world.whole()
 
 
@@ -356,6 +358,7 @@ async def test_a_file_that_is_written_in_place_is_seen(watched):
     watched.write({"streams.yaml": file(A=stream(), B=stream())})
     await until(lambda: names(watched) == ["A", "B"])
     assert watched.system.of("reloaded")[-1]["reason"] == "changed files"
+    assert watched.door.counts["changed files", "applied"] >= 1 and "changed files" in reload.SOURCES
 
 
 async def test_a_file_that_is_replaced_as_editors_do_is_seen_each_time(watched):

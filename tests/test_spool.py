@@ -173,11 +173,12 @@ class TestKeeping:
         marks = [one.append(events(20, first=1 + 20 * number, size=600)).last for number in range(40)]
         assert len(files(one._folder.path)) > 20
         before = one.status
+        assert one.waiting_bytes == before.waiting_bytes
         for mark in marks:
             one.acknowledge(mark)
         assert before.size == before.waiting_bytes > 480_000
         assert len(files(one._folder.path)) == 1
-        assert one.status.waiting_bytes == 0
+        assert one.status.waiting_bytes == one.waiting_bytes == 0
         one.close()
         assert not files(one._folder.path)
 

@@ -36,9 +36,10 @@ class Status(NamedTuple):
 
     ``kind`` is ``simulated`` or ``kafka``, ``state`` one of ``new``, ``live``, ``closed`` (other forms may have more),
     ``produced`` and ``consumed`` count events since start, ``errors`` those that were refused or lost, ``reason`` says
-    in a few words why the state is what it is (empty when there is nothing to say). ``waiting`` events are on disk for
-    a broker that is away, ``lag`` were not consumed yet, ``foreign`` on the topics are none of ours, ``skipped``
-    numbers never came, and of ``dropped`` streams so many events were given up because the disk space was.
+    in a few words why the state is what it is (empty when there is nothing to say). ``waiting`` events in
+    ``waiting_bytes`` are on disk for a broker that is away, ``lag`` were not consumed yet, ``foreign`` on the topics
+    are none of ours, ``skipped`` numbers never came, and of ``dropped`` streams so many events were given up because
+    the disk space was.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Status(NamedTuple):
     foreign: int = 0
     skipped: int = 0
     dropped: Mapping[str, int] = {}
+    waiting_bytes: int = 0
 
 
 class Broker(Protocol):

@@ -76,6 +76,7 @@ class FailoverBroker:
             foreign=self._foreign + (0 if self._kafka is None else self._kafka.foreign),
             skipped=self._showing.order.skipped,
             dropped={} if out is None else dict(out.dropped),
+            waiting_bytes=0 if self._closed or out is None else out.waiting_bytes,
         )
 
     def _tell(self, changed: Callable[[str, str, str], None], before: str, after: str, reason: str) -> None:

@@ -77,6 +77,11 @@ class Outbox:
         """Events in the spool."""
         return self._spool.waiting
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The bytes that they take."""
+        return self._spool.waiting_bytes
+
     def put(self, events: Sequence[model.Event], live: bool) -> None:
         """Take events; ``live``: they are sent from memory, and not when the spool is drained."""
         kept = self._spool.append(events)

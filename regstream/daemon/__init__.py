@@ -106,6 +106,7 @@ class Daemon:
             parts.engine.start()
         self._spawn("watch", reload.watch(parts.paths, parts.door))
         self._spawn("reloads", self._reloads())
+        self._spawn("pulse", parts.pulse.beat())
         self._ready(parts)
         self._supervisor.ready(state.line(parts))
         if self._supervisor.listens:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, guard, lookback, outlet, process, protocol, refusals, sio, sse, ws
+from regstream.server import app, guard, lookback, outlet, process, protocol, pulse, refusals, sio, sse, ws
 
 if TYPE_CHECKING:
     from regstream import store
@@ -44,6 +44,7 @@ class Parts:
     paths: reload.Paths
     store: store.Store | None
     replays: replay.Replays | None
+    pulse: pulse.Pulse
 
 
 def build(chosen: settings.Settings) -> Parts:
@@ -108,7 +109,7 @@ def build(chosen: settings.Settings) -> Parts:
     per_address = None if chosen.proxies else chosen.max_per_address
     bounded = protocol.Door(process.connections(chosen.max_connections), per_address, refused)
     server = app.Server(site, chosen.host, chosen.port, closing=closing, door=bounded)
-    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays)
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, services.pulse)
 
 
 def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:

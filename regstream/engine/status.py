@@ -25,16 +25,20 @@ class Counts:
 
 
 class Lateness:
-    """How late ticks were: by bucket of ``LATENESS``, and in seconds altogether."""
+    """How late something was, ticks above all: by bucket of ``LATENESS``, and in seconds altogether."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENESS) + 1)
         self.seconds = 0.0
 
     def add(self, late: float) -> None:
-        """One tick more, by so many seconds late."""
+        """One more, by so many seconds late."""
         self.counts[bisect.bisect_left(LATENESS, late)] += 1
         self.seconds += late
+
+    def copy(self) -> tuple[tuple[int, ...], float]:
+        """Both, as they are now."""
+        return tuple(self.counts), self.seconds
 
 
 class Rate:

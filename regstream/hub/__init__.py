@@ -127,6 +127,11 @@ class Hub:
         return sum(one.pending for one in self._channels_of)
 
     @property
+    def fullest(self) -> float:
+        """How full the fullest subscriber's queue is, from 0 to 1; it takes a microsecond a subscriber."""
+        return max((one.fill for one in self._channels_of), default=0.0)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Every channel that can be subscribed to, each once: the built-in ones, streams, types of events."""
         declared = [stream for stream in self._streams.values() if stream.declared]

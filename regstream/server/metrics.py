@@ -14,7 +14,7 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client.registry import Collector
 
-from regstream import broker, hub
+from regstream import broker, hub, reload
 from regstream.engine import status
 from regstream.server.services import Services
 
@@ -31,18 +31,21 @@ class Snapshot(NamedTuple):
     streams: tuple[status.StreamStatus, ...]
     broker: broker.Status
     store: store.Status | None
+    store_bytes: int
     runs: tuple[str, ...]
     totals: status.Totals
     lateness: tuple[tuple[int, ...], float]
     waiting: int
     ways: Mapping[str, int]
     refusals: Mapping[str, int]
+    loop_lag: tuple[tuple[int, ...], float]
     subscribers: int
     pending: int
+    fullest: float
     shown: hub.Counts
     generation: int
     loaded_at: float
-    reloads: Mapping[str, int]
+    reloads: Mapping[tuple[str, str], int]
     refused: bool
     streaming: bool
     uptime: float
@@ -56,18 +59,21 @@ def snapshot(services: Services, ways: Mapping[str, int]) -> Snapshot:
         streams=tuple(engine.streams()),
         broker=services.broker.status,
         store=services.store.status if services.store is not None else None,
+        store_bytes=services.store.waiting_bytes if services.store is not None else 0,
         runs=tuple(run.state for run in engine.runs()),
         totals=dataclasses.replace(engine.totals),
-        lateness=(tuple(engine.lateness.counts), engine.lateness.seconds),
+        lateness=engine.lateness.copy(),
         waiting=engine.waiting,
         ways=ways,
         refusals=services.guard.refusals.counts,
+        loop_lag=services.pulse.lag.copy(),
         subscribers=services.hub.subscribers,
         pending=services.hub.pending,
+        fullest=services.hub.fullest,
         shown=services.hub.counts,
         generation=door.receipt.generation,
         loaded_at=door.receipt.loaded_at,
-        reloads={"applied": door.receipt.generation, "refused": door.refused},
+        reloads=dict(door.counts),
         refused=door.error is not None,
         streaming=engine.streaming,
         uptime=services.now() - engine.started_at,
@@ -145,6 +151,7 @@ class _Families(Collector):
         yield core.CounterMetricFamily("regstream_broker_errors", "Errors of the broker", broker.errors)
         for name, text, value in (
             ("waiting_events", "Events on disk that wait for a broker that is away", broker.waiting),
+            ("waiting_bytes", "Bytes on disk that wait for a broker that is away", broker.waiting_bytes),
             ("lag", "Messages on the topics that were not consumed yet", broker.lag),
             ("simulation", "1 while no broker takes events", broker.simulation),
         ):
@@ -173,6 +180,7 @@ class _Families(Collector):
             yield core.CounterMetricFamily(f"regstream_store_{name}", text, count)
         for name, text, value in (
             ("waiting", "Events and notes on disk that wait for the database", store.waiting),
+            ("waiting_bytes", "Bytes on disk that wait for the database", self._state.store_bytes),
             ("lag", "Messages on the topics that the database has not", store.lag),
         ):
             yield core.GaugeMetricFamily(f"regstream_store_{name}", text, float(value))
@@ -187,8 +195,9 @@ class _Families(Collector):
         build = core.GaugeMetricFamily("regstream_build_info", "Always 1", labels=["version"])
         build.add_metric([state.version], 1)
         yield build
-        yield self._lateness()
-        yield _by("result", "reloads", "Reloads, the start included, by result", state.reloads)
+        yield _histogram("tick_lateness", "How late ticks were", state.lateness)
+        yield _histogram("loop_lag", "How much later than asked for the event loop called", state.loop_lag)
+        yield self._reloads()
         yield _by("reason", "refusals", "What was refused to clients, by reason", state.refusals)
         recoveries = {"true": state.shown.recovered, "false": state.shown.unrecovered}
         text = "Positions from which subscribers asked to go on, by whether they could"
@@ -210,6 +219,7 @@ class _Families(Collector):
             ("streams_waiting", "Streams that are due or have a burst, and wait to be served", state.waiting),
             ("subscribers", "Subscribers of the hub", state.subscribers),
             ("subscribers_pending", "Subscribers for whom something waits", state.pending),
+            ("subscribers_fullest_ratio", "How full the fullest queue of a subscriber is, from 0 to 1", state.fullest),
             ("streaming", "1 while streaming is started", state.streaming),
             ("uptime_seconds", "Time since the start", state.uptime),
             ("scenario_runs", "Runs of scenarios that are under way", running),
@@ -219,13 +229,20 @@ class _Families(Collector):
         ):
             yield core.GaugeMetricFamily(f"regstream_{name}", text, float(value))
 
-    def _lateness(self) -> core.Metric:
-        counts, seconds = self._state.lateness
-        bounds = [*map(str, status.LATENESS), "+Inf"]
-        buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
-        return core.HistogramMetricFamily(
-            "regstream_tick_lateness_seconds", "How late ticks were", buckets=buckets, sum_value=seconds
-        )
+    def _reloads(self) -> core.Metric:
+        text = "Reloads, by what asked for them and what came of it"
+        family = core.CounterMetricFamily("regstream_reloads", text, labels=["source", "result"])
+        none = dict.fromkeys(itertools.product(reload.SOURCES, ("applied", "refused")), 0)
+        for labels, count in {**none, **self._state.reloads}.items():
+            family.add_metric(labels, count)
+        return family
+
+
+def _histogram(name: str, text: str, counted: tuple[tuple[int, ...], float]) -> core.Metric:
+    counts, seconds = counted
+    bounds = [*map(str, status.LATENESS), "+Inf"]
+    buckets = list(zip(bounds, itertools.accumulate(counts), strict=True))
+    return core.HistogramMetricFamily(f"regstream_{name}_seconds", text, buckets=buckets, sum_value=seconds)
 
 
 def _by(label: str, name: str, text: str, counts: Mapping[str, int]) -> core.Metric:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regstream import broker, engine, hub, reload, settings
 from regstream.generate import stream as streams
-from regstream.server import sse
+from regstream.server import pulse, sse
 from regstream.server.guard import Guard
 
 if TYPE_CHECKING:
@@ -36,3 +36,4 @@ class Services:
     guard: Guard
     store: store.Store | None = None
     replays: replay.Replays | None = None
+    pulse: pulse.Pulse = dataclasses.field(default_factory=pulse.Pulse)

@@ -95,6 +95,11 @@ class Store:
             counts.refused, counts.refusal, counts.lost, dict(self._intake.dropped),
         )  # fmt: skip
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes on disk wait for the database."""
+        return self._intake.waiting_bytes
+
     # Start and stop
 
     async def start(self) -> None:

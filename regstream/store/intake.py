@@ -67,6 +67,11 @@ class Intake:
         return self._spool.waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """The bytes that they take on disk."""
+        return self._spool.waiting_bytes
+
+    @property
     def error(self) -> str:
         """Why the last write to the disk failed, empty when it did not."""
         return self._spool.error

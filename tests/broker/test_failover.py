@@ -55,6 +55,7 @@ class TestASpoolThatIsFull:
         given_up = one.status.dropped["REST"]
         assert one.status.dropped == {"REST": given_up} and 0 < given_up < 3000
         assert one.status.waiting == 3700 - given_up
+        assert one.status.waiting_bytes > 100 * one.status.waiting
         assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
         cluster.up = True
         await until(lambda: one.status.state == "live")

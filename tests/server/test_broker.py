@@ -9,7 +9,7 @@ from regstream import broker, model
 from tests.server.conftest import Live
 
 AWAY = broker.Status(
-    "kafka", "fallback", True, 70, 60, 3, "k:9092 cannot be reached", 12, 4, 5, 6, {"A": 7, "SYSTEM_METRICS": 1}
+    "kafka", "fallback", True, 70, 60, 3, "k:9092 cannot be reached", 12, 4, 5, 6, {"A": 7, "SYSTEM_METRICS": 1}, 8_192
 )
 SAID = {
     "state": "fallback", "simulationMode": True, "reason": "k:9092 cannot be reached", "waiting": 12, "lag": 4,
@@ -66,6 +66,7 @@ async def test_metrics(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in (
         'regstream_broker_state{kind="kafka",state="fallback"} 1.0',
         "regstream_broker_waiting_events 12.0",
+        "regstream_broker_waiting_bytes 8192.0",
         "regstream_broker_lag 4.0",
         "regstream_broker_simulation 1.0",
         "regstream_broker_foreign_total 5.0",

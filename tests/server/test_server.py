@@ -108,18 +108,22 @@ async def test_a_request_that_does_not_end_is_cut_off_in_time(live: Any) -> None
     writer.close()
 
 
-async def test_not_ready_while_draining(live: Any) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", live.server.port)
-    ask = b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n"
-    writer.write(ask[:-2])
+async def test_not_ready_while_draining_but_alive(live: Any) -> None:
+    asked = {b"ready": b"HTTP/1.1 503", b"live": b"HTTP/1.1 200"}
+    clients = [await asyncio.open_connection("127.0.0.1", live.server.port) for _ in asked]
+    for path, (_, writer) in zip(asked, clients, strict=True):
+        # The end of the head comes when it drains
+        writer.write(b"GET /health/%b HTTP/1.1\r\nhost: x\r\n" % path)
     await live.client.get("/health")
     draining = asyncio.create_task(live.server.drain(30))
     await live.until(lambda: not live.server.ready)
-    writer.write(ask[-2:])
-    async with asyncio.timeout(15):
-        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+    for answer, (reader, writer) in zip(asked.values(), clients, strict=True):
+        writer.write(b"\r\n")
+        async with asyncio.timeout(15):
+            assert (await reader.readline()).startswith(answer)
     await draining
-    writer.close()
+    for _, writer in clients:
+        writer.close()
 
 
 async def test_stop_is_allowed_without_start_and_twice(live: Any) -> None:

@@ -132,7 +132,15 @@ class Spool:
     @property
     def waiting(self) -> int:
         """How many events are not acknowledged."""
-        return sum(one.waiting(self._acknowledged)[0] for lane in self._lanes for one in lane)
+        return sum(count for count, _ in self._waiting())
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes those take on disk."""
+        return sum(size for _, size in self._waiting())
+
+    def _waiting(self) -> Iterator[tuple[int, int]]:
+        return (one.waiting(self._acknowledged) for lane in self._lanes for one in lane)
 
     @property
     def error(self) -> str:
@@ -147,11 +155,10 @@ class Spool:
     @property
     def status(self) -> Status:
         """See there; reads the first event that waits."""
-        waiting = [one.waiting(self._acknowledged) for lane in self._lanes for one in lane]
         first = self.read(self._acknowledged, 1)
         return Status(
-            sum(count for count, _ in waiting),
-            sum(size for _, size in waiting),
+            self.waiting,
+            self.waiting_bytes,
             first.events[0].head.time if first else "",
             self._size,
             self._limit,
