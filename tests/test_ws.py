@@ -437,7 +437,7 @@ class TestMistakes:
             monkeypatch.setattr(messages, "parse", fail)
             await client.say(action="ping")
             assert await client.closed() == 1011
-        assert [one.name for one in caplog.records if one.levelno >= logging.ERROR] == ["regstream.ws"]
+        assert [one.name for one in caplog.records if one.levelno >= logging.ERROR] == ["regstream.server.ws"]
         caplog.clear()
 
 

@@ -48,6 +48,7 @@ class Snapshot(NamedTuple):
     reloads: Mapping[tuple[str, str], int]
     refused: bool
     streaming: bool
+    allowed: bool
     uptime: float
     version: str
 
@@ -76,6 +77,7 @@ def snapshot(services: Services, ways: Mapping[str, int]) -> Snapshot:
         reloads=dict(door.counts),
         refused=door.error is not None,
         streaming=engine.streaming,
+        allowed=engine.allowed,
         uptime=services.now() - engine.started_at,
         version=services.version,
     )
@@ -221,6 +223,7 @@ class _Families(Collector):
             ("subscribers_pending", "Subscribers for whom something waits", state.pending),
             ("subscribers_fullest_ratio", "How full the fullest queue of a subscriber is, from 0 to 1", state.fullest),
             ("streaming", "1 while streaming is started", state.streaming),
+            ("streaming_allowed", "0 with ENABLE_STREAMING=false: this daemon generates nothing", state.allowed),
             ("uptime_seconds", "Time since the start", state.uptime),
             ("scenario_runs", "Runs of scenarios that are under way", running),
             ("config_generation", "Generation of the configuration in force", state.generation),

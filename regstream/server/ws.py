@@ -30,7 +30,7 @@ CLOSE_GRACE = 2.0
 _REFUSED = {UNAUTHORIZED: "unauthorized", BAD_MESSAGE: "message"}
 _FIRST = 'a token is needed first: {"action": "auth", "token": ...}'
 
-log = logging.getLogger("regstream.ws")
+log = logging.getLogger("regstream.server.ws")
 
 
 def attach(

@@ -305,7 +305,7 @@ class TestMalformed:
         async with on_websocket(server) as one:
             await one.send('420["join-streaming","ONE"]')
             assert await code(one) == ws.INTERNAL_ERROR
-        assert [one.name for one in complaints.records if one.levelname == "ERROR"] == ["regstream.sio"]
+        assert [one.name for one in complaints.records if one.levelname == "ERROR"] == ["regstream.server.sio"]
         complaints.clear()
 
 

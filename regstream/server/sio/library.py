@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NORMAL = 1000
 PING_INTERVAL, PING_TIMEOUT = 25, 20
 
-log = logging.getLogger("regstream.sio")
+log = logging.getLogger("regstream.server.sio")
 
 
 def make(sessions: Sessions) -> Any:
