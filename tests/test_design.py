@@ -20,7 +20,7 @@ from tests import support
 # A room imports only rooms that stand before it.
 # fmt: off
 ORDER = [
-    "errors", "model", "credentials", "settings", "crontab",
+    "errors", "quiet", "model", "credentials", "settings", "crontab",
     "generate", "config", "plan", "scenario",
     "clock", "broker", "store", "hub", "notify",
     "engine", "reload", "server", "daemon", "client", "cli", "__main__",

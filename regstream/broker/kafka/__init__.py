@@ -15,8 +15,8 @@ import aiokafka
 import aiokafka.admin
 import aiokafka.errors
 
-from regstream import broker, errors, model
-from regstream.broker import message, quiet
+from regstream import broker, errors, model, quiet
+from regstream.broker import message
 from regstream.broker.kafka import connection, ending, faults, reader, resender, sender, topics
 
 CONNECT_SECONDS = 3.0

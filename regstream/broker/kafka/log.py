@@ -16,8 +16,8 @@ import aiokafka
 import aiokafka.admin
 import aiokafka.errors
 
-from regstream import broker, errors
-from regstream.broker import message, quiet
+from regstream import broker, errors, quiet
+from regstream.broker import message
 from regstream.broker.kafka import connection, ending, faults, reader
 
 CONNECT_SECONDS = 3.0

@@ -17,8 +17,8 @@ import aiokafka.errors
 import aiokafka.partitioner
 import aiokafka.record.default_records
 
-from regstream import broker, model
-from regstream.broker import message, quiet
+from regstream import broker, model, quiet
+from regstream.broker import message
 from regstream.broker.kafka import connection, faults
 
 BATCH_BYTES = 512 * 1024

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from regstream.broker import quiet
+from regstream import quiet
 
 
 def record(text: str, when: float, level: int = logging.ERROR, *args: object) -> logging.LogRecord:
