@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check format bench chaos keeping soak steady docs lock clean
+.PHONY: help run traces test check format bench chaos keeping soak steady docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,9 @@ help: ## show this list
 
 run: $(VENV)/.run ## start the daemon with the shipped streams
 	@exec $(BIN)/regstream run $(ARGS)
+
+traces: $(VENV)/.run ## install what OTEL_TRACES_EXPORTER=otlp needs
+	@$(PIP) install --require-hashes -r constraints-traces.txt
 
 test: $(VENV)/.dev ## run every test
 	@$(BIN)/python -m pytest $(ARGS)
@@ -50,8 +53,9 @@ docs: $(VENV)/.dev ## write docs/configuration.md and the service's example envi
 LOCK := pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: ## pin every library with its hashes (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or make lock UV=path/to/uv" >&2; exit 1; }
-	$(UV) $(LOCK) pyproject.toml --group dev -o constraints-dev.txt $(ARGS)
+	$(UV) $(LOCK) pyproject.toml --group dev --extra traces -o constraints-dev.txt $(ARGS)
 	$(UV) $(LOCK) pyproject.toml --group build --constraint constraints-dev.txt -o constraints.txt $(ARGS)
+	$(UV) $(LOCK) pyproject.toml --group build --extra traces --constraint constraints-dev.txt -o constraints-traces.txt $(ARGS)
 
 clean: ## remove .venv and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -33,7 +33,7 @@ usage: install.sh [--python PATH] [--wheels FOLDER] [--no-start] [--dry-run]
 
   --python PATH    the Python to run on, 3.11 or newer; default: the system's newest
   --wheels FOLDER  take the libraries from this folder, for a server without internet; fill it elsewhere with
-                   pip download --require-hashes -r constraints.txt -d FOLDER
+                   pip download --require-hashes -r constraints-traces.txt -d FOLDER
   --no-start       install, and start nothing
   --dry-run        say what would be done
   --uninstall      stop it and take it away; configuration and state stay
@@ -120,6 +120,15 @@ choose_python() {
 
 version() { sed -n 's/^version = "\(.*\)"/\1/p' "$SOURCE/pyproject.toml"; }
 
+# What traces need is more than the daemon has, and is installed where they are asked for
+constraints() {
+    if grep -qsi '^OTEL_TRACES_EXPORTER="\?otlp' "$CONFIG/regstream.env"; then
+        echo "$SOURCE/constraints-traces.txt"
+    else
+        echo "$SOURCE/constraints.txt"
+    fi
+}
+
 build() {
     RELEASE=$PREFIX/releases/$(version)-$(date -u +%Y%m%dT%H%M%SZ)-$$
     say "building $RELEASE with $PYTHON"
@@ -130,10 +139,10 @@ build() {
     "$PYTHON" -m venv "$RELEASE"
     set -- --quiet --disable-pip-version-check --no-input
     if [ -n "$WHEELS" ]; then
-        [ -d "$WHEELS" ] || fail "there is no folder $WHEELS" "fill one: pip download --require-hashes -r constraints.txt -d $WHEELS"
-        "$RELEASE/bin/python" -m pip install "$@" --no-index --find-links "$WHEELS" --require-hashes -r "$SOURCE/constraints.txt"
+        [ -d "$WHEELS" ] || fail "there is no folder $WHEELS" "fill one: pip download --require-hashes -r constraints-traces.txt -d $WHEELS"
+        "$RELEASE/bin/python" -m pip install "$@" --no-index --find-links "$WHEELS" --require-hashes -r "$(constraints)"
     else
-        "$RELEASE/bin/python" -m pip install "$@" --require-hashes -r "$SOURCE/constraints.txt"
+        "$RELEASE/bin/python" -m pip install "$@" --require-hashes -r "$(constraints)"
     fi
     # From a copy: the checkout may be read-only, and is not to be written into
     mkdir "$RELEASE.source"

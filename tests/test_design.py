@@ -22,7 +22,7 @@ from tests import support
 ORDER = [
     "errors", "quiet", "model", "credentials", "settings", "crontab",
     "generate", "config", "plan", "scenario",
-    "clock", "broker", "store", "hub", "notify",
+    "tracing", "clock", "broker", "store", "hub", "notify",
     "engine", "reload", "server", "daemon", "client", "cli", "__main__",
 ]
 # fmt: on
@@ -46,6 +46,7 @@ LIBRARIES = {
     "engineio": {"server.sio.library", "server.sio.outbox", "server.sio.transport"},
     "prometheus_client": {"server"},
     "typer": {"cli"},
+    "opentelemetry": {"tracing"},
     "websockets": {"server", "client", "cli.check_shutdown"},
 }
 TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "store", "hub", "engine", "client"}

@@ -46,9 +46,9 @@ def test_every_variable_of_the_contract_is_declared():
     )
     expected = {f"KAFKA_{one}" for one in kafka.split()} | set(others.split())
     # Besides those of the contract: where it keeps what has to outlive the process, for how long the database does, and
-    # how long frames may gather; and what bounds connections
+    # how long frames may gather; what bounds connections; and where logs and traces go
     bounds = {"STREAMING_PROXIES", "STREAMING_MAX_CONNECTIONS", "STREAMING_MAX_PER_ADDRESS"}
-    others = {"REGSTREAM_STATE", "RETENTION", "DELIVERY_WINDOW", "REGSTREAM_LOG"}
+    others = {"REGSTREAM_STATE", "RETENTION", "DELIVERY_WINDOW", "REGSTREAM_LOG", "OTEL_TRACES_EXPORTER"}
     assert {one.name for one in settings.VARIABLES} == expected | bounds | others
 
 

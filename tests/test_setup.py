@@ -12,7 +12,7 @@ import pytest
 
 from tests import support
 
-PINNED = ["constraints.txt", "constraints-dev.txt"]
+PINNED = ["constraints.txt", "constraints-traces.txt", "constraints-dev.txt"]
 PROJECT = tomllib.loads((support.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HASH = r"--hash=sha256:[0-9a-f]{64}"
 ENTRY = re.compile(rf"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[0-9][^\s;]*)(?P<marker> ; [^\\]+)?(?: {HASH})+")
@@ -68,8 +68,9 @@ def test_everything_that_is_asked_for_is_pinned():
 
 
 def test_the_daemon_is_tested_with_the_versions_it_runs_with():
-    run, dev = pins("constraints.txt"), pins("constraints-dev.txt")
-    assert {name: dev.get(name) for name in run} == run
+    run, traces, dev = (pins(name) for name in PINNED)
+    assert {name: traces.get(name) for name in run} == run
+    assert {name: dev.get(name) for name in traces} == traces
 
 
 def test_what_only_tests_need_is_not_installed_to_run():

@@ -11,6 +11,8 @@ import orjson
 
 from regstream import broker, model
 
+_TRACEPARENT = b'"traceparent":"'
+
 
 def ours(messages: Iterable[Any]) -> list[broker.Record]:
     """Those messages of the client library that are our events, in the same order."""
@@ -45,6 +47,13 @@ def _head(stream: str, epoch: str, kind: str, topic: str, priority: str, time: s
     if not all(isinstance(one, str) for one in made):
         raise TypeError("a text is not one")
     return made
+
+
+def traceparent(value: bytes) -> bytes | None:
+    """The trace that an event of ours is part of, if any."""
+    # Within a text there would be a stroke before the quotes
+    at = value.find(_TRACEPARENT, 0, value.find(b'"data":'))
+    return value[at + len(_TRACEPARENT) : value.index(b'"', at + len(_TRACEPARENT))] if at >= 0 else None
 
 
 def milliseconds(time: str) -> int:

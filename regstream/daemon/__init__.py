@@ -152,6 +152,7 @@ class Daemon:
         await _step("stop the server", parts.server.stop())
         if parts.store is not None:
             await _step("record the last events", parts.store.close())
+        await _step("hand over the last traces", parts.traces.close())
         await self._end(*(task.get_name() for task in self._tasks))
 
     async def _join(self, *names: str) -> None:

@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, cast
 
-from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings
+from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings, tracing
 from regstream.broker import simulated
 from regstream.generate import stream as streams
 from regstream.server import app, guard, lookback, outlet, process, protocol, pulse, refusals, sio, sse, ws
@@ -44,6 +44,7 @@ class Parts:
     paths: reload.Paths
     store: store.Store | None
     replays: replay.Replays | None
+    traces: tracing.Traces
     pulse: pulse.Pulse
 
 
@@ -52,12 +53,15 @@ def build(chosen: settings.Settings) -> Parts:
     now = time.time
     paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
     fanout = hub.Hub(now)
-    carrier = _carrier(chosen, fanout)
+    traces = tracing.make(chosen.traces, __version__, chosen.server_name)
+    carrier = _carrier(chosen, fanout, traces)
     keeper = _keeper(chosen, carrier, fanout)
     history = _history(keeper, carrier)
     identity = streams.Identity(chosen.source, chosen.region)
     origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
-    worker = engine.Engine(origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None)
+    worker = engine.Engine(
+        origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None, traces=traces
+    )
 
     def load() -> model.Catalog:
         return config.load(chosen.streams, chosen.scenarios, chosen.templates, chosen.env)
@@ -75,7 +79,7 @@ def build(chosen: settings.Settings) -> Parts:
     refused = refusals.Refusals()
     entrance = guard.Guard(chosen.all_tokens, chosen.rate_limit, refused)
     services = app.Services(
-        chosen, worker, fanout, carrier, door, now, __version__, identity, readers, entrance, keeper, replays
+        chosen, worker, fanout, carrier, door, now, __version__, identity, readers, entrance, keeper, replays, traces
     )
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
@@ -109,10 +113,10 @@ def build(chosen: settings.Settings) -> Parts:
     per_address = None if chosen.proxies else chosen.max_per_address
     bounded = protocol.Door(process.connections(chosen.max_connections), per_address, refused)
     server = app.Server(site, chosen.host, chosen.port, closing=closing, door=bounded)
-    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, services.pulse)
+    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, traces, services.pulse)
 
 
-def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
+def _carrier(chosen: settings.Settings, fanout: hub.Hub, traces: tracing.Traces) -> broker.Broker:
     """Kafka with its fallback when there are servers, else the simulation."""
     if not chosen.kafka_servers:
         return simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
@@ -128,7 +132,7 @@ def _carrier(chosen: settings.Settings, fanout: hub.Hub) -> broker.Broker:
     outbox = spool.Spool(chosen.state / "spool") if chosen.streaming else None
     told: set[str] = set()
     return failover.FailoverBroker(
-        lambda starts: kafka.KafkaBroker(connection, starts, told), outbox, time.monotonic, changed
+        lambda starts: kafka.KafkaBroker(connection, starts, told, traces), outbox, time.monotonic, changed
     )
 
 

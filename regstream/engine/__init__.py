@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from regstream import broker, clock, errors, hub, model, plan
+from regstream import broker, clock, errors, hub, model, plan, tracing
 from regstream.engine import floor, runs, status, work
 from regstream.engine import lane as lanes
 from regstream.engine import memory as memories
@@ -61,6 +61,7 @@ class Engine:
         allowed: bool = True,
         observe: Callable[[str, float], None] | None = None,
         memory: memories.Memory | None = None,
+        traces: tracing.Traces | None = None,
     ) -> None:
         self.catalog = model.EMPTY
         self.streaming = False
@@ -71,13 +72,16 @@ class Engine:
         self._broker = carrier
         self._hub = fanout
         self._memory = memory
+        self._traces = traces or tracing.Traces()
         self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
         self._floor = floor.Floor(self._clock)
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
-        self._works = work.Works(origin.now, carrier, self._alerts, observe, memory)
-        self._runs = runs.Runs(self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce)
+        self._works = work.Works(origin.now, carrier, self._alerts, observe, memory, self._traces)
+        self._runs = runs.Runs(
+            self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce, self._traces
+        )
         self.totals, self.lateness = self._works.totals, self._works.lateness
 
     # Making a catalog live
@@ -270,6 +274,7 @@ class Engine:
         _log.debug("a burst of %d events of %s", count, name, extra={"stream": name})
         job = lanes.Job(count, fields, done=done)
         lane.add(job)
+        job.span = self._traces.begin(f"burst {name}", work.about(name, job))
         self._works.enqueue(lane)
         try:
             return await done

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from regstream import clock, errors, model
+from regstream import clock, errors, model, tracing
 from regstream.engine import health, status
 from regstream.generate import stream as streams
 
@@ -30,9 +30,14 @@ class Job:
     last: int = 0
     made: int = 0
     done: asyncio.Future[tuple[int, int]] | None = None
+    span: tracing.Span = tracing.NONE
 
     def settle(self, fault: errors.RegstreamError | None) -> None:
         """Tell the one who waits how it ended: the first and last number, or ``fault`` when no event was made."""
+        self.span.note(
+            {"regstream.events": self.made, "regstream.first_seq": self.first, "regstream.last_seq": self.last}
+        )
+        self.span.end(str(fault) if fault is not None and self.made < self.count else "")
         if self.done is None or self.done.done():
             return
         if self.made:
@@ -170,6 +175,7 @@ class Lane:
         """Nobody waits for a burst any more: drop it, unless it has begun."""
         if job in self.jobs and job is not self.serving and not job.made:
             self.jobs.remove(job)
+            job.span.end("nobody waits for it any more")
 
     def clear(self, reason: errors.RegstreamError) -> None:
         """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""

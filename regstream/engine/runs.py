@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from regstream import clock, errors, model, scenario
+from regstream import clock, errors, model, scenario, tracing
 from regstream.engine import floor, status, work
 from regstream.engine import lane as lanes
 from regstream.generate import stream as streams
@@ -31,6 +31,7 @@ class Runs:
         workshop: streams.Workshop,
         now: Callable[[], float],
         announce: Callable[[str, Mapping[str, Any]], None],
+        traces: tracing.Traces,
     ) -> None:
         self.workshop = workshop
         self._floor = place
@@ -38,6 +39,8 @@ class Runs:
         self._clock = timer
         self._now = now
         self._announce = announce
+        self._traces = traces
+        self._spans: dict[str, tracing.Span] = {}
         self._running: dict[str, scenario.Run] = {}
         self._ended: collections.OrderedDict[str, scenario.Run] = collections.OrderedDict()
 
@@ -46,6 +49,8 @@ class Runs:
         if len(self._running) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running scenarios", 5.0)
         run = self._running[run_id] = scenario.Run(run_id, spec, self._now())
+        said = {"regstream.scenario": spec.name, "regstream.run_id": run_id}
+        self._spans[run_id] = self._traces.begin(f"run {spec.name}", said)
         _log.info("scenario %s begins", spec.name, extra={"run": run_id})
         self._tell("scenario-started", run)
         self._advance(run)
@@ -117,11 +122,13 @@ class Runs:
 
     def _raise(self, run: scenario.Run, action: scenario.Raise) -> None:
         text = streams.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
-        self._works.alert(action.severity, text, None, None, run.spec.name, run.run_id)
+        self._works.alert(action.severity, text, None, None, run.spec.name, run.run_id, self._spans[run.run_id])
 
     def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
         lane = self._floor.find(action.stream)
-        lane.add(lanes.Job(action.count, action.fields, scenario=run.spec.name, run_id=run.run_id))
+        job = lanes.Job(action.count, action.fields, scenario=run.spec.name, run_id=run.run_id)
+        lane.add(job)
+        job.span = self._traces.begin(f"burst {lane.name}", work.about(lane.name, job), self._spans[run.run_id])
         self._works.enqueue(lane)
 
     def _settle(self, run: scenario.Run) -> None:
@@ -130,6 +137,9 @@ class Runs:
             self._clock.wake(run.run_id, run.due, lambda: self._advance(run))
             return
         self._clock.cancel(run.run_id)
+        span = self._spans.pop(run.run_id)
+        span.note({"regstream.state": run.state})
+        span.end(run.error or "")
         self._ended[run.run_id] = self._running.pop(run.run_id)
         while len(self._ended) > MAX_KEPT:
             self._ended.popitem(last=False)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from regstream import broker, errors, model
+from regstream import broker, errors, model, tracing
 from regstream.engine import health, memory, status
 from regstream.engine import lane as lanes
 from regstream.generate import stream as streams
@@ -37,16 +37,18 @@ class Works:
         alerts: streams.Stream,
         observe: Callable[[str, float], None] | None,
         remember: memory.Memory | None = None,
+        traces: tracing.Traces | None = None,
     ) -> None:
         self.totals, self.lateness = status.Totals(), status.Lateness()
         self._now = now
         self._broker = carrier
         self._observe = observe
         self._memory = remember
+        self._traces = traces or tracing.Traces()
         self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Lane | None]] = asyncio.PriorityQueue()
         self._order = itertools.count()
         self._alerts = alerts
-        self._alerts_waiting: collections.deque[dict[str, Any]] = collections.deque()
+        self._alerts_waiting: collections.deque[tuple[dict[str, Any], str]] = collections.deque()
         self._alerts_queued = False
         self._losses = 0
 
@@ -117,8 +119,9 @@ class Works:
         if fields:
             layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
-        lane.jobs.appendleft(job)
         late = max(0.0, self._now() - (due or 0.0))
+        job.span = self._traces.begin(f"tick {lane.name}", about(lane.name, job, late))
+        lane.jobs.appendleft(job)
         lane.counts.late = late
         lane.counts.ticks += 1
         self.lateness.add(late)
@@ -129,7 +132,8 @@ class Works:
         """Make and publish the next events of a job; true when it has ended."""
         source, now = lane.source, self._now()
         wanted = min(SLICE, job.count - job.made)
-        batch = source.next_batch(now, wanted, job.fields, lane.priority, job.first or None)
+        with job.span.part("generate"):
+            batch = source.next_batch(now, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
@@ -137,12 +141,13 @@ class Works:
             self._count(lane, batch, now)
         self._judge(lane, batch.error)
         for signal in batch.signals:
-            self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
+            self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id, job.span)
         if batch.touched and self._memory is not None:
             # Before: should the process die in between, a change is remembered whose event never was, but no event
             # says what a later one says again
             self._memory.keep(source.workshop.states(batch.touched))
-        await self._publish(batch.events)
+        with job.span.part("publish"):
+            await self._publish(batch.events)
         return batch.error is not None or job.made >= job.count
 
     def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
@@ -177,25 +182,34 @@ class Works:
         lane.health.note(error)
 
     def alert(
-        self, severity: str, message: str, stream: str | None, cause: int | None, name: str | None, run_id: str | None
+        self,
+        severity: str,
+        message: str,
+        stream: str | None,
+        cause: int | None,
+        name: str | None,
+        run_id: str | None,
+        span: tracing.Span = tracing.NONE,
     ) -> None:
-        """Raise an alert; it gets its number when it is published."""
+        """Raise an alert; it gets its number when it is published, and is of the trace of ``span``."""
         if len(self._alerts_waiting) >= MAX_ALERTS:
             self.totals.alerts_dropped += 1
             if health.is_news(self.totals.alerts_dropped):
                 _log.error("too many alerts wait, %d were dropped so far", self.totals.alerts_dropped)
             return
-        self._alerts_waiting.append(
-            {"severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
-             "runId": run_id}
-        )  # fmt: skip
+        data = {
+            "severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
+            "runId": run_id,
+        }  # fmt: skip
+        self._alerts_waiting.append((data, span.traceparent))
         if not self._alerts_queued:
             self._alerts_queued = True
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
 
     async def _publish_alerts(self) -> None:
         taken = [self._alerts_waiting.popleft() for _ in range(min(SLICE, len(self._alerts_waiting)))]
-        events = streams.alert_batch(self._alerts, self._now(), taken)
+        data, traceparents = zip(*taken, strict=True)
+        events = streams.alert_batch(self._alerts, self._now(), list(data), traceparents)
         self.totals.events += len(events)
         self.totals.bytes += sum(len(event.value) for event in events)
         await self._publish(events)
@@ -203,3 +217,13 @@ class Works:
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
         else:
             self._alerts_queued = False
+
+
+def about(stream: str, job: lanes.Job, late: float | None = None) -> tracing.Attributes:
+    """What a trace says of a job; ``late`` in seconds."""
+    said: dict[str, str | int | float] = {"regstream.stream": stream}
+    if late is not None:
+        said["regstream.late_seconds"] = late
+    if job.run_id is not None:
+        said |= {"regstream.scenario": job.scenario or "", "regstream.run_id": job.run_id}
+    return said

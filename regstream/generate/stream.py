@@ -18,6 +18,7 @@ from regstream.generate.program import Program, cause, sayable
 # at the next tick, with the same draws, so an event that was given up would hold its stream up
 ATTEMPTS = 20
 _VARIANTS = 32
+_DATA = b',"data":'
 
 _log = logging.getLogger("regstream.generate")
 
@@ -155,18 +156,20 @@ class Stream:
         fields: Mapping[str, Any] | None = None,
         priority: model.Priority | None = None,
         base: int | None = None,
+        traceparent: str = "",
     ) -> Batch:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
 
         ``base`` is the number of the first event when a batch is made in several calls. An event whose templates fail
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
-        that cannot be compiled are such a fault too: a run may have them from before a reload.
+        that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
+        ``traceparent`` if there is one.
         """
         try:
             variant = self._variant(fields)
         except ValueError as error:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
-        maker = _Maker(self, variant, self._form(priority or self.spec.priority), now, base)
+        maker = _Maker(self, variant, self._form(priority or self.spec.priority), now, base, traceparent)
         return maker.make(self.spec.batch_size if count is None else count)
 
     def _form(self, priority: model.Priority) -> _Form:
@@ -197,7 +200,9 @@ class _Maker:
 
     __slots__ = ("_alerts", "_given", "_head", "_keys", "_stream", "_touched", "_values", "_variant")
 
-    def __init__(self, stream: Stream, variant: _Variant, form: _Form, now: float, base: int | None) -> None:
+    def __init__(
+        self, stream: Stream, variant: _Variant, form: _Form, now: float, base: int | None, traceparent: str
+    ) -> None:
         self._stream = stream
         self._variant = variant
         text = vocabulary.time_text(now)
@@ -212,7 +217,7 @@ class _Maker:
             text,
             form.before,
             b"".join((form.opening, text.encode(), form.closing)),
-            form.after,
+            traced(form.after, traceparent),
             stream.workshop.pools,
             self._values,
             self._keys,
@@ -298,21 +303,33 @@ def envelope(head: model.Head, source: str) -> tuple[bytes, bytes, bytes]:
         "epoch": head.epoch,
     }
     after = orjson.dumps({"priority": head.priority, "region": head.region})
-    return before, b'",' + orjson.dumps(middle)[1:-1] + b',"seq":', b"," + after[1:-1] + b',"data":'
+    return before, b'",' + orjson.dumps(middle)[1:-1] + b',"seq":', b"," + after[1:-1] + _DATA
 
 
-def alert_batch(stream: Stream, now: float, data: list[dict[str, Any]]) -> list[model.Event]:
-    """Events of the built-in stream of alerts, one for each mapping, numbered on from its position."""
+def traced(after: bytes, traceparent: str) -> bytes:
+    """The last part of an ``envelope``, with the extension attribute of CloudEvents for distributed tracing."""
+    if not traceparent:
+        return after
+    return after.removesuffix(_DATA) + b',"traceparent":"%s"' % traceparent.encode() + _DATA
+
+
+def alert_batch(
+    stream: Stream, now: float, data: list[dict[str, Any]], traceparents: Iterable[str] = ()
+) -> list[model.Event]:
+    """Events of the built-in stream of alerts, one for each mapping, numbered on from its position.
+
+    ``traceparents`` has that of each, if any.
+    """
     head = model.Head(
         model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
         str(vocabulary.Instant.at(now)), stream.workshop.identity.region,
     )  # fmt: skip
     before, between, after = envelope(head, stream.workshop.identity.source)
     made = []
-    for one in data:
+    for one, traceparent in zip(data, itertools.chain(traceparents, itertools.repeat("")), strict=False):
         stream.seq += 1
         number = b"%d" % stream.seq
-        value = b"".join((before, number, between, number, after, orjson.dumps(one), b"}"))
+        value = b"".join((before, number, between, number, traced(after, traceparent), orjson.dumps(one), b"}"))
         made.append(model.Event(head, stream.seq, one["stream"] or one["scenario"], value))
     return made
 

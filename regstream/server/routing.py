@@ -186,7 +186,15 @@ def _handler(route: Route, services: Services) -> Handler:
         if concerns is None:
             return await answer(request, plain)
         state = functools.partial(concerns, services, plain)
-        return await auditing.kept(services, request, caller.name, route.name, state, lambda: answer(request, plain))
+        said = {"http.request.method": route.method, "http.route": route.path}
+        traceparent = request.headers.getone("traceparent", "")
+        with services.traces.call(f"{route.method} {route.path}", said, traceparent) as span:
+            answered = await auditing.kept(
+                services, request, caller.name, route.name, state, lambda: answer(request, plain)
+            )
+            if answered is not None:
+                span.note({"http.response.status_code": answered.status})
+            return answered
 
     return handle
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from regstream import broker, engine, hub, reload, settings
+from regstream import broker, engine, hub, reload, settings, tracing
 from regstream.generate import stream as streams
 from regstream.server import pulse, sse
 from regstream.server.guard import Guard
@@ -36,4 +36,5 @@ class Services:
     guard: Guard
     store: store.Store | None = None
     replays: replay.Replays | None = None
+    traces: tracing.Traces = dataclasses.field(default_factory=tracing.Traces)
     pulse: pulse.Pulse = dataclasses.field(default_factory=pulse.Pulse)

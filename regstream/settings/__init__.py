@@ -59,6 +59,8 @@ class Settings(pydantic.BaseModel):
     """Those of ``PARTS`` that log in detail."""
     log: str = "text"
     """How the daemon logs: ``text`` or ``json``."""
+    traces: str = "none"
+    """Where traces go: ``none`` or ``otlp``."""
     cors_origins: tuple[str, ...]
     """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
     rate_limit: Rate

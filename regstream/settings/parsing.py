@@ -18,6 +18,7 @@ PARTS = (
 """What ``DEBUG=streaming:PART`` may name; the logger of a part is ``regstream.PART``."""
 
 FORMS = ("text", "json")
+EXPORTERS = ("none", "otlp")
 """How the log may be written."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
@@ -96,6 +97,13 @@ def form(text: str) -> str:
     """How lines of the log are written."""
     if text.lower() not in FORMS:
         raise ValueError(f"write one of {' '.join(FORMS)}")
+    return text.lower()
+
+
+def exporter(text: str) -> str:
+    """Where traces go."""
+    if text.lower() not in EXPORTERS:
+        raise ValueError(f"write one of {' '.join(EXPORTERS)}")
     return text.lower()
 
 

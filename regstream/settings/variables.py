@@ -137,6 +137,14 @@ VARIABLES: tuple[Variable, ...] = (
         parsing.form,
     ),
     Variable(
+        "OTEL_TRACES_EXPORTER",
+        "none",
+        "`otlp`: traces go to a collector by OTLP over HTTP; where that is, and all else of it, say the variables of "
+        "OpenTelemetry, `OTEL_EXPORTER_OTLP_ENDPOINT` and the others",
+        "traces",
+        parsing.exporter,
+    ),
+    Variable(
         "REGSTREAM_TOKENS",
         "",
         "who may do what: `role:token` pairs, separated by spaces or commas; the roles are `read` (watch), `control` "

@@ -12,7 +12,7 @@ import aiokafka.admin
 import pytest
 
 from scripts import kafka
-from tests import process
+from tests import otlp, process
 from tests.kafka import clusters, daemons
 
 
@@ -197,3 +197,21 @@ async def names(cluster: kafka.Cluster) -> set[str]:
         return set(await admin.list_topics())
     finally:
         await admin.close()
+
+
+def test_messages_say_of_which_trace_they_are(tmp_path: pathlib.Path, cluster: kafka.Cluster) -> None:
+    with otlp.collecting() as collector:
+        with daemons.running(tmp_path / "d", cluster.bootstrap, **otlp.environment(collector.url)) as daemon:
+            daemons.until(daemon, "live")
+            with daemon.reader("?channel=RARE") as reader:
+                reader.event("RARE", daemon.burst("RARE", 3)[1])
+        found = daemons.read(cluster)["RARE"]
+        (burst,) = collector.named("burst RARE")
+        sends = collector.named("send")
+    assert len(found) == 3
+    for one in found:
+        headers = dict(one.headers)
+        assert headers["traceparent"].decode() == json.loads(one.value)["traceparent"]
+        assert otlp.names(headers["traceparent"].decode()) == otlp.named(burst)
+    linked = [one for one in sends if any(link.span_id == burst.span_id for link in one.links)]
+    assert len(linked) == 1 and otlp.about(linked[0])["messaging.system"] == "kafka"

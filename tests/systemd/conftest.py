@@ -12,7 +12,7 @@ from tests.support import ROOT
 from tests.systemd import machine
 
 PARTS = ("regstream", "scenarios", "templates", "systemd")
-FILES = ("pyproject.toml", "constraints.txt", "streams.yaml", "README.md", "LICENSE")
+FILES = ("pyproject.toml", "constraints.txt", "constraints-traces.txt", "streams.yaml", "README.md", "LICENSE")
 
 
 def checkout(folder: pathlib.Path, version: str = "") -> pathlib.Path:

@@ -55,7 +55,7 @@ def _kernel() -> str | None:
 
 def wheels() -> pathlib.Path:
     """A folder with everything that the daemon needs, as the installer takes it where there is no internet."""
-    pins = ROOT / "constraints.txt"
+    pins = ROOT / "constraints-traces.txt"
     folder = CACHE / f"wheels-{hashlib.sha256(pins.read_bytes()).hexdigest()[:16]}"
     if folder.exists():
         return folder

@@ -154,6 +154,15 @@ def test_an_upgrade_keeps_configuration_and_state(box: Machine) -> None:
     assert json.loads(box.ask("/health", token=TOKEN))["system"]["version"] == "0.1.1"
 
 
+def test_what_traces_need_is_installed_where_they_are_wanted(box: Machine) -> None:
+    ask = ("/opt/regstream/current/bin/python", "-c", "import opentelemetry.sdk")
+    assert "ModuleNotFoundError" in box.run(*ask, code=1)
+    box.run("sh", "-c", "echo OTEL_TRACES_EXPORTER=otlp >> /etc/regstream/regstream.env")
+    assert "is installed" in install(box, "/newer")
+    box.run(*ask)
+    assert json.loads(box.ask("/health", token=TOKEN))["status"] == "ok"
+
+
 def test_an_upgrade_for_which_the_files_are_bad_is_not_put_into_force(box: Machine) -> None:
     good, before = box.read(STREAMS), pid(box)
     box.write(STREAMS, good + "\nunknown_key: 1\n")

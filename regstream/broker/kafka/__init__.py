@@ -15,7 +15,7 @@ import aiokafka
 import aiokafka.admin
 import aiokafka.errors
 
-from regstream import broker, errors, model, quiet
+from regstream import broker, errors, model, quiet, tracing
 from regstream.broker import message
 from regstream.broker.kafka import connection, ending, faults, reader, resender, sender, topics
 
@@ -32,11 +32,16 @@ class KafkaBroker(broker.Forgetful):
     """
 
     def __init__(
-        self, reach: Connection, starts: Mapping[Place, int] | None = None, told: set[str] | None = None
+        self,
+        reach: Connection,
+        starts: Mapping[Place, int] | None = None,
+        told: set[str] | None = None,
+        traces: tracing.Traces | None = None,
     ) -> None:
         self._connection = reach
         self._starts = dict(starts or {})
         self._told = set() if told is None else told
+        self._traces = traces or tracing.Traces()
         self._state = "new"
         self._reason = ""
         self._produced = self._consumed = self._errors = self.foreign = 0
@@ -126,7 +131,14 @@ class KafkaBroker(broker.Forgetful):
         unknown = {event.head.topic for event in events} - self._partitions.keys()
         if unknown:
             await self.declare(dict.fromkeys(unknown, 1))
-        unsure, never, reasons = await self._sender.send(events, self._partitions)
+        # OpenTelemetry's semantic conventions for messaging
+        said: dict[str, str | int | float] = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "send",
+            "messaging.batch.message_count": len(events),
+        }
+        with self._traces.send(said, lambda: _traceparents(events)):
+            unsure, never, reasons = await self._sender.send(events, self._partitions)
         self._produced += len(events) - len(unsure) - len(never)
         self._errors += len(unsure) + len(never)
         if unsure:
@@ -258,3 +270,9 @@ class KafkaBroker(broker.Forgetful):
         self._state = "closed"
         if self._sender is not None:
             self._sender.end()
+
+
+def _traceparents(events: Sequence[model.Event]) -> list[str]:
+    """Each trace that events are part of, once."""
+    found = (message.traceparent(event.value) for event in events)
+    return list(dict.fromkeys(one.decode() for one in found if one is not None))

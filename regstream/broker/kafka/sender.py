@@ -131,10 +131,13 @@ class Sender:
         batch, taken = self.producer.create_batch(), 0
         append, headers = batch.append, self._headers
         head: model.Head | None = None
-        stamp = 0
+        stamp, traced = 0, False
         for event in events:
             if event.head is not head:
                 head, stamp = event.head, message.milliseconds(event.head.time)
+                traced, headers = message.traceparent(event.value) is not None, self._headers
+            if traced:
+                headers = [*self._headers, ("traceparent", message.traceparent(event.value) or b"")]
             key = None if event.key is None else event.key.encode(*broker.KEYS)
             if append(timestamp=stamp, key=key, value=event.value, headers=headers) is None:
                 break
