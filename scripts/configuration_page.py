@@ -157,7 +157,7 @@ streams:
         """
 profiles:
   development: {speed: 20}
-  production: {speed: 1, kafka: {partitions: 6, replication: 3}}
+  production: {speed: 1, kafka: {partitions: 6, replication: 3, batch_bytes: 524288}}
 streams:
   VISITS: {interval: 10s, fields: {visitors: "{{ randint(1, 40) }}"}}
 """,

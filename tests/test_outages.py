@@ -45,7 +45,7 @@ class Connection:
     async def start(self) -> None:
         self._check()
 
-    async def declare(self, topics: Mapping[str, int], replication: int = 1) -> None:
+    async def declare(self, topics: Mapping[str, int], replication: int = 1, batch_bytes: int | None = None) -> None:
         self._check()
         for name, count in topics.items():
             log = self._cluster.logs.setdefault(name, [[] for _ in range(count)])

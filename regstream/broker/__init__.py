@@ -65,12 +65,16 @@ class Broker(Protocol):
         """Counts and state at this moment; cheap, never awaits."""
 
     async def declare(
-        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+        self,
+        topics: Mapping[str, int],
+        replication: int = 1,
+        streams: Mapping[str, str] | None = None,
+        batch_bytes: int | None = None,
     ) -> None:
         """Create topics that are missing, with their number of partitions; one that exists is used as it is.
 
-        ``streams`` says which stream is on which topic, so that ``position`` and ``past`` know of them. Raises
-        BrokerError when one cannot be made.
+        ``streams`` says which stream is on which topic, so that ``position`` and ``past`` know of them. ``batch_bytes``
+        is how much is sent at once from now on, at most. Raises BrokerError when one cannot be made.
         """
 
     def position(self, stream: str) -> model.Position | None:

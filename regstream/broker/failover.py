@@ -128,7 +128,11 @@ class FailoverBroker:
     # What the engine asks
 
     async def declare(
-        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+        self,
+        topics: Mapping[str, int],
+        replication: int = 1,
+        streams: Mapping[str, str] | None = None,
+        batch_bytes: int | None = None,
     ) -> None:
         """See ``broker.Broker``; while the cluster is away the topics are remembered and made when it is back.
 
@@ -137,7 +141,7 @@ class FailoverBroker:
         try:
             if self._kafka is not None:
                 # Not before they are made does anybody else ask for them
-                await self._kafka.declare(topics, replication)
+                await self._kafka.declare(topics, replication, batch_bytes=batch_bytes)
             await self._past.read(self._kafka, {**self._declared.topics, **topics}, streams)
         except errors.BrokerError as error:
             if error.final and self._ready.is_set():
@@ -147,6 +151,7 @@ class FailoverBroker:
         _log.debug("topics %s, replicated %d times", dict(topics), replication)
         self._declared.topics.update(topics)
         self._declared.replication = replication
+        self._declared.batch_bytes = batch_bytes
         if self._ready.is_set() and self._kafka is None:
             # Who reloads may have mended what kept us from the cluster
             self._hurry.set()

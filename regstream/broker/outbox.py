@@ -23,13 +23,14 @@ class Declared:
     def __init__(self) -> None:
         self.topics: dict[str, int] = {}
         self.replication = 1
+        self.batch_bytes: int | None = None
 
     async def on(self, one: kafka.KafkaBroker, more: Collection[str] = ()) -> dict[str, int]:
         """Have them made, and ``more`` like the others; gives all of them. Raises BrokerError."""
         topics = self.topics
         if more:
             topics = {**dict.fromkeys(more, max(topics.values(), default=1)), **topics}
-        await one.declare(topics, self.replication)
+        await one.declare(topics, self.replication, batch_bytes=self.batch_bytes)
         return topics
 
 

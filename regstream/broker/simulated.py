@@ -39,7 +39,11 @@ class SimulatedBroker(broker.Forgetful):
         return broker.Status("simulated", self._state, True, *counts, self._reason)
 
     async def declare(
-        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+        self,
+        topics: Mapping[str, int],
+        replication: int = 1,
+        streams: Mapping[str, str] | None = None,
+        batch_bytes: int | None = None,
     ) -> None:
         """See ``broker.Broker``."""
         for topic, partitions in topics.items():

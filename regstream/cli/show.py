@@ -96,6 +96,7 @@ class Kafka(NamedTuple):
     replicas: int
     copies: int
     bytes: float
+    batch: int
 
 
 def kafka(rows: list[rehearse.Forecast], catalog: model.Catalog) -> Kafka:
@@ -104,7 +105,7 @@ def kafka(rows: list[rehearse.Forecast], catalog: model.Catalog) -> Kafka:
     profile = catalog.profile.kafka
     partitions = topics * profile.partitions
     daily = sum(row.daily * row.size for row in rows) * profile.replication
-    return Kafka(topics, partitions, partitions * profile.replication, profile.replication, daily)
+    return Kafka(topics, partitions, partitions * profile.replication, profile.replication, daily, profile.batch_bytes)
 
 
 def _kept(rows: list[rehearse.Forecast], catalog: model.Catalog) -> list[str]:
@@ -112,7 +113,8 @@ def _kept(rows: list[rehearse.Forecast], catalog: model.Catalog) -> list[str]:
     copies = "1 copy" if cost.copies == 1 else f"{cost.copies} copies on as many brokers"
     stored = sum(row.daily * (2 * row.size + ROW_BYTES) for row in rows)
     return [
-        f"with Kafka     {cost.topics} topics, {cost.partitions} partitions, {copies}: {_bytes(cost.bytes)} a day",
+        f"with Kafka     {cost.topics} topics, {cost.partitions} partitions, {copies}: {_bytes(cost.bytes)} a day, "
+        f"sent in batches of {_bytes(cost.batch)} at most",
         f"with database  {_bytes(stored)} a day, until RETENTION is over",
     ]
 

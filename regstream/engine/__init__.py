@@ -107,7 +107,9 @@ class Engine:
         """Create the topics that a catalog needs. Raises BrokerError."""
         kafka = catalog.profile.kafka
         streams = {spec.name: spec.topic for spec in (*catalog.streams.values(), self._alerts.spec)}
-        await self._broker.declare(dict.fromkeys(streams.values(), kafka.partitions), kafka.replication, streams)
+        await self._broker.declare(
+            dict.fromkeys(streams.values(), kafka.partitions), kafka.replication, streams, kafka.batch_bytes
+        )
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""

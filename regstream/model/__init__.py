@@ -62,6 +62,7 @@ __all__ = [
     "ALL_CHANNEL",
     "EMPTY",
     "MAX_BATCH",
+    "MAX_BATCH_BYTES",
     "MAX_DURATION",
     "MAX_RATE",
     "STEP_KINDS",
@@ -119,13 +120,23 @@ ALL_CHANNEL = "dashboard-updates"
 SYSTEM_CHANNEL = "system"
 
 
+# Kafka takes twice that unless it is told otherwise, and what the library holds is for one batch a partition
+MAX_BATCH_BYTES = 512 * 1024
+
+
 class KafkaProfile(Spec):
-    """How topics are created when they are missing."""
+    """How topics are created when they are missing, and how events are sent to them."""
 
     partitions: Annotated[int, Field(ge=1, le=1000, strict=True)] = 1
     """Partitions of a topic that the daemon creates, in simulation too."""
     replication: Annotated[int, Field(ge=1, le=10, strict=True)] = 1
     """Replicas of a topic that the daemon creates."""
+    batch_bytes: Annotated[
+        int,
+        Field(ge=1_024, le=MAX_BATCH_BYTES, strict=True, validation_alias=AliasChoices("batch_bytes", "batchBytes")),
+    ] = MAX_BATCH_BYTES
+    """Bytes of events that are sent to a partition at once at most, before they are compressed: larger ones carry more,
+    smaller ones arrive sooner where the line is slow. An event that is larger goes alone."""
 
 
 class ChannelSpec(Spec):
@@ -146,7 +157,7 @@ class Profile(Spec):
     speed: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
     """Every declared interval is divided by this; schedules, scenario waits and what is set at run time are not."""
     kafka: KafkaProfile = KafkaProfile()
-    """How topics are created."""
+    """How topics are created, and how events are sent to them."""
 
 
 class Defaults(Spec):

@@ -266,3 +266,26 @@ async def read(cluster: clusters.Cluster, topic: str, count: int) -> list[Any]:
     consumer = aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest")
     async with asyncio.timeout(30), consumer:
         return [await consumer.getone() for _ in range(count)]
+
+
+async def test_no_more_is_sent_at_once_than_the_profile_allows(
+    shared_cluster: clusters.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    append = aiokafka.AIOKafkaProducer.send_batch
+
+    async def counted(producer: Any, batch: Any, topic: str, *, partition: int) -> Any:
+        sent.append(batch.record_count())
+        return await append(producer, batch, topic, partition=partition)
+
+    monkeypatch.setattr(aiokafka.AIOKafkaProducer, "send_batch", counted)
+    small = [sized(event, 1_000) for event in events(20, stream="BATCHES", topic="test.batches")]
+    large = sized(events(1, stream="BATCHES", topic="test.batches", first=21)[0], 9_000)
+    async with connected(shared_cluster) as one:
+        await one.declare({"test.batches": 1}, batch_bytes=4 * len(small[0].value) + 50)
+        await one.publish([*small, large])
+        assert sent == [4] * 5 + [1]
+        sent.clear()
+        await one.declare({}, batch_bytes=model.MAX_BATCH_BYTES)
+        await one.publish(small)
+        assert sent == [20]

@@ -95,9 +95,15 @@ class KafkaBroker(broker.Forgetful):
     # Topics
 
     async def declare(
-        self, topics: Mapping[str, int], replication: int = 1, streams: Mapping[str, str] | None = None
+        self,
+        topics: Mapping[str, int],
+        replication: int = 1,
+        streams: Mapping[str, str] | None = None,
+        batch_bytes: int | None = None,
     ) -> None:
         """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
+        if batch_bytes is not None and self._sender is not None:
+            self._sender.batch_bytes = batch_bytes
         async with self._declaring:
             new = {name: count for name, count in topics.items() if name not in self._partitions}
             if not new:

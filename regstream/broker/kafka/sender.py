@@ -21,7 +21,6 @@ from regstream import broker, model, quiet
 from regstream.broker import message
 from regstream.broker.kafka import connection, faults
 
-BATCH_BYTES = 512 * 1024
 HEADERS = [("content-type", b"application/cloudevents+json")]
 _TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
 _DENIED = aiokafka.errors.TopicAuthorizationFailedError
@@ -52,7 +51,8 @@ def compress_fast() -> None:
 class Sender:
     """Sends through one producer, each message with ``headers``.
 
-    ``acknowledged`` says how far, as the offset behind the last, in each partition.
+    ``acknowledged`` says how far, as the offset behind the last, in each partition. At most ``batch_bytes`` of
+    events are sent to one at once, or one event that is larger.
     """
 
     def __init__(self, reach: connection.Connection, headers: Sequence[tuple[str, bytes]] = HEADERS) -> None:
@@ -63,8 +63,9 @@ class Sender:
             acks="all",
             enable_idempotence=True,
             compression_type="lz4",
-            max_batch_size=BATCH_BYTES,
+            max_batch_size=model.MAX_BATCH_BYTES,
         )
+        self.batch_bytes = model.MAX_BATCH_BYTES
         self.acknowledged: dict[connection.Place, int] = {}
         self._ended = False
         quiet.begin(_refusals.name)
@@ -128,7 +129,7 @@ class Sender:
             raise
 
     def _batch(self, events: list[model.Event]) -> tuple[Any, int]:
-        batch, taken = self.producer.create_batch(), 0
+        batch, taken, room = self.producer.create_batch(), 0, self.batch_bytes
         append, headers = batch.append, self._headers
         head: model.Head | None = None
         stamp, traced = 0, False
@@ -138,6 +139,9 @@ class Sender:
                 traced, headers = message.traceparent(event.value) is not None, self._headers
             if traced:
                 headers = [*self._headers, ("traceparent", message.traceparent(event.value) or b"")]
+            room -= len(event.value)
+            if room < 0 and taken:
+                break
             key = None if event.key is None else event.key.encode(*broker.KEYS)
             if append(timestamp=stamp, key=key, value=event.value, headers=headers) is None:
                 break
