@@ -102,7 +102,9 @@ def test_streams_and_scenarios_have_the_names_of_the_contract() -> None:
 def test_every_profile_loads(env: str) -> None:
     profile = load(env).profile
     assert profile.speed == {"development": 20, "test": 100, "production": 1}[env]
-    assert profile.kafka == model.KafkaProfile(**({"partitions": 6, "replication": 3} if env == "production" else {}))
+    large = {"partitions": 6, "replication": 3, "batch_bytes": 524_288}
+    small = {"batch_bytes": 65_536} if env == "development" else {}
+    assert profile.kafka == model.KafkaProfile(**(large if env == "production" else small))
 
 
 def test_in_development_every_stream_speaks_within_thirty_seconds() -> None:

@@ -155,7 +155,7 @@ class TestDeclaring:
         await until(lambda: life.broker.status.state == "live")
         one = cast("Connection", life.broker._kafka)
 
-        async def refuse(topics: object, replication: int = 1) -> None:
+        async def refuse(topics: object, replication: int = 1, batch_bytes: int | None = None) -> None:
             raise errors.BrokerError("topic t.new cannot be created", final=True)
 
         declare, one.declare = one.declare, refuse  # type: ignore[method-assign, assignment]
@@ -177,7 +177,7 @@ class TestDeclaring:
         one = cast("Connection", life.broker._kafka)
         declare, refusing = one.declare, asyncio.Event()
 
-        async def refuse(topics: Mapping[str, int], replication: int = 1) -> None:
+        async def refuse(topics: Mapping[str, int], replication: int = 1, batch_bytes: int | None = None) -> None:
             if "t.new" in topics:
                 refusing.set()
                 await asyncio.sleep(0.05)
