@@ -61,6 +61,9 @@ class Traces:
         """Hand over what was recorded, for ``CLOSING_SECONDS`` at most."""
 
 
+OFF = Traces()
+
+
 class _Recorded(Span):
     def __init__(self, tracer: Any, span: Any) -> None:
         from opentelemetry import trace
@@ -155,7 +158,7 @@ def make(exporter: str, version: str, instance: str) -> Traces:
     The rest is told by the variables that OpenTelemetry has for it. Raises StartError when the library is not there.
     """
     if exporter == "none":
-        return Traces()
+        return OFF
     try:
         from opentelemetry.exporter.otlp.proto.http import trace_exporter
         from opentelemetry.sdk import resources, trace

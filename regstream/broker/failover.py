@@ -141,7 +141,7 @@ class FailoverBroker:
         try:
             if self._kafka is not None:
                 # Not before they are made does anybody else ask for them
-                await self._kafka.declare(topics, replication, batch_bytes=batch_bytes)
+                await self._kafka.declare(topics, replication)
             await self._past.read(self._kafka, {**self._declared.topics, **topics}, streams)
         except errors.BrokerError as error:
             if error.final and self._ready.is_set():

@@ -61,7 +61,7 @@ class Engine:
         allowed: bool = True,
         observe: Callable[[str, float], None] | None = None,
         memory: memories.Memory | None = None,
-        traces: tracing.Traces | None = None,
+        traces: tracing.Traces = tracing.OFF,
     ) -> None:
         self.catalog = model.EMPTY
         self.streaming = False
@@ -72,7 +72,7 @@ class Engine:
         self._broker = carrier
         self._hub = fanout
         self._memory = memory
-        self._traces = traces or tracing.Traces()
+        self._traces = traces
         self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
         self._floor = floor.Floor(self._clock)

@@ -37,14 +37,14 @@ class Works:
         alerts: streams.Stream,
         observe: Callable[[str, float], None] | None,
         remember: memory.Memory | None = None,
-        traces: tracing.Traces | None = None,
+        traces: tracing.Traces = tracing.OFF,
     ) -> None:
         self.totals, self.lateness = status.Totals(), status.Lateness()
         self._now = now
         self._broker = carrier
         self._observe = observe
         self._memory = remember
-        self._traces = traces or tracing.Traces()
+        self._traces = traces
         self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Lane | None]] = asyncio.PriorityQueue()
         self._order = itertools.count()
         self._alerts = alerts

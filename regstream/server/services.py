@@ -36,5 +36,5 @@ class Services:
     guard: Guard
     store: store.Store | None = None
     replays: replay.Replays | None = None
-    traces: tracing.Traces = dataclasses.field(default_factory=tracing.Traces)
+    traces: tracing.Traces = tracing.OFF
     pulse: pulse.Pulse = dataclasses.field(default_factory=pulse.Pulse)

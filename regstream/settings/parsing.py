@@ -18,8 +18,9 @@ PARTS = (
 """What ``DEBUG=streaming:PART`` may name; the logger of a part is ``regstream.PART``."""
 
 FORMS = ("text", "json")
-EXPORTERS = ("none", "otlp")
 """How the log may be written."""
+EXPORTERS = ("none", "otlp")
+"""Where traces may go."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?")
 _ENV = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -93,20 +94,6 @@ def debug(text: str) -> tuple[str, ...]:
     return tuple(part for part in PARTS if any(fnmatchcase(part, pattern) for pattern in patterns))
 
 
-def form(text: str) -> str:
-    """How lines of the log are written."""
-    if text.lower() not in FORMS:
-        raise ValueError(f"write one of {' '.join(FORMS)}")
-    return text.lower()
-
-
-def exporter(text: str) -> str:
-    """Where traces go."""
-    if text.lower() not in EXPORTERS:
-        raise ValueError(f"write one of {' '.join(EXPORTERS)}")
-    return text.lower()
-
-
 def origins(text: str) -> tuple[str, ...]:
     """Patterns of origins, each once."""
     return tuple(dict.fromkeys(origin(one) for one in re.split(r"[\s,]+", text) if one))
@@ -132,9 +119,10 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     """What takes one of these names, in any letter case."""
 
     def parse(text: str) -> str:
-        if text.upper() not in names:
+        found = [name for name in names if name.upper() == text.upper()]
+        if not found:
             raise ValueError(f"write one of {' '.join(names)}")
-        return text.upper()
+        return found[0]
 
     return parse
 

@@ -134,7 +134,7 @@ VARIABLES: tuple[Variable, ...] = (
         "text",
         "how the daemon logs on standard error: `text` for people, or `json`, one object a line",
         "log",
-        parsing.form,
+        parsing.one_of(parsing.FORMS),
     ),
     Variable(
         "OTEL_TRACES_EXPORTER",
@@ -142,7 +142,7 @@ VARIABLES: tuple[Variable, ...] = (
         "`otlp`: traces go to a collector by OTLP over HTTP; where that is, and all else of it, say the variables of "
         "OpenTelemetry, `OTEL_EXPORTER_OTLP_ENDPOINT` and the others",
         "traces",
-        parsing.exporter,
+        parsing.one_of(parsing.EXPORTERS),
     ),
     Variable(
         "REGSTREAM_TOKENS",

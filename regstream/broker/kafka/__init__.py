@@ -36,12 +36,12 @@ class KafkaBroker(broker.Forgetful):
         reach: Connection,
         starts: Mapping[Place, int] | None = None,
         told: set[str] | None = None,
-        traces: tracing.Traces | None = None,
+        traces: tracing.Traces = tracing.OFF,
     ) -> None:
         self._connection = reach
         self._starts = dict(starts or {})
         self._told = set() if told is None else told
-        self._traces = traces or tracing.Traces()
+        self._traces = traces
         self._state = "new"
         self._reason = ""
         self._produced = self._consumed = self._errors = self.foreign = 0
