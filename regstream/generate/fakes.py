@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import functools
+import inspect
 import random
 import sys
 from typing import Any
@@ -21,6 +22,18 @@ def fake(raw: bytes, kind: str, locale: str = "es_MX") -> Any:
 def providers(locale: str = "es_MX") -> frozenset[str]:
     """The names of Faker's providers in a locale, those that ``fake`` refuses included. Raises ValueError."""
     return _providers(locale)
+
+
+@functools.lru_cache(512)
+def gives(kind: str, locale: str = "es_MX") -> type | None:
+    """``str``, ``int``, ``float`` or ``bool`` when a provider says that it gives it, and does; else None."""
+    try:
+        _check(kind, locale)
+        said = inspect.get_annotations(getattr(_faker(locale), kind), eval_str=True).get("return")
+        made = {type(fake(bytes([trial]), kind, locale)) for trial in range(_TRIALS)}
+    except Exception:
+        return None
+    return said if said in (str, int, float, bool) and made == {said} else None
 
 
 def _call(kind: str, locale: str, source: random.Random) -> Any:

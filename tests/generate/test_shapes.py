@@ -1,0 +1,276 @@
+"""Schemas of events: exact where the declaration proves it, and never wrong about an event that is made."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from regstream import config, model
+from regstream.generate import shapes, stream
+from tests import support as paths
+from tests.generate import support, test_expressions
+
+pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
+
+
+def schemas(*streams: model.StreamSpec, scenarios: tuple[model.ScenarioSpec, ...] = (), **rest: Any) -> shapes.Schemas:
+    declared = support.catalog(*streams, **rest)._replace(scenarios={one.name: one for one in scenarios})
+    return shapes.Schemas(declared)
+
+
+def of(template: Any, before: Mapping[str, Any] | None = None, **rest: Any) -> dict[str, Any]:
+    """The schema of one field, after others; ``entities`` and ``templates`` go to its catalog."""
+    shared = {key: rest.pop(key) for key in ("entities", "templates") if key in rest}
+    one = support.spec({**(before or {}), "x": template}, **rest)
+    found: dict[str, Any] = schemas(one, **shared).data("S")["properties"]["x"]
+    return found
+
+
+WORDS = "'A' if chance(0.5) else weighted({'B': 1, 'C': 2, 'never': 0})"
+
+
+@pytest.mark.parametrize(
+    ("template", "schema"),
+    [
+        (5, {"type": "integer", "const": 5}),
+        ("plain", {"type": "string", "const": "plain"}),
+        (None, {"type": "null"}),
+        ([1, "{{ seq }}"], {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}),
+        ("{{ choice(['A', 'B', 'A']) }}", {"type": "string", "enum": ["A", "B"]}),
+        ("{{ choice([1, none, 'A']) }}", {"type": ["integer", "null", "string"], "enum": [1, None, "A"]}),
+        ("{{ weighted({1: 2, 3: 4}) }}", {"type": "integer", "enum": [1, 3]}),
+        (f"{{{{ {WORDS} }}}}", {"type": "string", "enum": ["A", "B", "C"]}),
+        (f"{{{{ ({WORDS}) | lower }}}}", {"type": "string", "enum": ["a", "b", "c"]}),
+        ("{{ {'A': 1, 'B': 2.5}[choice(['A', 'B'])] }}", {"type": "number", "enum": [1, 2.5]}),
+        ("{{ uniform(1, 2.26) | round(1) }}", {"type": "number", "minimum": 1, "maximum": 2.3}),
+        ("{{ randint(1, 6) }}", {"type": "integer", "minimum": 1, "maximum": 6}),
+        ("{{ randint(1, 6) * 2 - 1 }}", {"type": "integer", "minimum": 1, "maximum": 11}),
+        ("{{ triangular(5, 250) | round(-2) }}", {"type": "number", "minimum": 0, "maximum": 200}),
+        ("{{ pareto(1.2, 10) }}", {"type": "number", "minimum": 10}),
+        ("{{ zipf(40) }}", {"type": "integer", "minimum": 1, "maximum": 40}),
+        ("{{ lognormal(2, 1) | int }}", {"type": "integer", "minimum": 0}),
+        ("{{ [[normal(4, 2), 0] | max, 100] | min }}", {"type": "number", "minimum": 0, "maximum": 100}),
+        ("{{ normal(0, 1) / 2 }}", {"type": "number"}),
+        ("{{ seq % 4 }}", {"type": "integer", "minimum": 0, "maximum": 3}),
+        ("{{ sequence(100, 5) }}", {"type": "integer", "minimum": 100}),
+        ("{{ chance(0.1) }}", {"type": "boolean"}),
+        ("{{ seq > 3 and index == 0 }}", {"type": "boolean"}),
+        ("{{ 1.5 if chance(0.1) else none }}", {"type": ["number", "null"], "enum": [1.5, None]}),
+        ("{{ normal(1, 2) if chance(0.1) else none }}", {"type": ["number", "null"]}),
+        ("{{ 'none' if chance(0.1) else seq }}",
+         {"anyOf": [{"type": "string", "const": "none"}, {"type": "integer", "minimum": 1}]}),
+        ("{{ uuid() }}", {"type": "string", "format": "uuid"}),
+        ("{{ now }}", {"type": "string", "format": "date-time"}),
+        ("{{ date('-5d', '+2w') }}", {"type": "string", "format": "date"}),
+        ("{{ date('-5d', format='%d') }}", {"type": "string"}),
+        ("{{ digits(4) }}", {"type": "string", "pattern": "^[0-9]{4}$"}),
+        ("{{ pattern('+#?-\\\\#*') }}", {"type": "string", "pattern": "^\\+[0-9][A-Z]-#[0-9A-Z]$"}),
+        ("****{{ digits(4) }}", {"type": "string", "pattern": "^\\*\\*\\*\\*[0-9]{4}$"}),
+        ("RSK-{{ '%06d' % seq }}", {"type": "string", "pattern": "^RSK-[0-9]{6,}$"}),
+        ("{{ now.year }}-Q{{ (now.month + 2) // 3 }}", {"type": "string", "pattern": "^[0-9]{1,4}-Q(1|2|3|4)$"}),
+        ("Q{{ randint(1, 2) }}", {"type": "string", "enum": ["Q1", "Q2"]}),
+        ("{{ normal(1, 2) }} %", {"type": "string"}),
+        ("{% if seq %}a{% endif %}", {"type": "string"}),
+        ("{{ now.strftime('%H') }}", {"type": "string"}),
+        ("{{ fake('name') }}", {"type": "string"}),
+        ("{{ fake('pyint') }}", {"type": "integer"}),
+        ("{{ fake('words') }}", {}),
+        ("{{ now.date() }}", {}),
+        ("{{ (['A'] if chance(0.5) else []) + ['B'] }}", {"type": "array", "enum": [["A", "B"], ["B"]]}),
+        ("{{ [uuid()] }}",
+         {"type": "array", "items": {"type": "string", "format": "uuid"}, "minItems": 1, "maxItems": 1}),
+        ("{{ range(randint(1, 3)) }}", {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2}}),
+        ("{{ {'a': chance(0.5)} if chance(0.5) else {'a': none, 'b': 1} }}",
+         {"type": "object", "properties": {"a": {"type": ["null", "boolean"]}, "b": {"type": "integer", "const": 1}},
+          "required": ["a"], "additionalProperties": False}),
+    ],
+)  # fmt: skip
+def test_what_a_template_shows_is_said(template, schema):
+    found = of(template)
+    assert found == schema
+    jsonschema.Draft202012Validator.check_schema(found)
+    for one in support.data({"x": template}, 100):
+        jsonschema.validate(one["x"], found, jsonschema.Draft202012Validator)
+
+
+ACCOUNT = support.entity(
+    "account",
+    {"id": "A{{ index }}", "kind": "{{ ['SAVINGS', 'CURRENT'][index % 2] }}", "balance": 0, "note": "new", "best": 5},
+)
+ROW = {"with": {"a": "{{ pick('account') }}"}, "entities": (ACCOUNT,)}
+
+
+def test_a_row_has_what_it_was_made_of() -> None:
+    assert of("{{ a.kind }}", **ROW) == {"type": "string", "enum": ["SAVINGS", "CURRENT"]}
+    assert of("{{ a.id }}", **ROW) == {"type": "string", "enum": ["A0", "A1", "A2", "A3"]}
+    assert of("{{ a }}", **ROW)["required"] == ["id", "kind", "balance", "note", "best"]
+
+
+def test_a_row_has_what_any_stream_makes_of_it() -> None:
+    update = {"a.balance": "{{ a.balance + randint(1, 5) }}", "a.best": "{{ [a.best, 9] | min }}", "a.note": None}
+    writer = support.spec({"n": "{{ seq }}"}, "W", update=update, **{"with": ROW["with"]})
+    fields = {"balance": "{{ a.balance }}", "best": "{{ a.best }}", "note": "{{ a.note }}", "kind": "{{ a.kind }}"}
+    reader = support.spec(fields, **{"with": ROW["with"]})
+    found = schemas(writer, reader, entities=(ACCOUNT,)).data("S")["properties"]
+    assert found["balance"] == {"type": "integer", "minimum": 0}
+    assert found["best"] == {"type": "integer", "const": 5}
+    assert found["note"] == {"type": ["string", "null"], "enum": ["new", None]}
+    assert found["kind"] == {"type": "string", "enum": ["SAVINGS", "CURRENT"]}
+
+
+def test_what_grows_without_end_comes_to_an_end() -> None:
+    update = {
+        "a.note": "{{ a.note ~ 'x' }}",
+        "a.best": "{{ [a.best, a.best] }}",
+        "a.balance": "{{ -2 * a.balance - 1 }}",
+    }
+    found = of("{{ a }}", update=update, **ROW)["properties"]
+    assert found["note"] == {"type": "string"}
+    assert found["balance"] == {"type": "integer"}
+    assert found["best"] == {} or found["best"]["type"] == ["array", "integer"]
+
+
+def scenario(*steps: dict[str, Any]) -> model.ScenarioSpec:
+    return model.ScenarioSpec.model_validate({"name": "RUN", "steps": list(steps)})
+
+
+def test_overlays_of_scenarios_are_in_the_schema_one_by_one_and_together() -> None:
+    spec = support.spec(
+        {"level": "{{ randint(1, 5) }}", "word": "{{ 'high' if level > 3 else 'low' }}", "twice": "{{ level * 2 }}"}
+    )
+    run = scenario(
+        {"burst": {"stream": "S", "count": 3, "fields": {"level": "{{ randint(8, 9) }}"}}},
+        {"repeat": {"times": 2, "steps": [{"set": {"stream": "S", "fields": {"word": None, "extra": "{{ twice }}"}}}]}},
+        {"set": {"stream": "S", "interval": "2s"}},
+    )
+    found = schemas(spec, scenarios=(run,)).data("S")
+    properties = found["properties"]
+    assert properties["level"] == {"type": "integer", "minimum": 1, "maximum": 9}
+    assert properties["word"] == {"type": ["string", "null"], "enum": ["high", "low", None]}
+    assert properties["twice"] == properties["extra"] == {"type": "integer", "minimum": 2, "maximum": 18}
+    assert found["required"] == ["level", "word", "twice"]
+
+
+def test_a_name_that_only_an_overlay_brings_stands_for_what_it_was_as_well() -> None:
+    spec = support.spec({"n": 1}, update={"a.best": "{{ index }}"}, **{"with": ROW["with"]})
+    run = scenario({"burst": {"stream": "S", "count": 3, "fields": {"index": "text"}}})
+    reader = support.spec({"best": "{{ a.best }}"}, "R", **{"with": ROW["with"]})
+    found = schemas(spec, reader, entities=(ACCOUNT,), scenarios=(run,)).data("R")["properties"]
+    assert found["best"] == {"anyOf": [{"type": "string", "const": "text"}, {"type": "integer", "minimum": 0}]}
+
+
+def test_a_template_file_leaves_open_what_is_not_beside_it() -> None:
+    spec = support.spec({"x": "{{ data.a }}", "n": "{{ seq }}"}, template="s.j2")
+    found = schemas(spec, templates={"s.j2": '{"a": 1}'}).data("S")
+    assert found["properties"] == {"x": {}, "n": {"type": "integer", "minimum": 1}}
+    assert found["required"] == ["x", "n"]
+    assert "additionalProperties" not in found
+    assert schemas(support.spec(None, template="s.j2"), templates={"s.j2": "{}"}).data("S") == {
+        "title": "data of S", "type": "object",
+    }  # fmt: skip
+
+
+def test_a_document_says_what_it_is_of() -> None:
+    made = schemas(support.spec({"n": "{{ seq }}"}, description="Numbers"))
+    data, event = made.document("S"), made.document("S", whole=True)
+    assert data["$schema"] == event["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert (data["$id"], event["$id"]) == ("urn:regstream:S:data", "urn:regstream:S:event")
+    assert (data["title"], data["description"]) == ("data of S", "Numbers")
+    assert event["properties"]["data"]["properties"] == data["properties"]
+    with pytest.raises(KeyError):
+        made.document("T")
+
+
+def validate(schema: Mapping[str, Any], made: list[model.Event]) -> None:
+    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker(["date"]))
+    for event in made:
+        checker.validate(json.loads(event.value))
+
+
+def files() -> Iterator[Any]:
+    """The catalogs that are shipped."""
+    for path, scenarios in (
+        (paths.ROOT / "streams.yaml", "scenarios"),
+        (paths.ROOT / "benchmarks/reference.yaml", "no"),
+    ):
+        yield pytest.param(config.load(path, paths.ROOT / scenarios, paths.ROOT / "templates", "test"), id=path.stem)
+
+
+@pytest.mark.parametrize("catalog", list(files()))
+def test_no_event_of_our_own_streams_is_another(catalog: model.Catalog) -> None:
+    workshop = stream.Workshop(catalog, 42, support.IDENTITY)
+    workshop.fill(support.NOW)
+    known = shapes.Schemas(catalog)
+    for name, spec in catalog.streams.items():
+        jsonschema.Draft202012Validator.check_schema(known.document(name, whole=True))
+        overlays = [getattr(step, "burst", None) or getattr(step, "set", None)
+                    for run in catalog.scenarios.values() for step in model.walk(run.steps)]  # fmt: skip
+        one = stream.Stream(spec, workshop, "E")
+        made = [one.next_batch(support.NOW, 400)]
+        made += [one.next_batch(support.NOW, 40, it.fields) for it in overlays if it and it.stream == name]
+        assert not [batch.error for batch in made if batch.error]
+        validate(known.document(name, whole=True), list(itertools.chain(*(batch.events for batch in made))))
+
+
+def test_alerts_have_a_schema_too() -> None:
+    known = schemas(support.spec({"n": 1}))
+    assert known.names == ["S", model.ALERTS]
+    data = {"severity": "WARNING", "message": "m", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None}
+    others = data | {"stream": None, "causeSeq": None, "scenario": "RUN", "runId": "r"}
+    made = stream.alert_batch(
+        support.build({"message": ""}, name=model.ALERTS), support.NOW, [data, others], ["", TRACE]
+    )
+    validate(known.document(model.ALERTS, whole=True), made)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+DRAWN = {
+    "w": "{{ uniform(-2, 3.3) | round(1) }}", "r": "{{ randint(-3, 12) }}", "c": "{{ choice(['a', 'B c', '%s']) }}",
+    "m": "{{ choice([1, 2.5, none, true, 'x']) }}", "g": "{{ digits(3) }}",
+    "o": "{{ normal(0, 9) if r > 4 else none }}", "z": "{{ [r, c] }}", "e": "{{ {'a': r, 'k': c, 'p': a} }}",
+}  # fmt: skip
+drawn = some.recursive(
+    some.one_of(
+        test_expressions.atoms,
+        some.sampled_from([*DRAWN, "now", "a.kind", "a.best", "a.balance", "a", "pick('account').note"]),
+        some.sampled_from(
+            ["zipf(5)", "uuid()", "chance(0.5)", "pareto(2)", "date('1d')", "pattern('#?')", "sequence()"]
+        ),
+    ),
+    lambda inner: some.one_of(
+        test_expressions.grow(inner),
+        some.tuples(inner, inner).map(lambda it: f"uniform({it[0]}, {it[1]})"),
+        some.tuples(inner, inner).map(lambda it: f"randint({it[0]}, {it[1]})"),
+        some.lists(inner, min_size=1, max_size=3).map(lambda it: f"choice([{', '.join(it)}])"),
+        some.tuples(inner, inner).map(lambda it: f"weighted({{'u': {it[0]}, 'v': {it[1]}}})"),
+        inner.map(lambda it: f"'%03d|%s' % ({it}, r)"),
+        inner.map(lambda it: f"({it}).month"),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn, drawn, drawn)
+def test_no_event_of_any_declaration_is_another(one: str, other: str, third: str) -> None:
+    update = {"a.best": f"{{{{ {other} }}}}", "a.balance": "{{ a.balance * 2 + r }}", "a.note": f"{third}: {{{{ x }}}}"}
+    fields = {
+        **test_expressions.VALUES,
+        **DRAWN,
+        "x": f"{{{{ {one} }}}}",
+        "y": f"<{{{{ {other} }}}}> {{{{ {third} }}}}",
+    }
+    spec = support.spec(fields, update=update, **{"with": ROW["with"]})
+    try:
+        made = stream.Stream(spec, support.workshop(spec, entities=(ACCOUNT,)), "E").next_batch(support.NOW, 12)
+    except ValueError:
+        # Not a declaration that loads
+        return
+    validate(schemas(spec, entities=(ACCOUNT,)).document("S", whole=True), made.events)
