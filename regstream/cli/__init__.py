@@ -61,13 +61,6 @@ Templates = Annotated[
 Url = Annotated[str, typer.Option("--url", metavar="URL", help="Where the daemon listens.", envvar="REGSTREAM_URL")]
 
 
-class Kind(enum.StrEnum):
-    """Which files a schema describes."""
-
-    streams = "streams"
-    scenario = "scenario"
-
-
 class Policy(enum.StrEnum):
     """What happens when a reader is too slow; the values of ``model.Policy``, which takes long to import."""
 
@@ -87,6 +80,11 @@ def _names(incomplete: str) -> list[str]:
     with contextlib.suppress(errors.RegstreamError):
         return [name for name in _catalog(None, None, None)[1].streams if name.startswith(incomplete)]
     return []
+
+
+def _schemas(incomplete: str) -> list[str]:
+    """What ``regstream schema`` takes and begins so, for the completion of the shell."""
+    return [*(name for name in ("streams", "scenario", "ALERTS") if name.startswith(incomplete)), *_names(incomplete)]
 
 
 def _catalog(streams: Path | None, scenarios: Path | None, templates: Path | None) -> tuple[Any, Any]:
@@ -196,17 +194,28 @@ def plan(
 
 @app.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="Which files: streams or scenario.")] = Kind.streams,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="streams or scenario: the files; or a stream.", autocompletion=_schemas),
+    ] = "streams",
+    event: Annotated[bool, typer.Option("--event", help="Of the whole event of a stream, not of its data.")] = False,
+    streams: Streams = None,
+    scenarios: Scenarios = None,
+    templates: Templates = None,
 ) -> None:
-    """Print the JSON Schema of the YAML files, for editors.
+    """Print the JSON Schema of the files, or of a stream's data.
 
-    Write it with: regstream schema streams > streams.schema.json
+    That of the files is for editors. Write it with: regstream schema streams > streams.schema.json
 
     and begin streams.yaml with: # yaml-language-server: $schema=./streams.schema.json
-    """
-    from regstream import config
 
-    typer.echo(json.dumps(config.schema(kind.value), indent=2))
+    That of a stream, regstream schema BUDGET_UPDATES, is read off its declaration; no event is made. With --event it
+    is that of the CloudEvent around the data. ALERTS is a stream too. Exit code 2 when there is no such stream.
+    """
+    from regstream.cli import formats
+
+    made = formats.document(name, event, lambda: _catalog(streams, scenarios, templates)[1])
+    typer.echo(json.dumps(made, indent=2, ensure_ascii=False))
 
 
 @app.command()

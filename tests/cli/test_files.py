@@ -166,3 +166,19 @@ def test_a_schema_is_one_and_takes_the_files(kind: str, paths: list[pathlib.Path
         kind_of(schema).validate(YAML(typ="safe").load(path))
     with pytest.raises(jsonschema.ValidationError):
         kind_of(schema).validate({"nonsense": 1})
+
+
+def test_the_schema_of_a_stream_is_that_of_its_data_and_takes_what_a_preview_shows(files: pathlib.Path) -> None:
+    data = json.loads(process.run("schema", "SYSTEM_METRICS", cwd=files).stdout)
+    event = json.loads(process.run("schema", "SYSTEM_METRICS", "--event", cwd=files).stdout)
+    assert data["$schema"] == event["$schema"] and data["$id"] != event["$id"]
+    assert data["properties"]["site"] == {"type": "string", "enum": ["Querétaro", "São Paulo"]}
+    for line in preview("SYSTEM_METRICS", "-n", "20", cwd=files):
+        jsonschema.Draft202012Validator(event).validate(json.loads(line))
+        jsonschema.Draft202012Validator(data).validate(json.loads(line)["data"])
+
+
+def test_the_schema_of_a_stream_that_is_none_names_the_near_ones() -> None:
+    done = process.run("schema", "BUDGET_UPDATE")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("regstream: unknown stream 'BUDGET_UPDATE', did you mean BUDGET_UPDATES")
