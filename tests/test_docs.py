@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from regstream import config, model, settings
+from regstream.generate import shapes, vocabulary
 from regstream.generate import stream as generated
-from regstream.generate import vocabulary
 from regstream.server import routes
 from tests.support import ROOT
 
@@ -86,6 +86,13 @@ def test_streams_that_are_shown_can_be_added_to_those_that_ship(block: Block, tm
     catalog = loaded(tmp_path, block.text, ROOT / "scenarios")
     assert name in catalog.streams
     assert preview(catalog, name)
+
+
+def test_the_schema_that_is_shown_is_the_stream_s(tmp_path: pathlib.Path) -> None:
+    page = [block for block in BLOCKS if block.page.name == "formats.md"]
+    stream, schema = (next(block.text for block in page if block.info == info) for info in ("yaml stream", "json"))
+    known = shapes.Schemas(loaded(tmp_path, stream, ROOT / "scenarios"))
+    assert json.loads(schema) == known.document(stream.partition(":")[0].strip())
 
 
 @pytest.mark.parametrize("block", of("yaml scenario"))

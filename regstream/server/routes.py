@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-from regstream.server import answers, asking, auditing, messages, openapi, pages, replaying, routing, shapes, sse, views
+from regstream.server import (
+    answers,
+    asking,
+    asyncapi,
+    auditing,
+    messages,
+    openapi,
+    pages,
+    replaying,
+    routing,
+    shapes,
+    sse,
+    views,
+)
 from regstream.server.routing import Answered, Call, Reply, Route
 
 _HTML = "text/html; charset=utf-8"
@@ -120,6 +133,23 @@ async def _metrics(call: Call) -> Reply:
 
 def _openapi(call: Call) -> Reply:
     return Reply(openapi.document(TABLE, call.services.version))
+
+
+async def _asyncapi(call: Call) -> Reply:
+    services, request = call.services, call.request
+    chosen = services.settings
+    protected = chosen.kafka_protocol.startswith("SASL_")
+    site = asyncapi.Site(
+        services.version,
+        request.host,
+        request.scheme in ("https", "wss"),
+        services.guard.is_open,
+        chosen.kafka_servers,
+        chosen.kafka_protocol.endswith("SSL"),
+        chosen.kafka_mechanism if protected else "",
+    )
+    # Reading the declarations takes a third of a second with many templates: too long for the loop
+    return Reply(await asyncio.to_thread(services.formats.document, services.engine.catalog, site))
 
 
 def _docs(_: Call) -> Reply:
@@ -357,6 +387,9 @@ TABLE: tuple[Route, ...] = (
     ),
     Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=_PROMETHEUS, tag="health"),
     Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, role=None, tag="pages"),
+    Route(
+        "GET", "/asyncapi.json", _asyncapi, "The channels and their events (AsyncAPI)", media=routing.JSON, tag="pages"
+    ),
     Route("GET", "/docs", _docs, "This description, for people", media=_HTML, role=None, tag="pages"),
     Route("GET", "/", _dashboard, "The live page", media=_HTML, role=None, tag="pages"),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regstream import broker, engine, hub, reload, settings, tracing
 from regstream.generate import stream as streams
-from regstream.server import pulse, sse
+from regstream.server import asyncapi, pulse, sse
 from regstream.server.guard import Guard
 
 if TYPE_CHECKING:
@@ -37,4 +37,5 @@ class Services:
     store: store.Store | None = None
     replays: replay.Replays | None = None
     traces: tracing.Traces = tracing.OFF
+    formats: asyncapi.Formats = dataclasses.field(default_factory=asyncapi.Formats)
     pulse: pulse.Pulse = dataclasses.field(default_factory=pulse.Pulse)

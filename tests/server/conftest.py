@@ -71,6 +71,9 @@ class Settings:
 
     cors_origins: tuple[str, ...] = ("http://localhost:*", "http://127.0.0.1:*")
     proxies: int = 0
+    kafka_servers: tuple[str, ...] = ()
+    kafka_protocol: str = "PLAINTEXT"
+    kafka_mechanism: str = "PLAIN"
 
 
 @dataclasses.dataclass

@@ -23,7 +23,7 @@ ROLES = {
     "live": None, "ready": None, "openapi": None, "docs": None, "dashboard": None,
     "health": "read", "status": "read", "runs": "read", "run": "read", "scenarios": "read", "streams": "read",
     "stream": "read", "events": "read", "analytics": "read", "replays": "read", "replay_run": "read", "follow": "read",
-    "metrics": "read",
+    "metrics": "read", "asyncapi": "read",
     "start": "control", "stop": "control", "burst": "control", "simulate": "control", "cancel": "control",
     "patch": "control", "pause": "control", "resume": "control", "replay_events": "control",
     "cancel_replay": "control", "pause_replay": "control", "resume_replay": "control",
