@@ -60,19 +60,17 @@ class Formats:
 
 def _placed(described: Mapping[str, Any], site: Site) -> dict[str, Any]:
     """The whole description; where there is no Kafka there are no topics either."""
-    kept = {key: dict(described[key]) for key in ("channels", "operations")}
+    servers = {"servers": [_reference("servers", name) for name in _kafka(site)]}
+    channels = {name: one | servers if "kafka:" in name else one for name, one in described["channels"].items()}
+    whole = {"channels": channels, "operations": described["operations"]}
     if not site.brokers:
-        kept = {key: {name: one for name, one in part.items() if "kafka:" not in name} for key, part in kept.items()}
-    for channel, one in kept["channels"].items():
-        if channel.startswith("kafka:"):
-            servers = [_reference("servers", name) for name in _kafka(site)]
-            kept["channels"][channel] = one | {"servers": servers}
+        whole = {key: {name: one for name, one in part.items() if "kafka:" not in name} for key, part in whole.items()}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "regstream", "version": site.version, "description": _DESCRIPTION},
         "defaultContentType": "application/json",
         "servers": {**_own(site), **_kafka(site)},
-        **kept,
+        **whole,
         "components": described["components"],
     }
 

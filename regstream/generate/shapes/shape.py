@@ -154,7 +154,9 @@ def _tidy(values: dict[str, Any], parts: dict[type, Part]) -> Shape:
 def _has(parts: Mapping[type, Part], part: Part, value: Any) -> bool:
     """Whether a constant goes with a part of its type that there is; a text may be none of those that one has."""
     there = parts.get(type(part))
-    return there is not None and not (isinstance(there, Text) and there.regex and not re.fullmatch(there.regex, value))
+    if isinstance(there, Text) and there.regex is not None:
+        return re.fullmatch(there.regex, value) is not None
+    return there is not None
 
 
 def part_of(value: Any) -> Part | None:

@@ -14,8 +14,8 @@ _LARGEST = 2**53
 
 def schema(shape: Shape) -> dict[str, Any]:
     """What validates every value of a shape, as JSON has it; open where the shape is."""
-    values = _distinct(one for one in map(_json, shape.values) if one is not None or None in shape.values)
-    if shape == shapes.NOTHING or any(isinstance(part, Anything) for part in shape.parts):
+    values = _distinct(map(_json, shape.values))
+    if not (values or shape.parts) or any(isinstance(part, Anything) for part in shape.parts):
         return {}
     plain_types = [kind for kind, of_type in (("null", [None]), ("boolean", [False, True])) if _all_in(of_type, values)]
     rest = [one for one in values if _type(one) not in plain_types]
