@@ -15,6 +15,9 @@ from typing import Any
 MOST = 64
 """More constants than this are summed up by their types."""
 
+DEEPEST = 4
+"""What grows is not looked into further than so many lists and mappings."""
+
 LARGEST = 2**64
 """Whole numbers from here on are in no event."""
 
@@ -194,22 +197,24 @@ def _merged_objects(one: Object, other: Object) -> Object:
     return Object(fields, one.required & other.required, is_open, entity)
 
 
-def widened(shape: Shape) -> Shape:
-    """The types of a shape without their bounds, so that what grows with each event comes to an end."""
+def widened(shape: Shape, depth: int = DEEPEST) -> Shape:
+    """The types of a shape without their bounds, to a depth, so that what grows with each event comes to an end."""
+    if not depth:
+        return ANY
     loose = [one for one in map(part_of, shape.values) if one is not None]
     kept = {repr(one): one for one in shape.values if part_of(one) is None}
     parts: dict[type, Part] = {}
     for part in (*shape.parts, *loose):
-        _add(parts, _widened(part))
+        _add(parts, _widened(part, depth - 1))
     return _tidy(kept, parts)
 
 
-def _widened(part: Part) -> Part:
+def _widened(part: Part, depth: int) -> Part:
     if isinstance(part, Number):
         return Number(0 if part.low >= 0 else -INFINITY, INFINITY, part.whole)
     if isinstance(part, Array):
-        return Array(widened(part.items))
+        return Array(widened(part.items, depth))
     if isinstance(part, Object):
-        fields = {name: widened(one) for name, one in part.fields.items()}
+        fields = {name: widened(one, depth) for name, one in part.fields.items()}
         return Object(fields, part.required, part.is_open, part.entity)
     return Text() if isinstance(part, Text) else part
