@@ -31,8 +31,10 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     builder.line(f"add_key({key})")
     for line in (*updates, *alert):
         builder.line(line)
-    signature = "records, seq, base, now, now_text, before, between, after, POOLS, values, keys, alerts, touched"
-    return builder.finish(spec.name, signature, ("add, add_key = values.append, keys.append",))
+    signature = "records, moments, seq, before, after, POOLS, values, keys, alerts, touched"
+    return builder.finish(
+        spec.name, signature, ("add, add_key = values.append, keys.append",), "base, now, now_text, between"
+    )
 
 
 def _encode(builder: Builder, data: Code) -> None:

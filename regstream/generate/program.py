@@ -213,15 +213,19 @@ class Builder:
         """The mapping of all top fields."""
         return self.mapping(fields, ("fields",), self.scope)
 
-    def finish(self, name: str, signature: str, prologue: Iterable[str]) -> Program | None:
-        """The program, or None when there are faults."""
+    def finish(self, name: str, signature: str, prologue: Iterable[str], moment: str = "") -> Program | None:
+        """The program, or None when there are faults.
+
+        ``moment`` names what each event is given besides its draws; the batch has it in ``moments``.
+        """
         if self.faults:
             return None
         site = self.site
         head = [f"def batch({signature}):", *(f"    {one}" for one in prologue)]
         head += [f"    {local} = POOLS[{entity!r}]" for entity, local in site.pools.items()]
         names = [f"d{n}" for n in range(site.doubles)] + [f"b{n}" for n in range(site.raws)]
-        head.append(f"    for {'(' + ', '.join(names) + ',)' if names else '_'} in records:")
+        drawn = f"({', '.join(names)},)" if names else "_"
+        head.append(f"    for {drawn}, ({moment}) in zip(records, moments):" if moment else f"    for {drawn} in records:")
         head.append("        seq += 1")
         head += ["        RENEW()"] * site.spends
         source = "\n".join([*head, *(f"        {line}" for line, _ in self._lines)])
@@ -252,7 +256,7 @@ class Builder:
 
 _SPACE: dict[str, Any] = {
     "__builtins__": {
-        "len": len, "int": int, "round": round, "slice": slice, "dict": dict, "min": min, "max": max,
+        "zip": zip, "len": len, "int": int, "round": round, "slice": slice, "dict": dict, "min": min, "max": max,
     },
     "BISECT": bisect.bisect_right,
     "VARIANT": "89ab",

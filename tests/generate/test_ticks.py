@@ -1,0 +1,54 @@
+"""Several ticks made at once are the ticks made one after the other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from regstream.generate import stream
+from tests.generate import support
+
+FIELDS = {
+    "at": "{{ now }}",
+    "day": "{{ now.weekday() }}",
+    "place": "{{ index }}",
+    "n": "{{ seq }}",
+    "u": "{{ uniform(0, 1) }}",
+    "who": "{{ fake('name') }}",
+}
+# What fails: nothing; now and then, so that other draws mend it; for good at one number; all of an hour
+FAULTS = [
+    "1",
+    "{{ 10 // randint(0, 3) }}",
+    "{{ 1 // (seq - 7) }}",
+    "{{ 1 // (now.minute // 30) }}",
+]
+TICKS = some.lists(some.tuples(some.integers(0, 7200), some.integers(0, 6)), max_size=12)
+
+
+@pytest.mark.parametrize("template", FAULTS)
+@settings(deadline=None, max_examples=40)
+@given(ticks=TICKS)
+def test_many_at_once_are_the_same_as_one_by_one(template, ticks):
+    fields = {**FIELDS, "x": template}
+    alert = {"when": "{{ u > 0.5 }}", "severity": "INFO", "message": "{{ n }}"}
+    together, apart = (support.build(fields, alert=alert) for _ in range(2))
+    wanted = [stream.Tick(support.NOW + after, count) for after, count in sorted(ticks)]
+    whole = together.next_ticks(wanted)
+    each = [apart.next_batch(*tick) for tick in wanted]
+    assert whole.events == [event for batch in each for event in batch.events]
+    assert whole.signals == [signal for batch in each for signal in batch.signals]
+    assert whole.counts == [len(batch.events) for batch in each]
+    assert together.position == apart.position
+    first = next((batch.error for batch in each if batch.error), None)
+    assert str(whole.error) == str(first)
+
+
+def test_the_time_of_a_tick_is_that_of_its_events():
+    made = support.build(FIELDS)
+    batch = made.next_ticks([stream.Tick(0.0, 2), stream.Tick(86_400.5, 1)])
+    found = [(one["time"], one["data"]["at"], one["data"]["day"], one["data"]["place"]) for one in support.events(batch)]
+    first, second = "1970-01-01T00:00:00.000Z", "1970-01-02T00:00:00.500Z"
+    assert found == [(first, first, 3, 0), (first, first, 3, 1), (second, second, 4, 0)]
+    assert [event.head.time for event in batch.events] == [first, first, second]
