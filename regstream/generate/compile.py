@@ -87,6 +87,7 @@ def _updates(builder: Builder, spec: model.StreamSpec) -> list[str]:
         row = builder.rows[name]
         lines.append(f"{row.text}[{field!r}] = {builder.bind(code, path)}")
         touched[row.text] = row.kind[4:]
+        builder.site.changes.add(row.kind[4:])
     return [*lines, *(f"touched.append(({entity!r}, {row}))" for row, entity in touched.items())]
 
 

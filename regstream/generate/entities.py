@@ -14,8 +14,8 @@ Row = dict[str, Any]
 
 def make(
     box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, pools: compile.Pools, seed: int, now: float
-) -> list[Row]:
-    """The rows of one entity; what they draw depends on (seed, entity, index) alone.
+) -> tuple[list[Row], frozenset[str]]:
+    """The rows of one entity, and the entities that they may hold rows of; draws depend on (seed, entity, index) alone.
 
     Raises RenderError when a template fails or two rows have the same key.
     """
@@ -29,7 +29,7 @@ def make(
     except Exception as error:
         raise errors.RenderError(spec.name, program.place(error), cause(error)) from error
     _check_keys(spec, rows)
-    return rows
+    return rows, program.reads
 
 
 def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:

@@ -43,6 +43,7 @@ class Program(NamedTuple):
 
     ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
     and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
+    ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows it changes.
     """
 
     function: Callable[..., None]
@@ -50,6 +51,8 @@ class Program(NamedTuple):
     places: tuple[Path, ...]
     shown: tuple[tuple[str, Path], ...]
     reads_now: bool
+    reads: frozenset[str]
+    changes: frozenset[str]
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -73,7 +76,7 @@ def json_fault(value: Any) -> str:
     try:
         check_finite(value)
         orjson.dumps(value, _default, _OPTIONS)
-    except (TypeError, ValueError, jinja2.TemplateError) as error:
+    except (TypeError, ValueError, RecursionError, jinja2.TemplateError) as error:
         return cause(error)
     return ""
 
@@ -236,7 +239,9 @@ class Builder:
         space: dict[str, Any] = {**_SPACE, **_guards(site.box), **site.constants, "STREAM": name}
         exec(code, space)  # noqa: S102 - the source is written here, from parsed templates
         reads_now = any(_NOW.search(line) for line, _ in self._lines)
-        return Program(space["batch"], draws.Layout(site.doubles, site.raws), places, tuple(self._shown), reads_now)
+        layout = draws.Layout(site.doubles, site.raws)
+        shown, reads, changes = tuple(self._shown), frozenset(site.reads), frozenset(site.changes)
+        return Program(space["batch"], layout, places, shown, reads_now, reads, changes)
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:

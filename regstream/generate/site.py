@@ -50,7 +50,8 @@ Scope = Mapping[str, Code]
 class Site:
     """What one program collects while its texts are compiled: draws, constants, faults.
 
-    ``spends`` says whether the program does anything that is counted against the budget of an event.
+    ``spends`` says whether the program does anything that is counted against the budget of an event; ``reads`` and
+    ``changes`` name the entities whose rows it may see, and those whose rows it changes.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec]) -> None:
@@ -60,6 +61,8 @@ class Site:
         self.raws = 0
         self.constants: dict[str, Any] = {}
         self.pools: dict[str, str] = {}
+        self.reads: set[str] = set()
+        self.changes: set[str] = set()
         self.notes: list[Note] = []
         self.spends = False
         self._temporaries = 0
@@ -87,6 +90,7 @@ class Site:
 
     def pool(self, entity: str) -> str:
         """The name of the local that holds an entity's rows."""
+        self.reads.add(entity)
         return self.pools.setdefault(entity, f"rows{len(self.pools)}")
 
     def fitting(self, code: Code, limit: int = cost.CEILING) -> Code:

@@ -24,6 +24,13 @@ def given(tree: nodes.Template, scope: Mapping[str, Code]) -> list[str]:
     return sorted(used & set(scope) - (calls & _FUNCTIONS))
 
 
+def may_pick(tree: nodes.Template) -> bool:
+    """Whether a text may take an entity's row: by itself, or by what it imports."""
+    if next(tree.find_all((nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)), None) is not None:
+        return True
+    return any(node.name == "pick" for node in tree.find_all(nodes.Name))
+
+
 @functools.lru_cache(1024)
 def undeclared(tree: nodes.Template) -> frozenset[str]:
     """The names that a text uses and does not set itself; none when Jinja cannot read it further."""

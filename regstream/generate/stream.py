@@ -75,8 +75,9 @@ class Workshop:
         self.identity = identity
         self.box = sandbox.Sandbox(catalog.templates)
         self.pools: dict[str, list[entities.Row]] = {}
-        # Of each entity what events change
+        # Of each entity what events change, and of which others its rows may hold rows
         self._fields: dict[str, list[str]] = {}
+        self._holds: dict[str, frozenset[str]] = {}
 
     def fill(self, now: float, old: Workshop | None = None, unchanged: frozenset[str] = frozenset()) -> None:
         """Make the rows of all entities, or take over from ``old`` the rows of unchanged ones and what had changed."""
@@ -86,9 +87,10 @@ class Workshop:
             self._fields[entity].append(field)
         for name, spec in declared.items():
             if old is not None and name in unchanged:
-                self.pools[name] = old.pools[name]
+                self.pools[name], self._holds[name] = old.pools[name], old._holds[name]
                 continue
-            self.pools[name] = entities.make(self.box, spec, self.catalog, self.pools, self.seed, now)
+            made = entities.make(self.box, spec, self.catalog, self.pools, self.seed, now)
+            self.pools[name], self._holds[name] = made
             _log.debug("%d rows of entity %s made", len(self.pools[name]), name)
 
     def carry(self, old: Workshop, unchanged: frozenset[str]) -> None:
@@ -104,6 +106,16 @@ class Workshop:
             for row in self.pools[name] if found else ():
                 state = found.get(str(row[self.catalog.entities[name].key]), {})
                 row.update({field: state[field] for field in fields if field in state and field in row})
+
+    def within(self, names: Iterable[str]) -> frozenset[str]:
+        """These entities, and those whose rows can be reached from theirs."""
+        found, left = set(), list(names)
+        while left:
+            name = left.pop()
+            if name not in found:
+                found.add(name)
+                left += self._holds.get(name, ())
+        return frozenset(found)
 
     def states(self, touched: Iterable[tuple[str, entities.Row]]) -> dict[str, dict[str, dict[str, Any]]]:
         """Of such rows by entity and key what events change of them, as it is now."""
@@ -159,6 +171,16 @@ class Stream:
     def position(self) -> model.Position:
         """Where a reader stands who has all events so far."""
         return model.Position(self.epoch, self.seq)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The entities of which its events may show rows."""
+        return self.workshop.within(self._variants[b""].program.reads)
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """The entities whose rows its events change."""
+        return self._variants[b""].program.changes
 
     def adopt(self, workshop: Workshop) -> None:
         """Go on with the rows and templates of another workshop, in which this stream's own program is the same."""
@@ -331,6 +353,28 @@ class _Maker:
     def _fault(self, fault: Exception) -> errors.RenderError:
         place = self._variant.program.place(fault)
         return errors.RenderError(self._stream.spec.name, place, cause(fault))
+
+
+def together(streams: Iterable[Stream]) -> list[list[str]]:
+    """Names of streams that have to be served in the order of logical time: one changes rows that the others may show.
+
+    Each stream is in one list, in the order given; one that shares nothing that changes is alone.
+    """
+    all_of_them = list(streams)
+    changing = frozenset().union(*(one.changes for one in all_of_them))
+    groups: list[tuple[set[str], list[str]]] = []
+    for one in all_of_them:
+        shared, names = set(one.reads & changing), [one.spec.name]
+        apart = []
+        for group in groups:
+            if shared and shared & group[0]:
+                shared |= group[0]
+                names = [*group[1], *names]
+            else:
+                apart.append(group)
+        groups = [*apart, (shared, names)]
+    place = {one.spec.name: number for number, one in enumerate(all_of_them)}
+    return [sorted(names, key=place.__getitem__) for _, names in groups]
 
 
 class _GiveUpError(Exception):

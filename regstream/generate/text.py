@@ -106,6 +106,8 @@ def _statements(site: Site, tree: nodes.Template, text: str, scope: Mapping[str,
     if len(site.notes) > before:
         return Code("None", "broken")
     given = ", ".join(f"{name!r}: {scope[name].text}" for name in statements.given(tree, scope))
+    if statements.may_pick(tree):
+        site.reads.update(site.entities)
     renderer = site.constant(_renderer(site.box, text, key, len(site.constants)))
     site.spends = True
     return Code(f"{renderer}(seq, now, {{{given}}}, POOLS)", "str")

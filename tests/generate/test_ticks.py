@@ -52,3 +52,46 @@ def test_the_time_of_a_tick_is_that_of_its_events():
     first, second = "1970-01-01T00:00:00.000Z", "1970-01-02T00:00:00.500Z"
     assert found == [(first, first, 3, 0), (first, first, 3, 1), (second, second, 4, 0)]
     assert [event.head.time for event in batch.events] == [first, first, second]
+
+
+ACCOUNT = support.entity("accounts", {"id": "{{ index }}", "balance": 10})
+OWNER = support.entity("owners", {"id": "{{ index }}", "account": "{{ pick('accounts') }}"})
+CITY = support.entity("cities", {"id": "{{ index }}", "name": "x"})
+READS = {"with": {"a": "{{ pick('accounts') }}"}}
+CHANGES = {**READS, "update": {"a.balance": "{{ a.balance + 1 }}"}}
+TOGETHER = [
+    ([{}, {}], ["S0", "S1"]),
+    ([READS, READS], ["S0", "S1"]),
+    ([READS, CHANGES, {}], ["S2", "S0 S1"]),
+    ([CHANGES, {}, CHANGES], ["S1", "S0 S2"]),
+    # Through a row of an owner, and through statements, whose picks are only known when they run
+    ([CHANGES, {"fields": {"x": "{{ pick('owners').account.balance }}"}}], ["S0 S1"]),
+    ([CHANGES, {"fields": {"x": "{% if seq %}{{ pick('acc' ~ 'ounts').balance }}{% endif %}"}}], ["S0 S1"]),
+    ([CHANGES, {"fields": {"x": "{% if seq %}1{% endif %}"}}], ["S0", "S1"]),
+    ([CHANGES, {"fields": {"x": "{{ pick('cities').name }}"}}], ["S0", "S1"]),
+    (
+        [
+            {"with": {"c": "{{ pick('cities') }}"}, "update": {"c.name": "y"}},
+            CHANGES,
+            {"fields": {"x": "{{ pick('cities').name }}{{ pick('accounts').balance }}"}},
+        ],
+        ["S0 S1 S2"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("declared", "expected"), TOGETHER)
+def test_streams_belong_together_that_share_rows_that_change(declared, expected):
+    specs = [support.spec(rest.pop("fields", {"n": 1}), f"S{n}", **rest) for n, rest in enumerate(map(dict, declared))]
+    shop = support.workshop(*specs, entities=(ACCOUNT, OWNER, CITY))
+    found = stream.together(stream.Stream(spec, shop, "e") for spec in specs)
+    assert sorted(map(" ".join, found)) == sorted(expected)
+
+
+def test_a_row_that_holds_itself_is_a_fault_and_no_end():
+    changing = {"with": {"a": "{{ pick('accounts') }}"}, "update": {"a.balance": "{{ a }}"}}
+    one = support.build({"a": "{{ a }}"}, entities=(support.entity("accounts", {"id": 1, "balance": 1}, 1),), **changing)
+    batch = one.next_batch(support.NOW, 3)
+    assert len(batch.events) == 1
+    assert batch.error.field == "fields.a"
+    assert "ecursion" in batch.error.cause
