@@ -75,10 +75,10 @@ class Engine:
         self._traces = traces
         self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
-        self._floor = floor.Floor(self._clock)
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
         self._works = work.Works(origin.now, carrier, self._alerts, observe, memory, self._traces)
+        self._floor = floor.Floor(self._clock, self._works.enqueue)
         self._runs = runs.Runs(
             self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce, self._traces
         )
@@ -274,10 +274,10 @@ class Engine:
         self._check_streaming()
         done: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
         _log.debug("a burst of %d events of %s", count, name, extra={"stream": name})
-        job = lanes.Job(count, fields, done=done)
+        job = lanes.Job(count, self._origin.now(), fields, done=done)
         lane.add(job)
         job.span = self._traces.begin(f"burst {name}", work.about(name, job))
-        self._works.enqueue(lane)
+        self._works.enqueue(lane.unit)
         try:
             return await done
         finally:

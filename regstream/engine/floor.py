@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from regstream import clock, errors
 from regstream.engine import lane as lanes
+from regstream.generate import stream as streams
 
 Key = tuple[str, int]
 
@@ -13,8 +14,9 @@ Key = tuple[str, int]
 class Floor:
     """All lanes in force. A layer is known by its ``Key``: the id of the run that laid it, and the run's own number."""
 
-    def __init__(self, timer: clock.Clock) -> None:
+    def __init__(self, timer: clock.Clock, regrouped: Callable[[lanes.Unit], None]) -> None:
         self._clock = timer
+        self._regrouped = regrouped
         self._lanes: dict[str, lanes.Lane] = {}
         self._layers: dict[Key, lanes.Lane] = {}
 
@@ -47,8 +49,18 @@ class Floor:
             del self._layers[key]
 
     def order(self, names: Iterable[str]) -> None:
-        """Show the lanes in this order; ``names`` are all of them."""
+        """Show the lanes in this order, of which ``names`` are all, and put together what is to be served as one."""
         self._lanes = {name: self._lanes[name] for name in names}
+        for group in streams.together(lane.source for lane in self._lanes.values()):
+            members = [self._lanes[name] for name in group]
+            # One that stays as it is keeps its place in the queue
+            if members[0].unit.lanes != members:
+                unit = lanes.Unit(members)
+                for lane in members:
+                    # What stands in the queue for the old one no longer counts
+                    lane.unit.serial += 1
+                    lane.unit = unit
+                self._regrouped(unit)
 
     def arm(self, lane: lanes.Lane) -> None:
         """Let the clock fire for a lane as what is in force on it says."""

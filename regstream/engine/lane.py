@@ -6,6 +6,8 @@ import asyncio
 import collections
 import dataclasses
 import hashlib
+import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +21,15 @@ _LAID_OVER = ("interval", "batch_size", "priority", "fields")
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Job:
-    """Events to be made in slices: one tick, or one burst whose caller waits for ``done``."""
+    """Events to be made in slices: one tick, or one burst whose caller waits for ``done``.
+
+    ``at`` is when it is to be: the point of the tick, or when the burst was asked for.
+    """
 
     count: int
+    at: float
     fields: Mapping[str, Any] | None = None
-    due: float | None = None
+    tick: bool = False
     scenario: str | None = None
     run_id: str | None = None
     first: int = 0
@@ -59,6 +65,32 @@ class Layer:
     paused: bool | None = None
 
 
+class Unit:
+    """Lanes that are served as one: they share rows that change, so the one whose turn is the earliest goes first.
+
+    ``rank`` is the place in the queue that it has, ``serial`` the entry there that counts.
+    """
+
+    def __init__(self, lanes: list[Lane]) -> None:
+        self.lanes = lanes
+        self.rank: int | None = None
+        self.serial = 0
+
+    @property
+    def wanted(self) -> int | None:
+        """The rank of the most urgent lane that waits; None when none does, or one is being served."""
+        if any(one.serving for one in self.lanes):
+            return None
+        return min((one.priority.rank for one in self.lanes if one.turn is not None), default=None)
+
+    def next(self) -> Lane | None:
+        """The lane to be served; None as in ``wanted``."""
+        if any(one.serving for one in self.lanes):
+            return None
+        turns = [(one.turn, one) for one in self.lanes if one.turn is not None]
+        return min(turns, key=operator.itemgetter(0))[1] if turns else None
+
+
 class Lane:
     """A stream, the settings in force on it, its waiting tick, its jobs and its counts.
 
@@ -76,7 +108,7 @@ class Lane:
         self.waiting: float | None = None
         self.jobs: collections.deque[Job] = collections.deque()
         self.serving: Job | None = None
-        self.queued = False
+        self.unit = Unit([self])
         self.counts = status.Counts()
         self.rate = status.Rate(anchor)
         self.health = health.Health()
@@ -150,6 +182,16 @@ class Lane:
         if interval is not None:
             return clock.Schedule.interval(interval, self.anchor, spec.jitter, seed, spec.name)
         return clock.Schedule.cron(spec.schedule or "", spec.timezone, spec.jitter, seed, spec.name)
+
+    @property
+    def turn(self) -> tuple[float, str] | None:
+        """What it waits for, as its place in logical time; None when that is nothing. What was begun goes first."""
+        first = self.jobs[0] if self.jobs else None
+        if first is not None and first.made:
+            return -math.inf, self.name
+        if self.waiting is not None:
+            return self.waiting, self.name
+        return None if first is None else (first.at, self.name)
 
     def take_over(self, attribute: str) -> None:
         """Clear an attribute in all layers: what an operator sets is neither hidden by a run nor undone at its end."""

@@ -122,14 +122,16 @@ class Runs:
 
     def _raise(self, run: scenario.Run, action: scenario.Raise) -> None:
         text = streams.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
-        self._works.alert(action.severity, text, None, None, run.spec.name, run.run_id, self._spans[run.run_id])
+        self._works.alert(
+            action.at, action.severity, text, None, None, run.spec.name, run.run_id, self._spans[run.run_id]
+        )
 
     def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
         lane = self._floor.find(action.stream)
-        job = lanes.Job(action.count, action.fields, scenario=run.spec.name, run_id=run.run_id)
+        job = lanes.Job(action.count, self._now(), action.fields, scenario=run.spec.name, run_id=run.run_id)
         lane.add(job)
         job.span = self._traces.begin(f"burst {lane.name}", work.about(lane.name, job), self._spans[run.run_id])
-        self._works.enqueue(lane)
+        self._works.enqueue(lane.unit)
 
     def _settle(self, run: scenario.Run) -> None:
         """Wait for what is next in a run, or put it away."""

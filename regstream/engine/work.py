@@ -11,7 +11,6 @@ import collections
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from regstream import broker, errors, model, tracing
 from regstream.engine import health, memory, status
@@ -45,16 +44,16 @@ class Works:
         self._observe = observe
         self._memory = remember
         self._traces = traces
-        self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Lane | None]] = asyncio.PriorityQueue()
+        self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Unit | None, int]] = asyncio.PriorityQueue()
         self._order = itertools.count()
         self._alerts = alerts
-        self._alerts_waiting: collections.deque[tuple[dict[str, Any], str]] = collections.deque()
+        self._alerts_waiting: collections.deque[streams.Raised] = collections.deque()
         self._alerts_queued = False
         self._losses = 0
 
     @property
     def waiting(self) -> int:
-        """How many streams wait to be served."""
+        """How many streams wait to be served; those that are served as one count as one."""
         return self._queue.qsize()
 
     async def join(self) -> None:
@@ -69,35 +68,42 @@ class Works:
             self.totals.missed += missed
         if lane.waiting is None:
             lane.waiting = due
-            self.enqueue(lane)
+            self.enqueue(lane.unit)
 
-    def enqueue(self, lane: lanes.Lane) -> None:
-        """Let a stream that has a tick or a job be served in its turn."""
-        if not lane.queued:
-            lane.queued = True
-            self._queue.put_nowait((lane.priority.rank, next(self._order), lane))
+    def enqueue(self, unit: lanes.Unit) -> None:
+        """Let streams that have a tick or a job be served in their turn."""
+        rank = unit.wanted
+        if rank is not None and (unit.rank is None or rank < unit.rank):
+            unit.rank, unit.serial = rank, unit.serial + 1
+            self._queue.put_nowait((rank, next(self._order), unit, unit.serial))
 
     async def work(self) -> None:
         """Serve due streams until cancelled; several may do so at once."""
         while True:
-            _, _, lane = await self._queue.get()
+            _, _, unit, serial = await self._queue.get()
             try:
-                await (self._publish_alerts() if lane is None else self._serve(lane))
+                if unit is None:
+                    await self._publish_alerts()
+                elif serial == unit.serial:
+                    await self._serve(unit)
             finally:
                 self._queue.task_done()
             # Neither the queue nor a broker with room lets others run
             await asyncio.sleep(0)
 
-    async def _serve(self, lane: lanes.Lane) -> None:
+    async def _serve(self, unit: lanes.Unit) -> None:
+        unit.rank = None
+        lane = unit.next()
+        if lane is None:
+            return
         try:
             if lane.waiting is not None and not (lane.jobs and lane.jobs[0].made):
-                self._begin_tick(lane)
+                self._begin_tick(lane, lane.waiting)
             if lane.jobs:
                 await self._go_on(lane, lane.jobs[0])
         finally:
-            lane.queued = False
-            if lane.jobs or lane.waiting is not None:
-                self.enqueue(lane)
+            # Meanwhile a reload may have put it together with others
+            self.enqueue(lane.unit)
 
     async def _go_on(self, lane: lanes.Lane, job: lanes.Job) -> None:
         lane.serving = job
@@ -112,14 +118,14 @@ class Works:
             lane.jobs.remove(job)
         job.settle(lane.health.fault)
 
-    def _begin_tick(self, lane: lanes.Lane) -> None:
-        due, lane.waiting = lane.waiting, None
+    def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
+        lane.waiting = None
         fields = lane.fields
-        job = lanes.Job(lane.batch_size, fields, due)
+        job = lanes.Job(lane.batch_size, due, fields, tick=True)
         if fields:
             layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
-        late = max(0.0, self._now() - (due or 0.0))
+        late = max(0.0, self._now() - due)
         job.span = self._traces.begin(f"tick {lane.name}", about(lane.name, job, late))
         lane.jobs.appendleft(job)
         lane.counts.late = late
@@ -132,8 +138,10 @@ class Works:
         """Make and publish the next events of a job; true when it has ended."""
         source, now = lane.source, self._now()
         wanted = min(SLICE, job.count - job.made)
+        # A tick happens at its point, however late it is made; a burst happens now
+        at = job.at if job.tick else now
         with job.span.part("generate"):
-            batch = source.next_batch(now, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent)
+            batch = source.next_batch(at, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
@@ -141,7 +149,8 @@ class Works:
             self._count(lane, batch, now)
         self._judge(lane, batch.error)
         for signal in batch.signals:
-            self.alert(signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id, job.span)
+            raised = (signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
+            self.alert(at, *raised, job.span)
         if batch.touched and self._memory is not None:
             # Before: should the process die in between, a change is remembered whose event never was, but no event
             # says what a later one says again
@@ -183,6 +192,7 @@ class Works:
 
     def alert(
         self,
+        at: float,
         severity: str,
         message: str,
         stream: str | None,
@@ -191,7 +201,7 @@ class Works:
         run_id: str | None,
         span: tracing.Span = tracing.NONE,
     ) -> None:
-        """Raise an alert; it gets its number when it is published, and is of the trace of ``span``."""
+        """Raise an alert of time ``at``; it gets its number when it is published, and is of the trace of ``span``."""
         if len(self._alerts_waiting) >= MAX_ALERTS:
             self.totals.alerts_dropped += 1
             if health.is_news(self.totals.alerts_dropped):
@@ -201,20 +211,19 @@ class Works:
             "severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
             "runId": run_id,
         }  # fmt: skip
-        self._alerts_waiting.append((data, span.traceparent))
+        self._alerts_waiting.append(streams.Raised(at, data, span.traceparent))
         if not self._alerts_queued:
             self._alerts_queued = True
-            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
+            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None, 0))
 
     async def _publish_alerts(self) -> None:
         taken = [self._alerts_waiting.popleft() for _ in range(min(SLICE, len(self._alerts_waiting)))]
-        data, traceparents = zip(*taken, strict=True)
-        events = streams.alert_batch(self._alerts, self._now(), list(data), traceparents)
+        events = streams.alert_batch(self._alerts, taken)
         self.totals.events += len(events)
         self.totals.bytes += sum(len(event.value) for event in events)
         await self._publish(events)
         if self._alerts_waiting:
-            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None))
+            self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None, 0))
         else:
             self._alerts_queued = False
 

@@ -228,7 +228,9 @@ class Builder:
         head += [f"    {local} = POOLS[{entity!r}]" for entity, local in site.pools.items()]
         names = [f"d{n}" for n in range(site.doubles)] + [f"b{n}" for n in range(site.raws)]
         drawn = f"({', '.join(names)},)" if names else "_"
-        head.append(f"    for {drawn}, ({moment}) in zip(records, moments):" if moment else f"    for {drawn} in records:")
+        head.append(
+            f"    for {drawn}, ({moment}) in zip(records, moments):" if moment else f"    for {drawn} in records:"
+        )
         head.append("        seq += 1")
         head += ["        RENEW()"] * site.spends
         source = "\n".join([*head, *(f"        {line}" for line, _ in self._lines)])

@@ -411,24 +411,27 @@ def traced(after: bytes, traceparent: str) -> bytes:
     return after.removesuffix(_DATA) + b',"traceparent":"%s"' % traceparent.encode() + _DATA
 
 
-def alert_batch(
-    stream: Stream, now: float, data: list[dict[str, Any]], traceparents: Iterable[str] = ()
-) -> list[model.Event]:
-    """Events of the built-in stream of alerts, one for each mapping, numbered on from its position.
+class Raised(NamedTuple):
+    """An alert that waits for its number: when it happened, its ``data``, and its trace if it has one."""
 
-    ``traceparents`` has that of each, if any.
-    """
-    head = model.Head(
-        model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
-        str(vocabulary.Instant.at(now)), stream.workshop.identity.region,
-    )  # fmt: skip
-    before, between, after = envelope(head, stream.workshop.identity.source)
-    made = []
-    for one, traceparent in zip(data, itertools.chain(traceparents, itertools.repeat("")), strict=False):
+    at: float
+    data: dict[str, Any]
+    traceparent: str = ""
+
+
+def alert_batch(stream: Stream, raised: Iterable[Raised]) -> list[model.Event]:
+    """Events of the built-in stream of alerts, numbered on from its position."""
+    identity, made = stream.workshop.identity, []
+    for at, data, traceparent in raised:
+        head = model.Head(
+            model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
+            vocabulary.time_text(at), identity.region,
+        )  # fmt: skip
+        before, between, after = envelope(head, identity.source)
         stream.seq += 1
         number = b"%d" % stream.seq
-        value = b"".join((before, number, between, number, traced(after, traceparent), orjson.dumps(one), b"}"))
-        made.append(model.Event(head, stream.seq, one["stream"] or one["scenario"], value))
+        value = b"".join((before, number, between, number, traced(after, traceparent), orjson.dumps(data), b"}"))
+        made.append(model.Event(head, stream.seq, data["stream"] or data["scenario"], value))
     return made
 
 

@@ -121,7 +121,7 @@ def test_alerts_are_events_of_their_own_stream():
         {"severity": "WARNING", "message": "a \"b\"", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None},
         {"severity": "INFO", "message": "c", "stream": None, "causeSeq": None, "scenario": "CRISIS", "runId": "r"},
     ]  # fmt: skip
-    made = stream.alert_batch(alerts, support.NOW, data)
+    made = stream.alert_batch(alerts, [stream.Raised(support.NOW, one) for one in data])
     whole = [json.loads(one.value) for one in made]
     assert [list(one) for one in whole] == [ORDER, ORDER]
     assert [one["data"] for one in whole] == data

@@ -233,7 +233,8 @@ def test_alerts_have_a_schema_too() -> None:
     data = {"severity": "WARNING", "message": "m", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None}
     others = data | {"stream": None, "causeSeq": None, "scenario": "RUN", "runId": "r"}
     made = stream.alert_batch(
-        support.build({"message": ""}, name=model.ALERTS), support.NOW, [data, others], ["", TRACE]
+        support.build({"message": ""}, name=model.ALERTS),
+        [stream.Raised(support.NOW, data), stream.Raised(support.NOW, others, TRACE)],
     )
     validate(known.document(model.ALERTS, whole=True), made)
 

@@ -48,7 +48,9 @@ def test_many_at_once_are_the_same_as_one_by_one(template, ticks):
 def test_the_time_of_a_tick_is_that_of_its_events():
     made = support.build(FIELDS)
     batch = made.next_ticks([stream.Tick(0.0, 2), stream.Tick(86_400.5, 1)])
-    found = [(one["time"], one["data"]["at"], one["data"]["day"], one["data"]["place"]) for one in support.events(batch)]
+    found = [
+        (one["time"], one["data"]["at"], one["data"]["day"], one["data"]["place"]) for one in support.events(batch)
+    ]
     first, second = "1970-01-01T00:00:00.000Z", "1970-01-02T00:00:00.500Z"
     assert found == [(first, first, 3, 0), (first, first, 3, 1), (second, second, 4, 0)]
     assert [event.head.time for event in batch.events] == [first, first, second]
@@ -90,7 +92,9 @@ def test_streams_belong_together_that_share_rows_that_change(declared, expected)
 
 def test_a_row_that_holds_itself_is_a_fault_and_no_end():
     changing = {"with": {"a": "{{ pick('accounts') }}"}, "update": {"a.balance": "{{ a }}"}}
-    one = support.build({"a": "{{ a }}"}, entities=(support.entity("accounts", {"id": 1, "balance": 1}, 1),), **changing)
+    one = support.build(
+        {"a": "{{ a }}"}, entities=(support.entity("accounts", {"id": 1, "balance": 1}, 1),), **changing
+    )
     batch = one.next_batch(support.NOW, 3)
     assert len(batch.events) == 1
     assert batch.error.field == "fields.a"
