@@ -10,6 +10,7 @@ import abc
 import copy
 import datetime
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +62,14 @@ class Schedule(abc.ABC):
         ``MAX_COUNTED``.
         """
 
+    def between(self, start: float, end: float) -> list[float]:
+        """All points from ``start`` up to, but not at, ``end``."""
+        found, due = [], self.first(start)
+        while due is not None and due < end:
+            found.append(due)
+            due = self.after(due, due)[0]
+        return found
+
     def moved(self, delta: float) -> Schedule:
         """The same intervals, ``delta`` seconds later; what follows the wall clock stays as it is."""
         return self
@@ -89,6 +98,15 @@ class _Interval(Schedule):
         served = self._last(due)
         last = self._last(now) if now > due else served
         return self._point(last + 1), last - served
+
+    def between(self, start: float, end: float) -> list[float]:
+        found = []
+        for number in itertools.count(self._last(math.nextafter(start, -math.inf)) + 1):
+            due = self._point(number)
+            if due >= end:
+                break
+            found.append(due)
+        return found
 
     def moved(self, delta: float) -> Schedule:
         other = copy.copy(self)

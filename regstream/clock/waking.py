@@ -124,9 +124,13 @@ class Clock:
         """Fire and call nothing until ``resume``."""
         self._paused = True
 
-    def resume(self) -> None:
-        """Go on: schedules in phase, without counting what they missed; wakes that came due are called at once."""
+    def resume(self, since: float | None = None) -> None:
+        """Go on: schedules in phase, without counting what they missed; wakes that came due are called at once.
+
+        Points from ``since`` on are fired, if given, also those that have passed meanwhile.
+        """
         now = self.look()
+        now = now if since is None else since
         self._paused = False
         for line in self._lines.values():
             line.since = now

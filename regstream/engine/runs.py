@@ -122,9 +122,8 @@ class Runs:
 
     def _raise(self, run: scenario.Run, action: scenario.Raise) -> None:
         text = streams.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
-        self._works.alert(
-            action.at, action.severity, text, None, None, run.spec.name, run.run_id, self._spans[run.run_id]
-        )
+        trace = self._spans[run.run_id].traceparent
+        self._works.alert(streams.Raised.in_run(action.severity, text, action.at, run.spec.name, run.run_id, trace))
 
     def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
         lane = self._floor.find(action.stream)

@@ -149,8 +149,8 @@ class Works:
             self._count(lane, batch, now)
         self._judge(lane, batch.error)
         for signal in batch.signals:
-            raised = (signal.severity, signal.message, lane.name, signal.seq, job.scenario, job.run_id)
-            self.alert(at, *raised, job.span)
+            raised = streams.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
+            self.alert(raised._replace(traceparent=job.span.traceparent))
         if batch.touched and self._memory is not None:
             # Before: should the process die in between, a change is remembered whose event never was, but no event
             # says what a later one says again
@@ -190,28 +190,14 @@ class Works:
         self.totals.errors += 1
         lane.health.note(error)
 
-    def alert(
-        self,
-        at: float,
-        severity: str,
-        message: str,
-        stream: str | None,
-        cause: int | None,
-        name: str | None,
-        run_id: str | None,
-        span: tracing.Span = tracing.NONE,
-    ) -> None:
-        """Raise an alert of time ``at``; it gets its number when it is published, and is of the trace of ``span``."""
+    def alert(self, raised: streams.Raised) -> None:
+        """Raise an alert; it gets its number when it is published."""
         if len(self._alerts_waiting) >= MAX_ALERTS:
             self.totals.alerts_dropped += 1
             if health.is_news(self.totals.alerts_dropped):
                 _log.error("too many alerts wait, %d were dropped so far", self.totals.alerts_dropped)
             return
-        data = {
-            "severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": name,
-            "runId": run_id,
-        }  # fmt: skip
-        self._alerts_waiting.append(streams.Raised(at, data, span.traceparent))
+        self._alerts_waiting.append(raised)
         if not self._alerts_queued:
             self._alerts_queued = True
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None, 0))

@@ -42,7 +42,7 @@ class Tick(NamedTuple):
     """A point of logical time and how many events a stream makes then."""
 
     due: float
-    count: int
+    events: int
 
 
 class Batch(NamedTuple):
@@ -417,6 +417,27 @@ class Raised(NamedTuple):
     at: float
     data: dict[str, Any]
     traceparent: str = ""
+
+    @classmethod
+    def by(
+        cls, stream: str, signal: Signal, at: float, scenario: str | None = None, run_id: str | None = None
+    ) -> Raised:
+        """What an event raised, which may be of a scenario's run."""
+        return cls(at, _alert_data(signal.severity, signal.message, stream, signal.seq, scenario, run_id))
+
+    @classmethod
+    def in_run(cls, severity: str, message: str, at: float, scenario: str, run_id: str, traceparent: str) -> Raised:
+        """What a step of a scenario raised."""
+        return cls(at, _alert_data(severity, message, None, None, scenario, run_id), traceparent)
+
+
+def _alert_data(
+    severity: str, message: str, stream: str | None, cause: int | None, scenario: str | None, run_id: str | None
+) -> dict[str, Any]:
+    return {
+        "severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": scenario,
+        "runId": run_id,
+    }  # fmt: skip
 
 
 def alert_batch(stream: Stream, raised: Iterable[Raised]) -> list[model.Event]:
