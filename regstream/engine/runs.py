@@ -10,6 +10,7 @@ from typing import Any
 from regstream import clock, errors, model, scenario, tracing
 from regstream.engine import floor, status, work
 from regstream.engine import lane as lanes
+from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 MAX_RUNNING = 50
@@ -121,9 +122,9 @@ class Runs:
                 self._floor.lift((run.run_id, token))
 
     def _raise(self, run: scenario.Run, action: scenario.Raise) -> None:
-        text = streams.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
+        text = alerts.text(self.workshop, action.message, action.at, f"{run.run_id} {action.at}")
         trace = self._spans[run.run_id].traceparent
-        self._works.alert(streams.Raised.in_run(action.severity, text, action.at, run.spec.name, run.run_id, trace))
+        self._works.alert(alerts.Raised.in_run(action.severity, text, action.at, run.spec.name, run.run_id, trace))
 
     def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
         lane = self._floor.find(action.stream)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from regstream import broker, errors, model, tracing
 from regstream.engine import health, memory, status
 from regstream.engine import lane as lanes
+from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 SLICE = 200
@@ -33,7 +34,7 @@ class Works:
         self,
         now: Callable[[], float],
         carrier: broker.Broker,
-        alerts: streams.Stream,
+        alerting: streams.Stream,
         observe: Callable[[str, float], None] | None,
         remember: memory.Memory | None = None,
         traces: tracing.Traces = tracing.OFF,
@@ -46,8 +47,8 @@ class Works:
         self._traces = traces
         self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Unit | None, int]] = asyncio.PriorityQueue()
         self._order = itertools.count()
-        self._alerts = alerts
-        self._alerts_waiting: collections.deque[streams.Raised] = collections.deque()
+        self._alerts = alerting
+        self._alerts_waiting: collections.deque[alerts.Raised] = collections.deque()
         self._alerts_queued = False
         self._losses = 0
 
@@ -149,7 +150,7 @@ class Works:
             self._count(lane, batch, now)
         self._judge(lane, batch.error)
         for signal in batch.signals:
-            raised = streams.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
+            raised = alerts.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
             self.alert(raised._replace(traceparent=job.span.traceparent))
         if batch.touched and self._memory is not None:
             # Before: should the process die in between, a change is remembered whose event never was, but no event
@@ -190,7 +191,7 @@ class Works:
         self.totals.errors += 1
         lane.health.note(error)
 
-    def alert(self, raised: streams.Raised) -> None:
+    def alert(self, raised: alerts.Raised) -> None:
         """Raise an alert; it gets its number when it is published."""
         if len(self._alerts_waiting) >= MAX_ALERTS:
             self.totals.alerts_dropped += 1
@@ -204,7 +205,7 @@ class Works:
 
     async def _publish_alerts(self) -> None:
         taken = [self._alerts_waiting.popleft() for _ in range(min(SLICE, len(self._alerts_waiting)))]
-        events = streams.alert_batch(self._alerts, taken)
+        events = alerts.batch(self._alerts, taken)
         self.totals.events += len(events)
         self.totals.bytes += sum(len(event.value) for event in events)
         await self._publish(events)

@@ -12,7 +12,7 @@ import orjson
 
 from regstream import errors, model
 from regstream.generate import compile, cost, draws, entities, sandbox, vocabulary
-from regstream.generate.program import Program, cause, sayable
+from regstream.generate.program import Program, cause
 
 # A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
 # at the next tick, with the same draws, so an event that was given up would hold its stream up
@@ -409,61 +409,3 @@ def traced(after: bytes, traceparent: str) -> bytes:
     if not traceparent:
         return after
     return after.removesuffix(_DATA) + b',"traceparent":"%s"' % traceparent.encode() + _DATA
-
-
-class Raised(NamedTuple):
-    """An alert that waits for its number: when it happened, its ``data``, and its trace if it has one."""
-
-    at: float
-    data: dict[str, Any]
-    traceparent: str = ""
-
-    @classmethod
-    def by(
-        cls, stream: str, signal: Signal, at: float, scenario: str | None = None, run_id: str | None = None
-    ) -> Raised:
-        """What an event raised, which may be of a scenario's run."""
-        return cls(at, _alert_data(signal.severity, signal.message, stream, signal.seq, scenario, run_id))
-
-    @classmethod
-    def in_run(cls, severity: str, message: str, at: float, scenario: str, run_id: str, traceparent: str) -> Raised:
-        """What a step of a scenario raised."""
-        return cls(at, _alert_data(severity, message, None, None, scenario, run_id), traceparent)
-
-
-def _alert_data(
-    severity: str, message: str, stream: str | None, cause: int | None, scenario: str | None, run_id: str | None
-) -> dict[str, Any]:
-    return {
-        "severity": severity, "message": message, "stream": stream, "causeSeq": cause, "scenario": scenario,
-        "runId": run_id,
-    }  # fmt: skip
-
-
-def alert_batch(stream: Stream, raised: Iterable[Raised]) -> list[model.Event]:
-    """Events of the built-in stream of alerts, numbered on from its position."""
-    identity, made = stream.workshop.identity, []
-    for at, data, traceparent in raised:
-        head = model.Head(
-            model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
-            vocabulary.time_text(at), identity.region,
-        )  # fmt: skip
-        before, between, after = envelope(head, identity.source)
-        stream.seq += 1
-        number = b"%d" % stream.seq
-        value = b"".join((before, number, between, number, traced(after, traceparent), orjson.dumps(data), b"}"))
-        made.append(model.Event(head, stream.seq, data["stream"] or data["scenario"], value))
-    return made
-
-
-def text(workshop: Workshop, source: str, now: float, name: str) -> str:
-    """One template as text, drawn from (seed, name). Raises RenderError."""
-    key = draws.key(workshop.seed, name)
-    rows: list[entities.Row] = []
-    instant = vocabulary.Instant.at(now)
-    try:
-        program = compile.message(workshop.box, source, key)
-        program.function(draws.Draws(key, program.layout).span(1, 1), 0, instant, str(instant), workshop.pools, rows)
-        return sayable(rows[0]["message"])
-    except Exception as error:
-        raise errors.RenderError(model.ALERTS, "message", cause(error)) from error

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from regstream import model
-from regstream.generate import stream
+from regstream.generate import alerts, stream
 from tests.generate import support
 
 ORDER = [
@@ -115,13 +115,13 @@ def test_a_priority_may_be_given_for_a_batch():
 
 def test_alerts_are_events_of_their_own_stream():
     spec = support.spec({"x": 1}, "ALERTS")
-    alerts = stream.Stream(spec, support.workshop(spec), "e")
-    alerts.seq = 5
+    source = stream.Stream(spec, support.workshop(spec), "e")
+    source.seq = 5
     data = [
         {"severity": "WARNING", "message": "a \"b\"", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None},
         {"severity": "INFO", "message": "c", "stream": None, "causeSeq": None, "scenario": "CRISIS", "runId": "r"},
     ]  # fmt: skip
-    made = stream.alert_batch(alerts, [stream.Raised(support.NOW, one) for one in data])
+    made = alerts.batch(source, [alerts.Raised(support.NOW, one) for one in data])
     whole = [json.loads(one.value) for one in made]
     assert [list(one) for one in whole] == [ORDER, ORDER]
     assert [one["data"] for one in whole] == data
@@ -129,7 +129,7 @@ def test_alerts_are_events_of_their_own_stream():
     assert {(one["type"], one["priority"]) for one in whole} == {("immediate-alert", "CRITICAL")}
     assert [one.key for one in made] == ["S", "CRISIS"]
     assert {one.head.topic for one in made} == {"reginsight.alerts"}
-    assert alerts.position == ("e", 7)
+    assert source.position == ("e", 7)
 
 
 def test_an_event_larger_than_a_broker_takes_is_an_error():

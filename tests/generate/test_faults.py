@@ -7,7 +7,7 @@ import json
 import pytest
 
 from regstream import errors
-from regstream.generate import stream
+from regstream.generate import alerts, stream
 from tests.generate import support
 
 SOMETIMES = "{{ 10 // randint(0, 3) }}"
@@ -143,7 +143,7 @@ def test_half_a_character_in_a_key_or_an_alert_fails_its_event_alone(declared, f
 
 def test_half_a_character_in_a_text_is_an_error():
     with pytest.raises(errors.RenderError, match="surrogates not allowed"):
-        stream.text(support.workshop(support.spec({"n": 1})), "{{ '\\ud800' }}", support.NOW, "a run")
+        alerts.text(support.workshop(support.spec({"n": 1})), "{{ '\\ud800' }}", support.NOW, "a run")
 
 
 def test_null_is_a_value_like_any_other():
@@ -211,9 +211,9 @@ def test_a_batch_of_none():
 
 def test_a_text_by_itself():
     shop = support.workshop()
-    assert stream.text(shop, "at {{ now }} {{ randint(1, 9) }}", support.NOW, "run").startswith(
+    assert alerts.text(shop, "at {{ now }} {{ randint(1, 9) }}", support.NOW, "run").startswith(
         "at 2026-11-23T12:00:00.123Z "
     )
-    assert stream.text(shop, "{{ uuid() }}", support.NOW, "a") != stream.text(shop, "{{ uuid() }}", support.NOW, "b")
+    assert alerts.text(shop, "{{ uuid() }}", support.NOW, "a") != alerts.text(shop, "{{ uuid() }}", support.NOW, "b")
     with pytest.raises(stream.errors.RenderError, match="ZeroDivisionError"):
-        stream.text(shop, "{{ 1 / 0 }}", support.NOW, "run")
+        alerts.text(shop, "{{ 1 / 0 }}", support.NOW, "run")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from regstream import config, model
-from regstream.generate import shapes, stream
+from regstream.generate import alerts, shapes, stream
 from tests import support as paths
 from tests.generate import support, test_expressions
 
@@ -232,9 +232,9 @@ def test_alerts_have_a_schema_too() -> None:
     assert known.names == ["S", model.ALERTS]
     data = {"severity": "WARNING", "message": "m", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None}
     others = data | {"stream": None, "causeSeq": None, "scenario": "RUN", "runId": "r"}
-    made = stream.alert_batch(
+    made = alerts.batch(
         support.build({"message": ""}, name=model.ALERTS),
-        [stream.Raised(support.NOW, data), stream.Raised(support.NOW, others, TRACE)],
+        [alerts.Raised(support.NOW, data), alerts.Raised(support.NOW, others, TRACE)],
     )
     validate(known.document(model.ALERTS, whole=True), made)
 
