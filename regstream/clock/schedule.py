@@ -155,11 +155,11 @@ class _Cron(Schedule):
         if place is None:
             place = self._after(time)
         while place is not None:
-            following = self._after(place)
+            following = self._after(place) if self._jitter else None
             point = place + (self._offset(int(place), following - place) if following is not None else 0.0)
             if point > time:
                 yield point
-            place = following
+            place = following or self._after(place)
 
     def _before(self, time: float) -> float | None:
         """The last place on the grid at or before ``time``; None when it is years ago. A trigger looks ahead only."""

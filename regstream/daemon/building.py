@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 CLOSING_SECONDS = 1.0
 # Who reads more slowly than events are made must get over the largest burst; the frames are shared by all who wait
 QUEUE = {"limit": 2 * model.MAX_BATCH, "limit_bytes": 32 * 2**20}
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def ulid(now: float) -> str:
-    """A new name that sorts by time: 48 bits of milliseconds and 80 random ones, in Crockford's base 32 (ULID)."""
-    number = (int(now * 1000) << 80) | secrets.randbits(80)
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    """A new name that sorts by time."""
+    return model.ulid(now, secrets.randbits(80))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

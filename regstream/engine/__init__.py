@@ -13,11 +13,16 @@ from typing import Any, NamedTuple
 
 from regstream import broker, clock, errors, hub, model, plan, tracing
 from regstream.engine import floor, runs, status, work
+from regstream.engine import history as histories
 from regstream.engine import lane as lanes
 from regstream.engine import memory as memories
 from regstream.generate import stream as streams
 
 WORKERS = 4
+WINDOW = 2_000
+"""Events of a history that are made without letting anybody else run."""
+SEAM = 0.05
+"""With less than that to go, in seconds, the rest of the history is made at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +31,7 @@ class Origin(NamedTuple):
     """What the engine is given of the world, so that it is the same in a test: time, chance and identity.
 
     ``now`` gives epoch seconds, ``epoch`` a new name for a numbering, ``run_id`` one for a run, ``seed`` stands in
-    when the files have none.
+    when the files have none. What lies between ``begin`` and now is made first, if there is one.
     """
 
     now: Callable[[], float]
@@ -34,6 +39,7 @@ class Origin(NamedTuple):
     run_id: Callable[[], str]
     seed: int
     identity: streams.Identity
+    begin: float | None = None
 
 
 class Prepared(NamedTuple):
@@ -68,6 +74,10 @@ class Engine:
         self.allowed = allowed
         self.started_at = origin.now()
         self._serving = False
+        self._wanted = asyncio.Event()
+        self._known: dict[str, model.Position] = {}
+        self._past: histories.History | None = None
+        self._remaking = origin.begin is not None
         self._origin = origin
         self._broker = carrier
         self._hub = fanout
@@ -91,11 +101,18 @@ class Engine:
         seed = self._seed() if catalog.seed is None else catalog.seed
         workshop = streams.Workshop(catalog, seed, self._origin.identity)
         wanted = (*difference.streams.added, *difference.streams.changed)
-        now = self._origin.now()
+        begin = self._origin.begin
+        if begin is not None and self._begins:
+            # All that follows from a beginning is to be the same each time
+            now, epoch = begin, histories.epoch(seed, begin)
+        else:
+            now, epoch = self._origin.now(), ""
 
         def build() -> dict[str, streams.Stream]:
             workshop.fill(now, self._workshop, frozenset(difference.entities.unchanged))
-            return {name: streams.Stream(catalog.streams[name], workshop, self._origin.epoch()) for name in wanted}
+            return {
+                name: streams.Stream(catalog.streams[name], workshop, epoch or self._origin.epoch()) for name in wanted
+            }
 
         # In a thread, because a thousand streams take a second to compile
         return Prepared(catalog, difference, workshop, await asyncio.to_thread(build))
@@ -115,7 +132,9 @@ class Engine:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
         difference, workshop = prepared.plan, prepared.workshop
         workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
-        if self._memory is not None:
+        if self._begins:
+            self._alerts.epoch = histories.epoch(workshop.seed, self._origin.begin or 0.0)
+        elif self._memory is not None:
             workshop.recall(self._workshop, self._memory.rows)
         for name in difference.streams.removed:
             self._floor.remove(name)
@@ -133,19 +152,29 @@ class Engine:
         self._hub.deliver({name: hub.Delivery(one.policy, one.max_rate) for name, one in channels.items()})
         self.catalog, self._workshop, self._runs.workshop = prepared.catalog, workshop, workshop
 
+    @property
+    def _begins(self) -> bool:
+        """Whether the catalog that is prepared or committed now is the one that the history begins with."""
+        return self._origin.begin is not None and self.catalog is model.EMPTY
+
     def _admit(self, source: streams.Stream, speed: float) -> None:
         spec = source.spec
-        first = lanes.anchor(spec.name, self._origin.now(), (spec.interval or 1_000) / speed)
+        begin = self._origin.now() if self._origin.begin is None else self._origin.begin
+        first = lanes.anchor(spec.name, begin, (spec.interval or 1_000) / speed)
         self._floor.add(lanes.Lane(source, speed, first))
         self._continue(source)
 
     def _continue(self, source: streams.Stream) -> None:
         """Go on with the numbering that broker or memory know of, and show what they hold from before."""
         name = source.spec.name
-        known = [self._broker.position(name), self._memory.position(name) if self._memory else None]
-        source.epoch, source.seq = max(filter(None, known), default=source.position)
+        found = [self._broker.position(name), self._memory.position(name) if self._memory else None]
+        known = max(filter(None, found), default=source.position)
+        if self._begins:
+            self._known[name] = known
+        else:
+            source.epoch, source.seq = known
         past = self._broker.past(name) or (self._memory.past(name) if self._memory else [])
-        before = past[0].position._replace(seq=past[0].seq - 1) if past else source.position
+        before = past[0].position._replace(seq=past[0].seq - 1) if past else known
         self._hub.declare(name, source.spec.event, before)
         for event in past:
             self._hub.broadcast(event)
@@ -164,6 +193,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._clock.run(), name="clock")
+                await self._remake()
                 for number in range(WORKERS):
                     group.create_task(self._works.work(), name=f"engine-worker-{number}")
         finally:
@@ -177,10 +207,63 @@ class Engine:
 
     def _halt(self) -> None:
         self.streaming = False
+        self._wanted.clear()
         self._clock.pause()
         self._runs.cancel_all()
         for lane in self._floor.all():
             lane.clear(errors.Conflict("streaming was stopped"))
+
+    # The history, before anything is live
+
+    async def _remake(self) -> None:
+        """Make what lies between the beginning and now, publish it, and let the clock go on from there."""
+        if not self._remaking:
+            return
+        await self._wanted.wait()
+        past = self._past = self._history()
+        while self._origin.now() - past.at > SEAM:
+            for events in past.until(self._origin.now()):
+                await self._hand_over(events)
+        # From here to the clock nothing waits: its points begin where those of the history end
+        seam = self._origin.now()
+        last = [event for events in past.until(seam) for event in events]
+        for name, known in self._known.items():
+            self._catch_up(name, known)
+        self._past, self._remaking = None, False
+        if self.streaming:
+            self._clock.resume(seam)
+        await self._hand_over(last)
+
+    def _history(self) -> histories.History:
+        known = {name: position.seq for name, position in self._known.items()}
+        begin = self._origin.begin or 0.0
+        return histories.History(self._floor.all, self._alerts, begin, known, self._remade, WINDOW)
+
+    def _catch_up(self, name: str, known: model.Position) -> None:
+        """A stream that had more events than its ticks, by bursts, goes on after those."""
+        lane = self._floor.get(name)
+        source = self._alerts if name == model.ALERTS else lane and lane.source
+        if source and source.epoch == known.epoch:
+            source.seq = max(source.seq, known.seq)
+
+    async def _hand_over(self, events: list[model.Event]) -> None:
+        for start in range(0, len(events), work.SLICE):
+            await self._wanted.wait()
+            await self._works.publish(events[start : start + work.SLICE])
+
+    def _remade(self, lane: lanes.Lane, batch: streams.Batch, at: float) -> None:
+        self._works.tally(lane, batch, at)
+        lane.counts.ticks += len(batch.counts)
+        if batch.touched and self._memory is not None:
+            self._memory.keep(lane.source.workshop.states(batch.touched))
+
+    @property
+    def progress(self) -> status.Progress | None:
+        """How far the history is; None when there is none to make, or none any more."""
+        if not self._remaking:
+            return None
+        begin = self._origin.begin or 0.0
+        return status.Progress(begin, begin if self._past is None else self._past.at, self._origin.now())
 
     def _fire(self, name: str, due: float, skipped: int) -> None:
         lane = self._floor.get(name)
@@ -194,14 +277,22 @@ class Engine:
     # Control
 
     def start(self, names: Iterable[str] | None = None) -> None:
-        """Start the streaming, or the named streams. Raises UnknownName, Conflict when streaming is switched off."""
+        """Start the streaming, or the named streams, with the history if there is one to make.
+
+        Raises UnknownName, Conflict when streaming is switched off, StartError when what is there already is not of
+        this history.
+        """
         if not self.allowed:
             raise errors.Conflict("ENABLE_STREAMING is false: this daemon generates nothing")
         if names is None:
             if not self.streaming:
+                self._check_beginning()
                 self.streaming = True
-                self._floor.begin(self._origin.now())
-                self._clock.resume()
+                self._wanted.set()
+                if self._origin.begin is None:
+                    self._floor.begin(self._origin.now())
+                if not self._remaking:
+                    self._clock.resume()
                 self._hub.announce("streaming-started", {})
             return
         for lane in [self._floor.find(name) for name in names]:
@@ -286,6 +377,12 @@ class Engine:
     def _check_streaming(self) -> None:
         if not self.streaming:
             raise errors.Conflict("streaming is stopped, start it first: POST /api/streaming/start")
+        if self._remaking:
+            raise errors.Conflict(f"the history is being made, wait for it: {self.progress}")
+
+    def _check_beginning(self) -> None:
+        if self._remaking:
+            histories.check(self._known, self._alerts.epoch)
 
     def simulate(self, name: str) -> status.RunStatus:
         """Begin a run of a scenario. Raises UnknownName, Conflict when nothing is streaming, Overloaded."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from regstream import clock, errors
 from regstream.engine import lane as lanes
-from regstream.generate import stream as streams
 
 Key = tuple[str, int]
 
@@ -51,16 +50,8 @@ class Floor:
     def order(self, names: Iterable[str]) -> None:
         """Show the lanes in this order, of which ``names`` are all, and put together what is to be served as one."""
         self._lanes = {name: self._lanes[name] for name in names}
-        for group in streams.together(lane.source for lane in self._lanes.values()):
-            members = [self._lanes[name] for name in group]
-            # One that stays as it is keeps its place in the queue
-            if members[0].unit.lanes != members:
-                unit = lanes.Unit(members)
-                for lane in members:
-                    # What stands in the queue for the old one no longer counts
-                    lane.unit.serial += 1
-                    lane.unit = unit
-                self._regrouped(unit)
+        for unit in lanes.regroup(self._lanes.values()):
+            self._regrouped(unit)
 
     def arm(self, lane: lanes.Lane) -> None:
         """Let the clock fire for a lane as what is in force on it says."""

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regstream import clock, errors, model, tracing
@@ -226,6 +226,22 @@ class Lane:
             if job is not self.serving:
                 job.settle(reason)
         self.jobs.clear()
+
+
+def regroup(lanes: Iterable[Lane]) -> list[Unit]:
+    """Put together what is to be served as one; gives the units that are new."""
+    by_name = {lane.name: lane for lane in lanes}
+    made = []
+    for group in streams.together(lane.source for lane in by_name.values()):
+        members = [by_name[name] for name in group]
+        # One that stays as it is keeps its place in the queue
+        if members[0].unit.lanes != members:
+            made.append(Unit(members))
+            for lane in members:
+                # What stands in the queue for the old one no longer counts
+                lane.unit.serial += 1
+                lane.unit = made[-1]
+    return made
 
 
 def anchor(name: str, now: float, interval: float) -> float:

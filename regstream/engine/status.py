@@ -5,6 +5,8 @@ from __future__ import annotations
 import bisect
 import dataclasses
 
+from regstream import model
+
 LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The bounds by which lateness is counted, in seconds; beyond the last one is one bucket more."""
 _BUCKETS = 10
@@ -39,6 +41,23 @@ class Lateness:
     def copy(self) -> tuple[tuple[int, ...], float]:
         """Both, as they are now."""
         return tuple(self.counts), self.seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a history is, in epoch seconds: from where, up to where it is made, and the time to catch up with."""
+
+    begin: float
+    at: float
+    end: float
+
+    @property
+    def done(self) -> float:
+        """The part that is made, 0 to 1."""
+        return min(1.0, (self.at - self.begin) / max(1e-9, self.end - self.begin))
+
+    def __str__(self) -> str:
+        return f"made up to {model.rfc3339(self.at)}, {self.done:.0%}"
 
 
 class Rate:

@@ -147,8 +147,7 @@ class Works:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
             job.made += len(batch.events)
-            self._count(lane, batch, now)
-        self._judge(lane, batch.error)
+        self.tally(lane, batch, now)
         for signal in batch.signals:
             raised = alerts.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
             self.alert(raised._replace(traceparent=job.span.traceparent))
@@ -157,10 +156,14 @@ class Works:
             # says what a later one says again
             self._memory.keep(source.workshop.states(batch.touched))
         with job.span.part("publish"):
-            await self._publish(batch.events)
+            await self.publish(batch.events)
         return batch.error is not None or job.made >= job.count
 
-    def _count(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
+    def tally(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
+        """Count what a stream has made, and note how it is."""
+        self._judge(lane, batch.error)
+        if not batch.events:
+            return
         size = sum(len(event.value) for event in batch.events)
         counts = lane.counts
         counts.events += len(batch.events)
@@ -170,7 +173,8 @@ class Works:
         self.totals.events += len(batch.events)
         self.totals.bytes += size
 
-    async def _publish(self, events: list[model.Event]) -> None:
+    async def publish(self, events: list[model.Event]) -> None:
+        """Hand events to the broker; those that it cannot take are counted."""
         if not events:
             return
         try:
@@ -208,7 +212,7 @@ class Works:
         events = alerts.batch(self._alerts, taken)
         self.totals.events += len(events)
         self.totals.bytes += sum(len(event.value) for event in events)
-        await self._publish(events)
+        await self.publish(events)
         if self._alerts_waiting:
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None, 0))
         else:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import AliasChoices, Field
 
-from regstream.model.flow import Event, Head, Position, rfc3339
+from regstream.model.flow import Event, Head, Position, rfc3339, ulid
 from regstream.model.steps import (
     STEP_KINDS,
     Alert,
@@ -110,6 +110,7 @@ __all__ = [
     "duration_text",
     "milliseconds",
     "rfc3339",
+    "ulid",
     "walk",
 ]
 

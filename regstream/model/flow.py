@@ -14,6 +14,15 @@ def rfc3339(seconds: float) -> str:
     return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def ulid(seconds: float, bits: int) -> str:
+    """A name that sorts by time: 48 bits of milliseconds and 80 other ``bits``, in Crockford's base 32 (ULID)."""
+    number = (int(seconds * 1000) << 80) | bits
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
 class Position(NamedTuple):
     """Where a reader stands in a stream: the number of the last event it has, and the numbering it belongs to.
 

@@ -55,7 +55,13 @@ class World:
     """One engine and its surroundings; ``shown`` holds the events in the order in which the broker gave them out."""
 
     def __init__(
-        self, folder: pathlib.Path, files: Mapping[str, str], limit: int = 10_000, memory: Any = None, epochs: str = "E"
+        self,
+        folder: pathlib.Path,
+        files: Mapping[str, str],
+        limit: int = 10_000,
+        memory: Any = None,
+        epochs: str = "E",
+        begin: float | None = None,
     ) -> None:
         self.folder = folder
         self.write(files)
@@ -74,6 +80,7 @@ class World:
             lambda: f"R{next(numbers)}",
             7,
             streams.Identity("/test", "LATAM"),
+            begin,
         )
         self.engine = engine.Engine(
             origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick), memory=memory

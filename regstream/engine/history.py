@@ -1,0 +1,154 @@
+"""The past, made at full speed: the ticks of all lanes in the order of logical time, by the schedules that run live.
+
+Nothing here waits or knows the wall clock: who asks says up to when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from regstream import clock, errors, model
+from regstream.engine import lane as lanes
+from regstream.generate import alerts
+from regstream.generate import stream as streams
+
+WINDOW = 20_000
+"""About how many events are made at once, and are in memory together."""
+_FIRST_SPAN = 1.0
+_LEAST_SPAN = 0.001
+_GROWTH = 4.0
+_Observe = Callable[[lanes.Lane, streams.Batch, float], None]
+
+
+class _Made(NamedTuple):
+    """One tick's events and what they raised; these two sort them."""
+
+    due: float
+    name: str
+    events: list[model.Event]
+    raised: list[alerts.Raised]
+
+
+class History:
+    """What lanes would have made from ``begin`` on; ``at`` is how far it has come.
+
+    ``lanes_`` gives those in force, which may change between two windows. What is ``known`` already, as the last number
+    of each stream, is not given out again: its events are made only where something else depends on them. ``observe``
+    is told of what is made, with the logical time. ``window`` is about how many events are made between two looks at
+    what is in force.
+    """
+
+    def __init__(
+        self,
+        lanes_: Callable[[], Iterable[lanes.Lane]],
+        alerting: streams.Stream,
+        begin: float,
+        known: Mapping[str, int] | None = None,
+        observe: _Observe | None = None,
+        window: int = WINDOW,
+    ) -> None:
+        self.begin = self.at = begin
+        self._lanes = lanes_
+        self._alerts = alerting
+        self._known = known or {}
+        self._observe = observe
+        self._window_size = window
+        self._span = _FIRST_SPAN
+        self._schedules: dict[str, tuple[object, clock.Schedule]] = {}
+
+    def until(self, end: float) -> Iterator[list[model.Event]]:
+        """The events of all ticks before ``end``, in the order of time; of the same time, in that of names.
+
+        They come in windows, some of which may be empty. Alerts follow the tick that raised them.
+        """
+        while self.at < end:
+            to = min(end, self.at + self._span)
+            made = self._window(self.at, to)
+            self._adapt(sum(len(one.events) for one in made) + len(made))
+            self.at = to
+            yield list(self._in_order(made))
+
+    def _adapt(self, size: int) -> None:
+        factor = max(1 / _GROWTH, min(_GROWTH, self._window_size / max(1, size)))
+        self._span = max(_LEAST_SPAN, self._span * factor)
+
+    def _in_order(self, made: list[_Made]) -> Iterator[model.Event]:
+        known = self._known.get(model.ALERTS, 0)
+        for one in sorted(made, key=operator.itemgetter(0, 1)):
+            yield from one.events
+            if one.raised:
+                yield from (event for event in alerts.batch(self._alerts, one.raised) if event.seq > known)
+
+    def _window(self, start: float, end: float) -> list[_Made]:
+        made: list[_Made] = []
+        for unit in {id(lane.unit): lane.unit for lane in self._lanes()}.values():
+            at_work = [lane for lane in unit.lanes if lane.ticking]
+            if len(at_work) == 1:
+                lane = at_work[0]
+                made += self._ticks(lane, self._passed(unit, lane, self._points(lane, start, end)))
+            else:
+                made += self._together(at_work, start, end)
+        return made
+
+    def _points(self, lane: lanes.Lane, start: float, end: float) -> list[float]:
+        in_force = (lane.source, lane.interval, lane.anchor)
+        found = self._schedules.get(lane.name)
+        if found is None or found[0] != in_force:
+            found = self._schedules[lane.name] = in_force, lane.schedule()
+        return found[1].between(start, end)
+
+    def _passed(self, unit: lanes.Unit, lane: lanes.Lane, points: list[float]) -> list[float]:
+        """Points that are left when those are passed over of which all is known, and nothing depends on them."""
+        source, known = lane.source, self._known.get(lane.name, 0)
+        if source.seq >= known or source.spec.alert is not None or len(unit.lanes) > 1 or source.changes:
+            return points
+        number = min(len(points), (known - source.seq) // lane.batch_size)
+        source.seq += number * lane.batch_size
+        return points[number:]
+
+    def _together(self, at_work: list[lanes.Lane], start: float, end: float) -> Iterator[_Made]:
+        """Ticks of lanes that share rows, one after the other; those of the same lane in a row at once."""
+        turns = [(due, lane.name, lane) for lane in at_work for due in self._points(lane, start, end)]
+        turns.sort(key=operator.itemgetter(0, 1))
+        for lane, run in itertools.groupby(turns, key=operator.itemgetter(2)):
+            yield from self._ticks(lane, [due for due, *_ in run])
+
+    def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterator[_Made]:
+        if not points:
+            return
+        batch = lane.source.next_ticks([streams.Tick(due, lane.batch_size) for due in points])
+        if self._observe is not None:
+            self._observe(lane, batch, points[-1])
+        known, signals, begin = self._known.get(lane.name, 0), iter(batch.signals), 0
+        signal = next(signals, None)
+        for due, count in zip(points, batch.counts, strict=True):
+            events = batch.events[begin : begin + count]
+            begin += count
+            raised = []
+            while signal is not None and events and signal.seq <= events[-1].seq:
+                raised.append(alerts.Raised.by(lane.name, signal, due))
+                signal = next(signals, None)
+            if events and events[0].seq <= known:
+                events = [event for event in events if event.seq > known]
+            yield _Made(due, lane.name, events, raised)
+
+
+def epoch(seed: int, begin: float) -> str:
+    """The name of the numbering that begins at ``begin``: the same for the same seed."""
+    digest = hashlib.blake2b(f"{seed} {begin}".encode(), digest_size=10, person=b"epoch").digest()
+    return model.ulid(begin, int.from_bytes(digest))
+
+
+def check(known: Mapping[str, model.Position], name: str) -> None:
+    """Whether what is known is of the numbering ``name``. Raises StartError."""
+    other = next((stream for stream, position in known.items() if position.epoch != name), None)
+    if other is not None:
+        raise errors.StartError(
+            "cannot make a history",
+            f"there are events of {other} already that did not begin so: give the --from and the seed that they were"
+            " made with, or leave --from out to go on after them, or use topics and a database without events",
+        )
