@@ -104,23 +104,34 @@ def run(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in though there are no tokens.")
     ] = False,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Make what would have been since then first, then go live."),
+    ] = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
     It reads the files, listens, and makes events. Edit the files and it reloads them; SIGHUP and
     POST /api/streaming/reload do the same. A second signal ends it at once.
+
+    With --from 2026-01-01 it begins with the history since then, as fast as it can, and goes live where that ends.
+    Started again with the same time and seed it goes on where broker or database stand.
     """
     from regstream import settings
+    from regstream.cli import when
 
     asked = _settings(streams=streams, scenarios=scenarios, templates=templates, host=host, port=port)
     chosen = settings.guarded(asked, insecure)
+    since = None if begin is None else when.past("--from", begin)
+    if since is not None and not chosen.streaming:
+        raise errors.BadValue("--from", "ENABLE_STREAMING is false: this daemon generates nothing")
     # The start makes hardly any garbage, and collections would go through all that it makes; the daemon ends this
     gc.disable()
     from regstream import daemon
     from regstream.cli import logs, show
 
     logs.begin(chosen.debug, chosen.log)
-    parts = daemon.build(chosen)
+    parts = daemon.build(chosen, since)
     asyncio.run(daemon.Daemon(parts, lambda ready: typer.echo(show.summary(ready))).run())
 
 
@@ -190,6 +201,46 @@ def plan(
     typer.echo(
         json.dumps(show.forecast_data(rows, catalog), indent=2) if as_json else show.forecast(rows, catalog, chosen.env)
     )
+
+
+@app.command()
+def generate(
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="From then on: 2026-01-01, 2026-01-01T09:30:00Z.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Up to then, which is not included.")] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(metavar="D", help="For so long, 90d, 12h, 30m; without --from and --to it ends now."),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-s", "--stream", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=2**63 - 1, help="Same seed, same events.  [default: the files']"),
+    ] = None,
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="JSON lines into a file, - for standard output; or kafka, postgres.")
+    ] = "-",
+    streams: Streams = None,
+    scenarios: Scenarios = None,
+    templates: Templates = None,
+) -> None:
+    """Make the events of a span of time, as fast as can be.
+
+    They are those that a daemon with the same files, the same seed and the same beginning makes, in the order of their
+    time. A file is there once it is whole. Into kafka (KAFKA_BROKER) and postgres (DATABASE_URL) only that is written
+    which is not there yet, so that what was interrupted can be begun again.
+    """
+    from regstream.cli import spans, when
+
+    start, stop = when.span(begin, end, duration)
+    chosen, catalog = _catalog(streams, scenarios, templates)
+    spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out))
 
 
 @app.command()

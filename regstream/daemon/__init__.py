@@ -19,9 +19,9 @@ from typing import Any
 
 from regstream import errors, notify, reload
 from regstream.daemon import state
-from regstream.daemon.building import Parts, build, ulid
+from regstream.daemon.building import Parts, build, carrier_of, keeper_of, ulid
 
-__all__ = ["Daemon", "Parts", "build", "ulid"]
+__all__ = ["Daemon", "Parts", "build", "carrier_of", "keeper_of", "ulid"]
 
 STEP_SECONDS = 2.0
 STATE_SECONDS = 2.0

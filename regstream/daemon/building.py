@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import secrets
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings, tracing
 from regstream.broker import simulated
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 CLOSING_SECONDS = 1.0
 # Who reads more slowly than events are made must get over the largest burst; the frames are shared by all who wait
 QUEUE = {"limit": 2 * model.MAX_BATCH, "limit_bytes": 32 * 2**20}
+
+
+Announce = Callable[[str, Mapping[str, Any]], None]
 
 
 def ulid(now: float) -> str:
@@ -46,17 +50,17 @@ class Parts:
     pulse: pulse.Pulse
 
 
-def build(chosen: settings.Settings) -> Parts:
-    """All rooms, joined and at rest."""
+def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
+    """All rooms, joined and at rest. What lies between ``begin``, in epoch seconds, and now will be made first."""
     now = time.time
     paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
     fanout = hub.Hub(now)
     traces = tracing.make(chosen.traces, __version__, chosen.server_name)
-    carrier = _carrier(chosen, fanout, traces)
-    keeper = _keeper(chosen, carrier, fanout)
+    carrier = carrier_of(chosen, fanout.announce, traces)
+    keeper = keeper_of(chosen, carrier, fanout.announce)
     history = _history(keeper, carrier)
     identity = streams.Identity(chosen.source, chosen.region)
-    origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity)
+    origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity, begin)
     worker = engine.Engine(
         origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None, traces=traces
     )
@@ -114,7 +118,7 @@ def build(chosen: settings.Settings) -> Parts:
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, traces, services.pulse)
 
 
-def _carrier(chosen: settings.Settings, fanout: hub.Hub, traces: tracing.Traces) -> broker.Broker:
+def carrier_of(chosen: settings.Settings, announce: Announce, traces: tracing.Traces) -> broker.Broker:
     """Kafka with its fallback when there are servers, else the simulation."""
     if not chosen.kafka_servers:
         return simulated.SimulatedBroker(reason="KAFKA_BROKER is not set")
@@ -124,7 +128,7 @@ def _carrier(chosen: settings.Settings, fanout: hub.Hub, traces: tracing.Traces)
     connection = _connection(chosen)
 
     def changed(before: str, after: str, reason: str) -> None:
-        fanout.announce("broker-changed", {"from": before, "to": after, "reason": reason})
+        announce("broker-changed", {"from": before, "to": after, "reason": reason})
 
     # One that generates nothing has nothing to keep, and may stand beside one that does
     outbox = spool.Spool(chosen.state / "spool") if chosen.streaming else None
@@ -149,7 +153,7 @@ def _connection(chosen: settings.Settings) -> kafka.Connection:
     )
 
 
-def _keeper(chosen: settings.Settings, carrier: broker.Broker, fanout: hub.Hub) -> store.Store | None:
+def keeper_of(chosen: settings.Settings, carrier: broker.Broker, announce: Announce) -> store.Store | None:
     """PostgreSQL, if there is to be any; with Kafka it reads the topics itself."""
     url = chosen.database.get_secret_value()
     if not url:
@@ -160,7 +164,7 @@ def _keeper(chosen: settings.Settings, carrier: broker.Broker, fanout: hub.Hub) 
     from regstream.store import database
 
     def changed(state: str, reason: str) -> None:
-        fanout.announce("store-changed", {"state": state, "reason": reason})
+        announce("store-changed", {"state": state, "reason": reason})
 
     # One that generates nothing may stand beside one that does, and has notes of its own to keep
     kept = spool.Spool(chosen.state / ("store" if chosen.streaming else "store-beside"))

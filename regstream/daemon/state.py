@@ -54,5 +54,8 @@ def _failing(streams: Sequence[statuses.StreamStatus]) -> list[str]:
 def _running(parts: Parts, streams: Sequence[statuses.StreamStatus]) -> str:
     if not parts.engine.streaming:
         return "streaming is stopped"
+    progress = parts.engine.progress
+    if progress is not None:
+        return f"history {progress}"
     running = sum(one.state in ("running", "failing") for one in streams)
     return f"{running} streams run {'on Kafka' if parts.broker.status.kind == 'kafka' else 'in simulation'}"

@@ -16,6 +16,7 @@ from regstream.engine import floor, runs, status, work
 from regstream.engine import history as histories
 from regstream.engine import lane as lanes
 from regstream.engine import memory as memories
+from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 WORKERS = 4
@@ -86,7 +87,7 @@ class Engine:
         self._clock = clock.Clock(origin.now, self._fire, self._jumped)
         self._clock.pause()
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
-        self._alerts = streams.Stream(_alert_spec(), self._workshop, origin.epoch())
+        self._alerts = streams.Stream(alerts.SPEC, self._workshop, origin.epoch())
         self._works = work.Works(origin.now, carrier, self._alerts, observe, memory, self._traces)
         self._floor = floor.Floor(self._clock, self._works.enqueue)
         self._runs = runs.Runs(
@@ -122,11 +123,7 @@ class Engine:
 
     async def equip(self, catalog: model.Catalog) -> None:
         """Create the topics that a catalog needs. Raises BrokerError."""
-        kafka = catalog.profile.kafka
-        streams = {spec.name: spec.topic for spec in (*catalog.streams.values(), self._alerts.spec)}
-        await self._broker.declare(
-            dict.fromkeys(streams.values(), kafka.partitions), kafka.replication, streams, kafka.batch_bytes
-        )
+        await equip(self._broker, catalog)
 
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
@@ -451,12 +448,10 @@ class Engine:
         )
 
 
-def _alert_spec() -> model.StreamSpec:
-    return model.StreamSpec(
-        name=model.ALERTS,
-        description="What needs attention now",
-        topic=model.ALERT_TOPIC,
-        event=model.ALERT_TYPE,
-        priority=model.Priority.CRITICAL,
-        fields={"message": ""},
+async def equip(carrier: broker.Broker, catalog: model.Catalog) -> None:
+    """Create the topics that a catalog needs. Raises BrokerError."""
+    kafka = catalog.profile.kafka
+    topics = {spec.name: spec.topic for spec in (*catalog.streams.values(), alerts.SPEC)}
+    await carrier.declare(
+        dict.fromkeys(topics.values(), kafka.partitions), kafka.replication, topics, kafka.batch_bytes
     )

@@ -244,6 +244,16 @@ def regroup(lanes: Iterable[Lane]) -> list[Unit]:
     return made
 
 
+def of_catalog(workshop: streams.Workshop, begin: float, epoch: str) -> list[Lane]:
+    """The lanes of all streams of a catalog, as they begin at ``begin``."""
+    speed, made = workshop.catalog.profile.speed, []
+    for spec in workshop.catalog.streams.values():
+        source = streams.Stream(spec, workshop, epoch)
+        made.append(Lane(source, speed, anchor(spec.name, begin, (spec.interval or 1_000) / speed)))
+    regroup(made)
+    return made
+
+
 def anchor(name: str, now: float, interval: float) -> float:
     """The time of the first tick: soon, but not the same instant for all streams."""
     share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little") / 2**32

@@ -12,6 +12,15 @@ from regstream.generate import compile, draws, entities, vocabulary
 from regstream.generate import stream as streams
 from regstream.generate.program import cause, sayable
 
+SPEC = model.StreamSpec(
+    name=model.ALERTS,
+    description="What needs attention now",
+    topic=model.ALERT_TOPIC,
+    event=model.ALERT_TYPE,
+    priority=model.Priority.CRITICAL,
+    fields={"message": ""},
+)
+
 
 class Raised(NamedTuple):
     """An alert that waits for its number: when it happened, its ``data``, and its trace if it has one."""

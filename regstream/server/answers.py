@@ -194,13 +194,22 @@ class KafkaStatus(BrokerState):
     errors: Count
 
 
+class History(shapes.Shape):
+    """A past that is being made, begun at ``since`` and made up to ``at``: the part ``done`` of it, 0 to 1."""
+
+    since: str
+    at: str
+    done: float
+
+
 class StreamerStatus(shapes.Shape):
-    """Streaming as a whole; ``uptime`` is seconds."""
+    """Streaming as a whole; ``uptime`` is seconds, ``history`` null unless one is being made before it goes live."""
 
     is_streaming: bool
     active_streams: Count
     total_messages_sent: Count
     uptime: float
+    history: History | None
 
 
 class Status(shapes.Shape):

@@ -124,6 +124,12 @@ def _specs(specs: Mapping[str, model.Spec]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _history(progress: statuses.Progress | None) -> answers.History | None:
+    if progress is None:
+        return None
+    return answers.History(since=instants.text(progress.begin), at=instants.text(progress.at), done=progress.done)
+
+
 def status(services: Services) -> answers.Status:
     """Everything at a glance."""
     engine, broker = services.engine, services.broker.status
@@ -141,6 +147,7 @@ def status(services: Services) -> answers.Status:
             active_streams=_active(streams),
             total_messages_sent=engine.totals.events,
             uptime=_uptime(services),
+            history=_history(engine.progress),
         ),
         streams=streams,
         scenarios=scenarios(engine),

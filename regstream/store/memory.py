@@ -71,6 +71,10 @@ class Memory:
         """Where it stood, None when that is not known, or not for the database to say."""
         return self._positions.get(stream)
 
+    def positions(self) -> Mapping[str, model.Position]:
+        """Where all streams stood that are known."""
+        return dict(self._positions)
+
     def past(self, stream: str) -> list[model.Event]:
         """Its newest events, in order and without a gap, up to where it stood; given out once."""
         position, left = self._positions.get(stream), self._left.pop(stream, ())

@@ -1,0 +1,234 @@
+"""``regstream generate``: a span of time at full speed, into a file, Kafka or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import typer
+
+from regstream import broker, daemon, engine, errors, model, settings, store, tracing
+from regstream.engine import history
+from regstream.engine import lane as lanes
+from regstream.generate import alerts
+from regstream.generate import stream as streams
+
+STEPS = 10_000
+BATCH = 1_000
+AHEAD = 100_000
+"""So many events may wait for the database before more are made."""
+FLUSH_SECONDS = 120.0
+
+
+class Asked(NamedTuple):
+    """What is to be made: events of ``begin`` up to ``end`` in epoch seconds, of ``only`` these streams if any."""
+
+    begin: float
+    end: float
+    only: Sequence[str]
+    seed: int | None
+    out: str
+
+
+class _Sink(Protocol):
+    """Where events go. ``known`` is where streams stand there already."""
+
+    known: Mapping[str, model.Position]
+
+    async def write(self, events: Sequence[model.Event]) -> None:
+        """Take events; returns when there is room for more."""
+
+
+class _File:
+    def __init__(self, file: BinaryIO) -> None:
+        self.known: Mapping[str, model.Position] = {}
+        self._file = file
+
+    async def write(self, events: Sequence[model.Event]) -> None:
+        self._file.write(b"".join([line for event in events for line in (event.value, b"\n")]))
+
+
+class _Kafka:
+    def __init__(self, carrier: broker.Broker, known: Mapping[str, model.Position]) -> None:
+        self.known = known
+        self._carrier = carrier
+
+    async def write(self, events: Sequence[model.Event]) -> None:
+        for start in range(0, len(events), BATCH):
+            await self._carrier.publish(events[start : start + BATCH])
+
+
+class _Database:
+    def __init__(self, keeper: store.Store, known: Mapping[str, model.Position]) -> None:
+        self.known = known
+        self._keeper = keeper
+
+    async def write(self, events: Sequence[model.Event]) -> None:
+        for start in range(0, len(events), BATCH):
+            part = events[start : start + BATCH]
+            self._keeper.record([broker.Record(event, event.head.topic, 0, 0) for event in part])
+            if self._keeper.status.waiting > AHEAD:
+                await _flushed(self._keeper)
+
+
+def run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) -> None:
+    """Make what is asked. Raises UnknownName, BadValue, RenderError, StartError, BrokerError, StoreError."""
+    for name in asked.only:
+        if name not in catalog.streams and name != model.ALERTS:
+            raise errors.UnknownName("stream", name, errors.near(name, [*catalog.streams, model.ALERTS]))
+    asyncio.run(_run(chosen, catalog, asked))
+
+
+async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) -> None:
+    seed = catalog.seed if asked.seed is None else asked.seed
+    if seed is None:
+        seed = secrets.randbits(32)
+        typer.echo(f"seed {seed}: give --seed {seed} to get the same events again", err=True)
+    workshop = streams.Workshop(catalog, seed, streams.Identity(chosen.source, chosen.region))
+    workshop.fill(asked.begin)
+    epoch = history.epoch(seed, asked.begin)
+    alerting = streams.Stream(alerts.SPEC, workshop, epoch)
+    at_work = _chosen(lanes.of_catalog(workshop, asked.begin, epoch), asked.only)
+    async with _sink(chosen, catalog, asked.out) as sink:
+        history.check(sink.known, epoch)
+        known = {name: position.seq for name, position in sink.known.items()}
+        past = history.History(lambda: at_work, alerting, asked.begin, known, _judge)
+        with _progress(asked) as shown:
+            for events in past.until(asked.end):
+                wanted = [one for one in events if one.head.stream in asked.only] if asked.only else events
+                await sink.write(wanted)
+                shown(past.at, len(wanted))
+
+
+def _chosen(found: list[lanes.Lane], only: Sequence[str]) -> list[lanes.Lane]:
+    """The lanes that have to be at work, so that those that are asked for give what they would give among all."""
+    if not only:
+        return found
+    alerting = model.ALERTS in only
+    units = [lane.unit for lane in found if lane.name in only or (alerting and lane.spec.alert is not None)]
+    return [lane for lane in found if lane.unit in units]
+
+
+def _judge(lane: lanes.Lane, batch: streams.Batch, at: float) -> None:
+    # A file with a hole in it would look like one that is whole
+    if batch.error is not None:
+        raise batch.error
+
+
+@contextlib.contextmanager
+def _progress(asked: Asked) -> Iterator[Callable[[float, int], None]]:
+    """A bar on a terminal, one line at the end everywhere."""
+    made, done = 0, 0
+    with typer.progressbar(length=STEPS, label="0 events", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def show(at: float, count: int) -> None:
+            nonlocal made, done
+            made += count
+            bar.label = f"{made:,} events, up to {model.rfc3339(at)[:10]}"
+            step = int((at - asked.begin) / (asked.end - asked.begin) * STEPS)
+            bar.update(step - done)
+            done = step
+
+        yield show
+    where = "standard output" if asked.out == "-" else asked.out
+    span = f"{model.rfc3339(asked.begin)} to {model.rfc3339(asked.end)}"
+    typer.echo(f"{made:,} events of {span} in {where}", err=True)
+
+
+@contextlib.asynccontextmanager
+async def _sink(chosen: settings.Settings, catalog: model.Catalog, out: str) -> AsyncIterator[_Sink]:
+    if out == "-":
+        yield _File(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    if out not in ("kafka", "postgres"):
+        with _file(Path(out)) as file:
+            yield _File(file)
+        return
+    with tempfile.TemporaryDirectory(prefix="regstream-") as folder:
+        own = chosen.model_copy(update={"state": Path(folder), "streaming": True})
+        async with _kafka(own, catalog) if out == "kafka" else _database(own) as sink:
+            yield sink
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there once it is whole."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise errors.BadValue("--out", f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _kafka(chosen: settings.Settings, catalog: model.Catalog) -> AsyncIterator[_Sink]:
+    if not chosen.kafka_servers:
+        raise errors.SettingsError("KAFKA_BROKER", "", "--out kafka needs the servers of a Kafka cluster")
+    carrier = daemon.carrier_of(chosen, _quiet, tracing.OFF)
+    await carrier.start()
+    reading = asyncio.create_task(_read(carrier))
+    try:
+        await engine.equip(carrier, catalog)
+        _reachable(carrier)
+        names = [*catalog.streams, model.ALERTS]
+        yield _Kafka(carrier, {name: at for name in names if (at := carrier.position(name)) is not None})
+        async with asyncio.timeout(FLUSH_SECONDS):
+            while carrier.status.waiting:
+                _reachable(carrier)
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise errors.BrokerError(f"Kafka did not take all events within {FLUSH_SECONDS:.0f} s") from None
+    finally:
+        await carrier.close()
+        await reading
+
+
+def _reachable(carrier: broker.Broker) -> None:
+    if carrier.status.simulation:
+        raise errors.BrokerError(f"Kafka cannot be reached: {carrier.status.reason}")
+
+
+async def _read(carrier: broker.Broker) -> None:
+    """What comes back from the topics is not wanted here, but somebody has to take it."""
+    async for _ in carrier.consume():
+        pass
+
+
+@contextlib.asynccontextmanager
+async def _database(chosen: settings.Settings) -> AsyncIterator[_Sink]:
+    alone = chosen.model_copy(update={"kafka_servers": ()})
+    keeper = daemon.keeper_of(alone, daemon.carrier_of(alone, _quiet, tracing.OFF), _quiet)
+    if keeper is None:
+        raise errors.SettingsError("DATABASE_URL", "", "--out postgres needs the address of a database")
+    await keeper.start()
+    try:
+        state = keeper.status
+        if state.state != "live":
+            why = "another daemon records into it, stop that one first" if state.state == "standby" else state.reason
+            raise errors.StoreError(f"the database is {state.state}: {why}")
+        yield _Database(keeper, keeper.memory.positions())
+        while keeper.status.waiting:
+            await _flushed(keeper)
+    finally:
+        await keeper.close()
+
+
+async def _flushed(keeper: store.Store) -> None:
+    before = keeper.status.recorded
+    if not await keeper.settled(FLUSH_SECONDS) and keeper.status.recorded == before:
+        raise errors.StoreError(f"the database took nothing for {FLUSH_SECONDS:.0f} s: {keeper.status.reason}")
+
+
+def _quiet(kind: str, more: Mapping[str, Any]) -> None:
+    """Nobody is told of how broker and database are: what goes wrong is raised here."""
