@@ -50,6 +50,11 @@ def run(
     )
 
 
+def shell(line: str, cwd: pathlib.Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """A line for the shell, to its end."""
+    return subprocess.run(line, shell=True, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=60)
+
+
 def copy_files(folder: pathlib.Path) -> pathlib.Path:
     """The shipped files in ``folder``."""
     shutil.copy(ROOT / "streams.yaml", folder)

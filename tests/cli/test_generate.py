@@ -1,0 +1,210 @@
+"""``regstream generate`` and ``regstream run --from``: the same events, whoever makes them and whenever."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import pathlib
+import time
+from typing import Any
+
+import pytest
+
+from tests import process
+
+# What makes an event differ, if anything does: draws, names, picks, shared rows, statements, the time, the batch
+FIELDS = """
+    fields:
+      id: "{{ uuid() }}"
+      who: "{{ fake('name') }}"
+      account: "{{ a.id }}"
+      before: "{{ a.balance }}"
+      text: "{% for i in range(2) %}{{ randint(1, 99) }} {% endfor %}"
+      at: "{{ now }}"
+      u: "{{ uniform(0, 1) }}"
+"""
+STREAMS = f"""seed: 7
+profiles: {{development: {{speed: 2}}}}
+entities:
+  accounts: {{count: 5, key: id, fields: {{id: "{{{{ index }}}}", balance: 100}}}}
+streams:
+  PAID:
+    interval: 1s
+    jitter: 40%
+    with: {{a: "{{{{ pick('accounts') }}}}"}}
+    update: {{a.balance: "{{{{ a.balance - 1 }}}}"}}
+    alert: {{when: "{{{{ u < 0.05 }}}}", severity: WARNING, message: "{{{{ who }}}} paid"}}{FIELDS}
+  BOOKED:
+    interval: 700ms
+    batch_size: 3
+    priority: CRITICAL
+    with: {{a: "{{{{ pick('accounts') }}}}"}}
+    update: {{a.balance: "{{{{ a.balance + 2 }}}}"}}{FIELDS}
+  DAILY:
+    schedule: "*/2 * * * *"
+    with: {{a: "{{{{ pick('accounts') }}}}"}}{FIELDS}
+"""
+OTHER = """
+  OTHER:
+    interval: 50ms
+    fields: {x: "{{ uuid() }}"}
+"""
+BEGIN = "2026-01-01"
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "streams.yaml").write_text(STREAMS)
+    return tmp_path
+
+
+def lines(folder: pathlib.Path, *arguments: str, **env: str) -> list[bytes]:
+    done = process.run("generate", *arguments, "--out", "out.jsonl", cwd=folder, **env)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "out.jsonl.part").exists()
+    return (folder / "out.jsonl").read_bytes().splitlines()
+
+
+def span(folder: pathlib.Path, *arguments: str) -> list[bytes]:
+    return lines(folder, "--from", BEGIN, "--duration", "10m", *arguments)
+
+
+def of(found: list[bytes], *names: str) -> list[bytes]:
+    return [one for one in found if json.loads(one)["subject"] in names]
+
+
+def test_the_same_seed_gives_the_same_bytes_beside_any_other_stream(folder):
+    first = span(folder)
+    assert len(first) > 600 * 2 * (1 + 3 / 0.7)
+    assert span(folder) == first
+    times = [json.loads(one)["time"] for one in first]
+    assert times == sorted(times)
+    assert (times[0][:16], times[-1][:16]) == ("2026-01-01T00:00", "2026-01-01T00:09")
+    (folder / "streams.yaml").write_text(STREAMS + OTHER)
+    beside = span(folder)
+    assert [one for one in beside if json.loads(one)["subject"] != "OTHER"] == first
+    assert span(folder, "--seed", "7") == beside
+    other = span(folder, "--seed", "8")
+    assert len(other) != 0 and not set(other) & set(beside)
+
+
+def test_a_part_of_the_streams_is_that_part_of_all(folder):
+    whole = span(folder)
+    for names in (["DAILY"], ["PAID"], ["BOOKED", "DAILY"], ["ALERTS"]):
+        asked = [one for name in names for one in ("--stream", name)]
+        part = span(folder, *asked)
+        assert part == of(whole, *names) and part
+
+
+def test_from_when_to_when(folder):
+    whole = span(folder)
+    assert lines(folder, "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T01:10:00+01:00") == whole
+    assert lines(folder, "--to", "2026-01-01T00:10:00Z", "--duration", "600s") == whole
+    before = time.time()
+    done = process.run("generate", "--duration", "1m", cwd=folder)
+    assert done.returncode == 0
+    made = [json.loads(one) for one in done.stdout.splitlines()]
+    ages = [before - datetime.datetime.fromisoformat(one["time"]).timestamp() for one in made]
+    assert len(made) > 600 and 55 < ages[0] <= 60 and ages[-1] < 2
+    assert " events of " in done.stderr and done.stderr.count("\n") == 1
+
+
+REFUSED = [
+    (["--from", BEGIN], "say from when to when"),
+    (["--from", BEGIN, "--to", BEGIN], "is not after"),
+    (["--from", "soon", "--to", BEGIN], "'soon' is not a time, write 2026-01-01"),
+    (["--from", BEGIN, "--duration", "1 week"], "write 90d"),
+    (["--from", BEGIN, "--to", "2026-02-01", "--duration", "1d"], "give two of"),
+    (["--duration", "1m", "--stream", "PAYD"], "did you mean PAID?"),
+    (["--duration", "1m", "--out", "no/such/folder/x"], "no/such/folder/x cannot be written: No such file"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED)
+def test_what_cannot_be_is_said(folder, arguments, said):
+    done = process.run("generate", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("out", "variable"), [("kafka", "KAFKA_BROKER"), ("postgres", "DATABASE_URL")])
+def test_what_it_needs_is_named(folder, out, variable):
+    done = process.run("generate", "--duration", "1m", "--out", out, cwd=folder)
+    assert done.returncode == 78
+    assert variable in done.stderr
+
+
+def test_a_file_that_would_have_a_hole_is_not_left_behind(folder):
+    (folder / "out.jsonl").write_text("what was there")
+    (folder / "streams.yaml").write_text(STREAMS.replace("u < 0.05", "1 // (seq - 900) < 0.05"))
+    done = process.run("generate", "--duration", "1h", "--out", "out.jsonl", cwd=folder)
+    assert done.returncode == 1
+    assert "PAID: alert.when: ZeroDivisionError" in done.stderr
+    assert (folder / "out.jsonl").read_text() == "what was there"
+    assert sorted(one.name for one in folder.glob("out*")) == ["out.jsonl"]
+
+
+def test_without_a_seed_it_says_how_to_get_the_same_again(folder):
+    (folder / "streams.yaml").write_text(STREAMS.replace("seed: 7\n", ""))
+    first = process.run("generate", "--from", BEGIN, "--duration", "2m", cwd=folder)
+    said = first.stderr.splitlines()[0]
+    seed = said.partition("--seed ")[2].split()[0]
+    again = process.run("generate", "--from", BEGIN, "--duration", "2m", "--seed", seed, cwd=folder)
+    assert first.stdout == again.stdout != ""
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly(folder):
+    command = " ".join(process.command("generate", "--from", BEGIN, "--duration", "300d"))
+    done = process.shell(f"{command} | head -n 3", cwd=folder)
+    assert len(done.stdout.splitlines()) == 3
+    assert "Traceback" not in done.stderr
+
+
+# Live
+
+
+def digest(found: list[str]) -> str:
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def told(event: dict[str, Any]) -> str:
+    return json.dumps(event, sort_keys=True)
+
+
+def test_what_is_shown_live_is_what_generate_makes(folder):
+    begin = datetime.datetime.fromtimestamp(int(time.time()) - 240, datetime.UTC).isoformat()
+    daemon = process.Daemon(folder, "--port", "0", "--from", begin)
+    try:
+        with daemon.reader() as reader:
+            reader.subscribe("dashboard-updates", rewind=1000)
+            process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"]["history"] is None)
+            live = {name: daemon.stream(name)["seq"] for name in ("PAID", "BOOKED")}
+            # Well beyond the seam
+            for name, seq in live.items():
+                reader.event(name, seq + 8)
+            shown = {(one["subject"], one["seq"]): one for one in reader.events()}
+        missed = {one["name"]: one["missed"] for one in daemon.streams()}
+    finally:
+        assert daemon.stop() == 0
+    made = [
+        json.loads(one)
+        for one in lines(folder, "--from", begin, "--duration", "6m", "--stream", "PAID", "--stream", "BOOKED")
+    ]
+    expected = [one for one in made if (one["subject"], one["seq"]) in shown]
+    found = [shown[one["subject"], one["seq"]] for one in expected]
+    assert len(expected) > 1500 and {one["seq"] > live[one["subject"]] for one in expected} == {True, False}
+    if not any(missed.values()):
+        assert digest(list(map(told, found))) == digest(list(map(told, expected)))
+    else:
+        # A machine that could not keep up: the numbers have other times then, and nothing else
+        assert [one["data"]["id"] for one in found] == [one["data"]["id"] for one in expected]
+
+
+def test_a_beginning_that_is_to_come_is_refused(folder):
+    for arguments, said in ((["--from", "2199-01-01"], "still to come"), (["--from", "x"], "is not a time")):
+        done = process.run("run", *arguments, cwd=folder)
+        assert (done.returncode, said in done.stderr) == (2, True)
+    done = process.run("run", "--from", BEGIN, cwd=folder, ENABLE_STREAMING="false")
+    assert done.returncode == 2 and "ENABLE_STREAMING" in done.stderr
