@@ -104,7 +104,13 @@ class History:
     def _passed(self, unit: lanes.Unit, lane: lanes.Lane, points: list[float]) -> list[float]:
         """Points that are left when those are passed over of which all is known, and nothing depends on them."""
         source, known = lane.source, self._known.get(lane.name, 0)
-        if source.seq >= known or source.spec.alert is not None or len(unit.lanes) > 1 or source.changes:
+        if (
+            source.seq >= known
+            or source.spec.alert is not None
+            or len(unit.lanes) > 1
+            or source.changes
+            or not source.counted
+        ):
             return points
         number = min(len(points), (known - source.seq) // lane.batch_size)
         source.seq += number * lane.batch_size

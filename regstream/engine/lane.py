@@ -35,8 +35,14 @@ class Job:
     first: int = 0
     last: int = 0
     made: int = 0
+    lost: int = 0
     done: asyncio.Future[tuple[int, int]] | None = None
     span: tracing.Span = tracing.NONE
+
+    @property
+    def begun(self) -> bool:
+        """Whether a slice of it was made."""
+        return self.made + self.lost > 0
 
     def settle(self, fault: errors.RegstreamError | None) -> None:
         """Tell the one who waits how it ended: the first and last number, or ``fault`` when no event was made."""
@@ -187,7 +193,7 @@ class Lane:
     def turn(self) -> tuple[float, str] | None:
         """What it waits for, as its place in logical time; None when that is nothing. What was begun goes first."""
         first = self.jobs[0] if self.jobs else None
-        if first is not None and first.made:
+        if first is not None and first.begun:
             return -math.inf, self.name
         if self.waiting is not None:
             return self.waiting, self.name

@@ -98,7 +98,7 @@ class Works:
         if lane is None:
             return
         try:
-            if lane.waiting is not None and not (lane.jobs and lane.jobs[0].made):
+            if lane.waiting is not None and not (lane.jobs and lane.jobs[0].begun):
                 self._begin_tick(lane, lane.waiting)
             if lane.jobs:
                 await self._go_on(lane, lane.jobs[0])
@@ -138,15 +138,18 @@ class Works:
     async def _slice(self, lane: lanes.Lane, job: lanes.Job) -> bool:
         """Make and publish the next events of a job; true when it has ended."""
         source, now = lane.source, self._now()
-        wanted = min(SLICE, job.count - job.made)
+        wanted = min(SLICE, job.count - job.made - job.lost)
         # A tick happens at its point, however late it is made; a burst happens now
         at = job.at if job.tick else now
         with job.span.part("generate"):
-            batch = source.next_batch(at, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent)
+            batch = source.next_batch(
+                at, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent, losing=job.tick
+            )
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
             job.made += len(batch.events)
+        job.lost += batch.lost
         self.tally(lane, batch, now)
         for signal in batch.signals:
             raised = alerts.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
@@ -157,7 +160,7 @@ class Works:
             self._memory.keep(source.workshop.states(batch.touched))
         with job.span.part("publish"):
             await self.publish(batch.events)
-        return batch.error is not None or job.made >= job.count
+        return batch.error is not None or job.made + job.lost >= job.count
 
     def tally(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
         """Count what a stream has made, and note how it is."""

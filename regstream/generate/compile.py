@@ -16,6 +16,7 @@ _SUMMANDS = 50
 
 def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     """The program of a stream: values, keys, alerts and changed rows are appended to the lists that it is given."""
+    _arrival(builder, spec.arrival)
     _bindings(builder, spec)
     _encode(builder, _data(builder, spec))
     key = builder.bind(builder.compiled(spec.key, ("key",)), ("key",)) if spec.key else "None"
@@ -29,9 +30,11 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     builder.line('number = b"%d" % seq')
     builder.line('add(b"".join((before, number, between, number, after, made, b"}")))')
     builder.line(f"add_key({key})")
+    if builder.moves:
+        builder.line(f"arriving.note(now_text, made, {key}, at)")
     for line in (*updates, *alert):
         builder.line(line)
-    signature = "records, moments, seq, before, after, POOLS, values, keys, alerts, touched"
+    signature = "records, moments, seq, before, after, POOLS, values, keys, alerts, touched, arriving"
     return builder.finish(
         spec.name, signature, ("add, add_key = values.append, keys.append",), "base, now, now_text, between"
     )
@@ -47,8 +50,25 @@ def _encode(builder: Builder, data: Code) -> None:
         builder.line(f"if len(made) > {cost.MAX_EVENT}: TOO_LARGE(made)", ("fields",))
 
 
-def _bindings(builder: Builder, spec: model.StreamSpec) -> None:
+def _arrival(builder: Builder, declared: model.Arrival | None) -> None:
+    """The time of an event, where it is not that of its tick; one that is the one before again is done with here."""
     builder.line("index = seq - base")
+    if declared is None:
+        return
+    builder.moves = True
+    site, path = builder.site, ("arrival", "late")
+    if declared.duplicates:
+        again = f"{site.double()} < {1 + declared.duplicates!r} and arriving.last"
+        builder.line(f"if {again}: arriving.again(seq, before, now, between, after, add, add_key); continue")
+    # It says what the time is, so it cannot ask for it, nor for what is drawn after it
+    scope = {name: builder.scope[name] for name in ("seq", "index", "stream")}
+    late = builder.compiled(declared.late, path, scope).text
+    if declared.late_share < 1:
+        late = f"({late}) if {site.double()} < {1 + declared.late_share!r} else 0"
+    builder.line(f"now, now_text, between, at = MOVED(now, between, {late})", path)
+
+
+def _bindings(builder: Builder, spec: model.StreamSpec) -> None:
     for name, value in spec.with_.items():
         code = builder.compiled(value, ("with", name))
         builder.scope[name] = builder.rows[name] = Code(builder.bind(code, ("with", name)), code.kind)

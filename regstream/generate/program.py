@@ -17,7 +17,7 @@ import jinja2
 import orjson
 
 from regstream import model
-from regstream.generate import cost, draws, sandbox, text, vocabulary
+from regstream.generate import arrival, cost, draws, sandbox, text, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, total
 
 Path = tuple[str, ...]
@@ -43,7 +43,8 @@ class Program(NamedTuple):
 
     ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
     and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
-    ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows it changes.
+    ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows it changes. One that
+    ``moves`` gives each event a time of its own.
     """
 
     function: Callable[..., None]
@@ -53,6 +54,7 @@ class Program(NamedTuple):
     reads_now: bool
     reads: frozenset[str]
     changes: frozenset[str]
+    moves: bool
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -146,6 +148,7 @@ class Builder:
         }
         self.rows: dict[str, Code] = {}
         self.floats: list[str] = []
+        self.moves = False
         self.key = key
         self._lines: list[tuple[str, Path]] = []
         self._shown: list[tuple[str, Path]] = []
@@ -243,7 +246,7 @@ class Builder:
         reads_now = any(_NOW.search(line) for line, _ in self._lines)
         layout = draws.Layout(site.doubles, site.raws)
         shown, reads, changes = tuple(self._shown), frozenset(site.reads), frozenset(site.changes)
-        return Program(space["batch"], layout, places, shown, reads_now, reads, changes)
+        return Program(space["batch"], layout, places, shown, reads_now, reads, changes, self.moves)
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:
@@ -277,6 +280,7 @@ _SPACE: dict[str, Any] = {
     "RANGE": cost.safe_range,
     "IS_FINITE": math.isfinite,
     "FINITE": check_finite,
+    "MOVED": arrival.moved,
     "TOO_LARGE": _too_large,
     "DUMPS": orjson.dumps,
     "STR": str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from regstream import errors, model
-from regstream.generate import compile, cost, draws, entities, sandbox, vocabulary
+from regstream.generate import arrival, compile, cost, draws, entities, sandbox, vocabulary
 from regstream.generate.program import Program, cause
 
 # A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
 # at the next tick, with the same draws, so an event that was given up would hold its stream up
 ATTEMPTS = 20
 _VARIANTS = 32
+# Where the draws lie that decide what is lost, and those of what is: beyond all that events use themselves
+_LOSS = 2**32 - 1
+_UNSEEN = 2**30
 _DATA = b',"data":'
 
 _log = logging.getLogger("regstream.generate")
@@ -49,7 +53,7 @@ class Batch(NamedTuple):
     """The events of one or more ticks and what they raised; ``error`` is the first fault when not all could be made.
 
     ``touched`` has the entity rows that they changed, with the entity's name, once for each event that did; ``counts``
-    how many events each tick got, up to one that failed.
+    how many events each tick got, up to one that failed. ``lost`` is how much happened that no event tells of.
     """
 
     events: list[model.Event]
@@ -57,12 +61,13 @@ class Batch(NamedTuple):
     error: errors.RenderError | None
     touched: Sequence[tuple[str, entities.Row]] = ()
     counts: Sequence[int] = ()
+    lost: int = 0
 
     def joined(self, after: Batch) -> Batch:
         """This one and the one that was made next."""
         return Batch(
             [*self.events, *after.events], [*self.signals, *after.signals], self.error or after.error,
-            [*self.touched, *after.touched], [*self.counts, *after.counts],
+            [*self.touched, *after.touched], [*self.counts, *after.counts], self.lost + after.lost,
         )  # fmt: skip
 
 
@@ -164,6 +169,7 @@ class Stream:
         self.workshop = workshop
         self._key = draws.key(workshop.seed, spec.name)
         self._variants: dict[bytes, _Variant] = {}
+        self._arriving = arrival.Arriving()
         self._last_form: _Form | None = None
         self._variant(None)
 
@@ -195,13 +201,16 @@ class Stream:
         priority: model.Priority | None = None,
         base: int | None = None,
         traceparent: str = "",
+        *,
+        losing: bool = False,
     ) -> Batch:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
 
         ``base`` is the number of the first event when a batch is made in several calls. An event whose templates fail
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
         that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
-        ``traceparent`` if there is one.
+        ``traceparent`` if there is one. With ``losing``, ``count`` is how often something happens, of which the
+        declared part is lost.
         """
         try:
             variant = self._variant(fields)
@@ -209,16 +218,61 @@ class Stream:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
         tick = Tick(now, self.spec.batch_size if count is None else count)
         form = self._form(priority or self.spec.priority)
+        if losing and self.lossy:
+            return self._thinned(variant, form, tick, base, traceparent)
         return _Maker(self, variant, form, [tick], base, traceparent).make()
 
     def next_ticks(self, ticks: Sequence[Tick]) -> Batch:
-        """What a call of ``next_batch`` for each of these would give, faster; ``error`` is the first."""
+        """What a call of ``next_batch``, losing, for each of these would give, faster; ``error`` is the first."""
         whole = Batch([], [], None, [], [])
+        if self.lossy:
+            for tick in ticks:
+                whole = whole.joined(self.next_batch(*tick, losing=True))
+            return whole
         while ticks:
             made = _Maker(self, self._variant(None), self._form(self.spec.priority), ticks).make()
             whole = whole.joined(made)
             ticks = ticks[len(made.counts) :]
         return whole
+
+    @property
+    def lossy(self) -> bool:
+        """Whether some of what happens is lost."""
+        return self.spec.arrival is not None and self.spec.arrival.loss > 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of its events follows from that of its ticks, and what they are from their numbers."""
+        declared = self.spec.arrival
+        return declared is None or not (declared.loss or declared.duplicates)
+
+    def _thinned(self, variant: _Variant, form: _Form, tick: Tick, base: int | None, traceparent: str) -> Batch:
+        """A tick of which the declared part is lost: whether that is so is drawn for the next number again and again,
+        with the count of those that were lost since the last event."""
+        share = self.spec.arrival.loss if self.spec.arrival else 0.0
+        base = self.seq + 1 if base is None else base
+        events: list[model.Event] = []
+        signals: list[Signal] = []
+        touched: list[tuple[str, entities.Row]] = []
+        error, lost = None, 0
+        for _ in range(tick.events):
+            seq, arriving = self.seq + 1, self._arriving
+            maker = _Maker(self, variant, form, [Tick(tick.due, 1)], base, traceparent)
+            if draws.Loose(self._key, _LOSS, seq, arriving.lost).double() < share:
+                touched += maker.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
+                arriving.lost += 1
+                lost += 1
+                continue
+            arriving.lost = 0
+            made = maker.make()
+            events += made.events
+            signals += made.signals
+            touched += made.touched
+            if made.error is not None:
+                error = made.error
+                if not made.events:
+                    break
+        return Batch(events, signals, error, touched, [len(events)], lost)
 
     def _form(self, priority: model.Priority) -> _Form:
         form = self._last_form
@@ -247,7 +301,8 @@ class _Maker:
     """Makes the events of some ticks: what the program is given besides its draws, and the lists that it fills."""
 
     __slots__ = (
-        "_alerts", "_given", "_heads", "_keys", "_moments", "_stream", "_ticks", "_touched", "_values", "_variant"
+        "_alerts", "_form", "_given", "_heads", "_keys", "_moments", "_stream", "_ticks", "_touched", "_values",
+        "_variant",
     )  # fmt: skip
 
     def __init__(
@@ -268,15 +323,17 @@ class _Maker:
         self._keys: list[str | None] = []
         self._alerts: list[tuple[int, str, str]] = []
         self._touched: list[tuple[str, entities.Row]] = []
-        reads_now, first = variant.program.reads_now, stream.seq + 1
+        self._form = form
+        program, first = variant.program, stream.seq + 1
         for due, count in ticks:
             text = vocabulary.time_text(due)
-            moment = (
-                first + len(self._moments) if base is None else base,
-                vocabulary.Instant.at(due) if reads_now else None,
-                text,
-                b"".join((form.opening, text.encode(), form.closing)),
-            )
+            start = first + len(self._moments) if base is None else base
+            moment: tuple[Any, ...]
+            if program.moves:
+                moment = start, due, text, arrival.Parts(form.opening, form.closing, text)
+            else:
+                instant = vocabulary.Instant.at(due) if program.reads_now else None
+                moment = start, instant, text, b"".join((form.opening, text.encode(), form.closing))
             self._moments += [moment] * count
             self._heads += [_head((*form.head, text, form.region))] * count
         self._given = (
@@ -287,7 +344,18 @@ class _Maker:
             self._keys,
             self._alerts,
             self._touched,
+            stream._arriving,
         )
+
+    def unseen(self, record: draws.Record) -> list[tuple[str, entities.Row]]:
+        """Let something happen of which there is no event: gives the rows that it changed. What fails does nothing."""
+        arriving = self._stream._arriving
+        before = arriving.last
+        with contextlib.suppress(Exception):
+            self._run([record])
+        arriving.take()
+        arriving.last = before
+        return self._touched
 
     def make(self) -> Batch:
         first, count, error = self._stream.seq + 1, len(self._moments), None
@@ -296,6 +364,9 @@ class _Maker:
         except Exception as fault:
             error = self._again(first, count, fault)
         self._stream.seq += len(self._values)
+        if self._variant.program.moves:
+            form = self._form
+            self._heads = [_head((*form.head, text, form.region)) for text in self._stream._arriving.take()]
         rows = zip(self._heads, itertools.count(first), self._keys, self._values, strict=False)
         signals = [Signal(*one) for one in self._alerts]
         return Batch(list(map(_event, rows)), signals, error, self._touched, self._counts())

@@ -198,6 +198,21 @@ class AlertRule(Spec):
     """A template for the text that people read."""
 
 
+class Arrival(Spec):
+    """How what happens reaches its readers: late, twice, or never. Each event then says when it was made, in the
+    extension attribute ``recordedtime``, beside ``time``, when it happened."""
+
+    late: Value = 0
+    """By how many seconds the time of an event lies before the tick at which it is made: a number, or a template of one
+    without fields, ``{{ exponential(30) }}``. Where that differs from event to event, they come in disorder."""
+    late_share: Jitter = 1.0
+    """The part of the events that are late."""
+    duplicates: Annotated[Jitter, Field(lt=1)] = 0.0
+    """The part of the events that are the one before once more: same time, key and data, with a number of their own."""
+    loss: Annotated[Jitter, Field(lt=1)] = 0.0
+    """The part of what happens at ticks that nobody is told of: rows change, and no event says so."""
+
+
 class StreamSpec(Spec):
     """A named source of events."""
 
@@ -235,6 +250,8 @@ class StreamSpec(Spec):
     """What an event changes, once it is made: ``{svp.spent: "{{ spent }}"}``."""
     alert: AlertRule | None = None
     """When an event also raises an alert."""
+    arrival: Arrival | None = None
+    """How events reach their readers, when that is not at once, once and in order."""
 
     @pydantic.model_validator(mode="before")
     @classmethod

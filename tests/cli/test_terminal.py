@@ -15,7 +15,7 @@ import pytest
 from tests import process
 from tests.support import ROOT
 
-COMMANDS = ("run", "validate", "preview", "plan", "schema", "tail", "replay", "check")
+COMMANDS = ("run", "validate", "preview", "plan", "generate", "schema", "tail", "replay", "check")
 ESCAPE = "\x1b["
 
 

@@ -206,7 +206,7 @@ def test_a_batch_may_be_made_in_several_calls():
 
 def test_a_batch_of_none():
     batch = support.build({"x": 1}).next_batch(support.NOW, 0)
-    assert batch == ([], [], None, [], [0])
+    assert batch == ([], [], None, [], [0], 0)
 
 
 def test_a_text_by_itself():

@@ -24,7 +24,7 @@ _ALERT = {
     "runId": {**_TEXT_OR_NULL, "description": "The run of that scenario."},
 }
 _EPOCH = "[^/]+"
-_OPTIONAL = ("traceparent", "replay")
+_OPTIONAL = ("recordedtime", "traceparent", "replay")
 
 
 class Schemas:
@@ -88,6 +88,7 @@ def _envelope(name: str, kind: str) -> dict[str, Any]:
         "type": {"const": kind},
         "subject": {"const": name},
         "time": {"type": "string", "format": "date-time"},
+        "recordedtime": {"type": "string", "format": "date-time"},
         "datacontenttype": {"const": "application/json"},
         "epoch": {"type": "string", "pattern": f"^{_EPOCH}$"},
         "seq": {"type": "integer", "minimum": 1},
