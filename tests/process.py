@@ -42,11 +42,17 @@ def command(*arguments: object) -> list[str]:
 
 
 def run(
-    *arguments: object, cwd: pathlib.Path = ROOT, stdin: str | None = None, **env: str
+    *arguments: object, cwd: pathlib.Path = ROOT, stdin: str | None = None, seconds: float = 60, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """One command of the program, to its end."""
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(**env), input=stdin, capture_output=True, text=True, timeout=60
+        command(*arguments),
+        cwd=cwd,
+        env=environment(**env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
     )
 
 

@@ -57,6 +57,8 @@ class Clock:
     loop's own time), intervals and wakes move along, so that nothing storms and nothing falls silent; what follows the
     wall clock goes by its new time. ``jumped`` is then told by how much, to move the starts of later schedules too.
 
+    With ``every`` no point is skipped, however late it is.
+
     All methods belong to the event loop's thread; a synchronous block of them is one change.
     """
 
@@ -66,8 +68,11 @@ class Clock:
         fire: Callable[[str, float, int], None],
         jumped: Callable[[float], None] | None = None,
         steady: Callable[[], float] | None = None,
+        *,
+        every: bool = False,
     ):
         self._now = now
+        self._every = every
         self._fire = fire
         self._jumped = jumped
         self._steady = steady
@@ -199,7 +204,8 @@ class Clock:
             entry.callback()
         elif isinstance(entry, _Line):
             due = entry.served = entry.due
-            following, skipped = entry.points.after(max(due, entry.since), now)
+            since = max(due, entry.since)
+            following, skipped = entry.points.after(since, since if self._every else now)
             entry.due = _NEVER if following is None else following
             self._gap = min(self._gap, entry.due - due)
             self._push(entry)
@@ -220,7 +226,9 @@ class Clock:
             self._heap = [place for place in self._heap if place[1] == place[2].serial]
             heapq.heapify(self._heap)
         # What is set by a callback for a time that is past has to wait for the next turn: it might do so for ever.
-        place = max(entry.due, math.nextafter(self._turning, _NEVER))
+        # A schedule goes on by itself, and its late points keep their place among those of others.
+        goes_on = self._every and isinstance(entry, _Line)
+        place = entry.due if goes_on else max(entry.due, math.nextafter(self._turning, _NEVER))
         heapq.heappush(self._heap, (place, entry.serial, entry))
         if self._heap[0][2] is entry:
             self._ring()

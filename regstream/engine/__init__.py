@@ -20,6 +20,8 @@ from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 WORKERS = 4
+PATIENCE = 1_000
+"""So many ticks of a stream may wait where none is to be left out."""
 WINDOW = 2_000
 """Events of a history that are made without letting anybody else run."""
 SEAM = 0.05
@@ -84,11 +86,15 @@ class Engine:
         self._hub = fanout
         self._memory = memory
         self._traces = traces
-        self._clock = clock.Clock(origin.now, self._fire, self._jumped)
+        # What has a beginning leaves nothing out as long as it can be helped: it would not be the same the next time
+        keeps_all = origin.begin is not None
+        self._clock = clock.Clock(origin.now, self._fire, self._jumped, every=keeps_all)
         self._clock.pause()
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         self._alerts = streams.Stream(alerts.SPEC, self._workshop, origin.epoch())
-        self._works = work.Works(origin.now, carrier, self._alerts, observe, memory, self._traces)
+        self._works = work.Works(
+            origin.now, carrier, self._alerts, observe, memory, self._traces, PATIENCE if keeps_all else 1
+        )
         self._floor = floor.Floor(self._clock, self._works.enqueue)
         self._runs = runs.Runs(
             self._floor, self._works, self._clock, self._workshop, origin.now, fanout.announce, self._traces

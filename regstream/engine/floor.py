@@ -61,7 +61,7 @@ class Floor:
             self._clock.set(lane.name, lane.schedule())
         else:
             self._clock.remove(lane.name)
-            lane.waiting = None
+            lane.due.clear()
 
     def begin(self, now: float) -> None:
         """Let lanes that have not ticked yet begin now: the point that they got may have passed meanwhile."""

@@ -111,7 +111,7 @@ class Lane:
         self.paused = False
         self.set: dict[str, Any] = {}
         self.layers: dict[tuple[str, int], Layer] = {}
-        self.waiting: float | None = None
+        self.due: collections.deque[float] = collections.deque()
         self.jobs: collections.deque[Job] = collections.deque()
         self.serving: Job | None = None
         self.unit = Unit([self])
@@ -195,8 +195,8 @@ class Lane:
         first = self.jobs[0] if self.jobs else None
         if first is not None and first.begun:
             return -math.inf, self.name
-        if self.waiting is not None:
-            return self.waiting, self.name
+        if self.due:
+            return self.due[0], self.name
         return None if first is None else (first.at, self.name)
 
     def take_over(self, attribute: str) -> None:
@@ -227,7 +227,7 @@ class Lane:
 
     def clear(self, reason: errors.RegstreamError) -> None:
         """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""
-        self.waiting = None
+        self.due.clear()
         for job in self.jobs:
             if job is not self.serving:
                 job.settle(reason)

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Works:
     """The queue of due streams and those who serve it.
 
-    Full: a stream has at most one waiting tick (more are counted as missed) and ``lanes.MAX_JOBS`` bursts (more are
-    refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a number, and counted.
+    Full: a stream has at most ``patience`` waiting ticks (more are counted as missed) and ``lanes.MAX_JOBS`` bursts
+    (more are refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a number, and counted.
     """
 
     def __init__(
@@ -38,7 +38,9 @@ class Works:
         observe: Callable[[str, float], None] | None,
         remember: memory.Memory | None = None,
         traces: tracing.Traces = tracing.OFF,
+        patience: int = 1,
     ) -> None:
+        self._patience = patience
         self.totals, self.lateness = status.Totals(), status.Lateness()
         self._now = now
         self._broker = carrier
@@ -62,13 +64,14 @@ class Works:
         await self._queue.join()
 
     def tick(self, lane: lanes.Lane, due: float, skipped: int) -> None:
-        """A stream is due; if it is waiting already, the tick is missed, as are ``skipped`` ones before it."""
-        missed = skipped + (lane.waiting is not None)
+        """A stream is due; if too many of its ticks wait already, this one is missed, as are ``skipped`` before it."""
+        full = len(lane.due) >= self._patience
+        missed = skipped + full
         if missed:
             lane.counts.missed += missed
             self.totals.missed += missed
-        if lane.waiting is None:
-            lane.waiting = due
+        if not full:
+            lane.due.append(due)
             self.enqueue(lane.unit)
 
     def enqueue(self, unit: lanes.Unit) -> None:
@@ -98,8 +101,8 @@ class Works:
         if lane is None:
             return
         try:
-            if lane.waiting is not None and not (lane.jobs and lane.jobs[0].begun):
-                self._begin_tick(lane, lane.waiting)
+            if lane.due and not (lane.jobs and lane.jobs[0].begun):
+                self._begin_tick(lane, lane.due.popleft())
             if lane.jobs:
                 await self._go_on(lane, lane.jobs[0])
         finally:
@@ -120,7 +123,6 @@ class Works:
         job.settle(lane.health.fault)
 
     def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
-        lane.waiting = None
         fields = lane.fields
         job = lanes.Job(lane.batch_size, due, fields, tick=True)
         if fields:

@@ -169,6 +169,31 @@ async def test_it_goes_live_at_the_seam_without_a_gap_an_overlap_or_a_future(tmp
     assert shared == list(range(len(shared)))
 
 
+async def test_what_is_late_is_made_late_and_left_out_by_nobody(tmp_path):
+    begin = round(time.time()) - 5.0
+    declared = {"FAST": stream("5ms"), "ONE": sharing("7ms"), "TWO": sharing("3ms", batch_size=2)}
+    world = World(tmp_path, {"streams.yaml": file(ROWS, **declared)}, begin=begin, limit=500)
+    async with world.running():
+        await until(lambda: world.engine.progress is None)
+        for _ in range(3):
+            made = len(world.shown)
+            # The loop stands still, and then the broker takes nothing
+            time.sleep(0.4)
+            world.flowing.clear()
+            await asyncio.sleep(0.2)
+            world.flowing.set()
+            await until(lambda made=made: len(world.shown) > made + 1_000)
+        assert world.engine.totals.missed == 0
+    world.whole()
+    for name, gap in (("FAST", 0.005), ("ONE", 0.007), ("TWO", 0.003)):
+        times = sorted({moment(one) for one in world.events(name)})
+        assert max(after - before for before, after in itertools.pairwise(times)) < gap + 0.0015
+    shared = [json.loads(one.value)["data"]["before"] for one in world.shown if one.head.stream != "FAST"]
+    assert shared == list(range(len(shared)))
+    times = [one.head.time for one in world.shown if one.head.stream != "FAST"]
+    assert times == sorted(times)
+
+
 async def test_nothing_is_begun_while_it_is_made_and_a_stop_holds_it(tmp_path):
     begin = time.time() - 20 * DAY
     world = World(tmp_path, {"streams.yaml": file(A=stream("1s"))}, begin=begin)
