@@ -15,6 +15,8 @@ from scripts import kafka, postgres
 
 ROWS = {
     "generation": "events a CPU second, over the event by hand and over a template per field",
+    "history": "the shipped bank and a virtual week of a hundred streams at full speed, over the event by hand",
+    "entities": "memory with a million entity rows",
     "ticks": "lateness and CPU of 1,000 streams at 1 s",
     "delivery": "emission to a WebSocket client at 1,000 events a second",
     "startup": "regstream run to the first 200 of /health/ready",

@@ -140,6 +140,14 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
             child.wait()
 
 
+def output(*command: str) -> str:
+    """What a process of this Python in the root of the repository prints until it ends by itself."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
 def flags(folder: pathlib.Path) -> tuple[str, ...]:
     """Those of a daemon on the streams file in ``folder``, and nothing else."""
     none = str(folder / "none")
