@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from regstream import clock, errors, model
 from regstream.engine import lane as lanes
@@ -24,13 +23,8 @@ _GROWTH = 4.0
 _Observe = Callable[[lanes.Lane, streams.Batch, float], None]
 
 
-class _Made(NamedTuple):
-    """One tick's events and what they raised; these two sort them."""
-
-    due: float
-    name: str
-    events: list[model.Event]
-    raised: list[alerts.Raised]
+_Made = tuple[float, str, Sequence[model.Event], Sequence[alerts.Raised]]
+"""One tick: when it was due, its stream, its events and what they raised. The first two sort it."""
 
 
 class History:
@@ -68,7 +62,7 @@ class History:
         while self.at < end:
             to = min(end, self.at + self._span)
             made = self._window(self.at, to)
-            self._adapt(sum(len(one.events) for one in made) + len(made))
+            self._adapt(sum(len(events) for _, _, events, _ in made) + len(made))
             self.at = to
             yield list(self._in_order(made))
 
@@ -78,10 +72,10 @@ class History:
 
     def _in_order(self, made: list[_Made]) -> Iterator[model.Event]:
         known = self._known.get(model.ALERTS, 0)
-        for one in sorted(made, key=operator.itemgetter(0, 1)):
-            yield from one.events
-            if one.raised:
-                yield from (event for event in alerts.batch(self._alerts, one.raised) if event.seq > known)
+        for _, _, events, raised in sorted(made, key=operator.itemgetter(0, 1)):
+            yield from events
+            if raised:
+                yield from (event for event in alerts.batch(self._alerts, raised) if event.seq > known)
 
     def _window(self, start: float, end: float) -> list[_Made]:
         made: list[_Made] = []
@@ -123,24 +117,33 @@ class History:
         for lane, run in itertools.groupby(turns, key=operator.itemgetter(2)):
             yield from self._ticks(lane, [due for due, *_ in run])
 
-    def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterator[_Made]:
+    def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterable[_Made]:
         if not points:
-            return
-        batch = lane.source.next_ticks([streams.Tick(due, lane.batch_size) for due in points])
+            return ()
+        size = lane.batch_size
+        batch = lane.source.next_ticks([streams.Tick(due, size) for due in points])
         if self._observe is not None:
             self._observe(lane, batch, points[-1])
-        known, signals, begin = self._known.get(lane.name, 0), iter(batch.signals), 0
+        events, name = batch.events, lane.name
+        known = self._known.get(name, 0)
+        if size == 1 and len(events) == len(points) and not batch.signals and events[0].seq > known:
+            return zip(points, itertools.repeat(name), zip(events, strict=True), itertools.repeat(()), strict=False)
+        return self._apart(name, points, batch, known)
+
+    def _apart(self, name: str, points: list[float], batch: streams.Batch, known: int) -> Iterator[_Made]:
+        """What was made at once, by tick."""
+        signals, begin = iter(batch.signals), 0
         signal = next(signals, None)
         for due, count in zip(points, batch.counts, strict=True):
             events = batch.events[begin : begin + count]
             begin += count
             raised = []
             while signal is not None and events and signal.seq <= events[-1].seq:
-                raised.append(alerts.Raised.by(lane.name, signal, due))
+                raised.append(alerts.Raised.by(name, signal, due))
                 signal = next(signals, None)
             if events and events[0].seq <= known:
                 events = [event for event in events if event.seq > known]
-            yield _Made(due, lane.name, events, raised)
+            yield due, name, events, raised
 
 
 def epoch(seed: int, begin: float) -> str:

@@ -24,6 +24,7 @@ MAX_RANKS = 10_000
 _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_FIRST_DAY = datetime.date(1970, 1, 1)
 _normal = statistics.NormalDist().inv_cdf
 
 
@@ -43,13 +44,15 @@ def time_text(now: float) -> str:
     """What ``str(Instant.at(now))`` is, in a third of its time."""
     fraction, whole = math.modf(now)
     # As datetime does it: of the whole in microseconds, the last binary places are lost
-    seconds, microseconds = divmod(round(fraction * 1e6), 1_000_000)
-    return f"{_second(int(whole) + seconds)}.{microseconds // 1000:03d}Z"
+    micros = round(fraction * 1e6)
+    days, second = divmod(int(whole) + micros // 1_000_000, 86_400)
+    minutes, second = divmod(second, 60)
+    return f"{_day(days)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.{micros % 1_000_000 // 1000:03d}Z"
 
 
-@functools.lru_cache(8)
-def _second(seconds: int) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()[:19]
+@functools.lru_cache(64)
+def _day(days: int) -> str:
+    return (_FIRST_DAY + datetime.timedelta(days)).isoformat()
 
 
 def choice(u: float, values: Sequence[Any]) -> Any:
