@@ -20,7 +20,7 @@ from tests import support
 # A room imports only rooms that stand before it.
 # fmt: off
 ORDER = [
-    "errors", "quiet", "model", "credentials", "settings", "crontab",
+    "errors", "quiet", "model", "credentials", "settings", "crontab", "calendars",
     "generate", "config", "plan", "scenario",
     "tracing", "clock", "broker", "store", "hub", "notify",
     "engine", "reload", "server", "daemon", "client", "cli", "__main__",
@@ -36,6 +36,7 @@ LIBRARIES = {
     "ruamel": {"config"},
     "_ruamel_yaml": {"config"},
     "apscheduler": {"clock"},
+    "holidays": {"calendars"},
     "aiokafka": {"broker.kafka"},
     "psycopg": {"store"},
     "psycopg_pool": {"store"},

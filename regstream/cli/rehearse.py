@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from regstream import clock, errors, model, settings
+from regstream import clock, crontab, errors, model, settings
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
@@ -41,10 +41,10 @@ def events(
         raise errors.UnknownName("stream", name, errors.near(name, catalog.streams))
     start = time.time() if seed is None else START
     made = streams.Stream(catalog.streams[name], _workshop(chosen, catalog, start, seed), "PREVIEW")
-    schedule = _schedule(catalog, made.spec, start)
+    schedule = _schedule(catalog, made.spec, start, made.workshop.seed)
     due = schedule.first(start)
-    for _ in range(count):
-        batch = made.next_batch(start if due is None else due, 1)
+    while made.seq < count:
+        batch = made.next_batch(start if due is None else due, 1, losing=True)
         if batch.error is not None and not batch.events:
             raise batch.error
         yield from batch.events
@@ -59,10 +59,18 @@ def _workshop(chosen: settings.Settings, catalog: model.Catalog, start: float, s
     return workshop
 
 
-def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float) -> clock.Schedule:
+def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float, seed: int = 0) -> clock.Schedule:
+    if spec.rate is not None:
+        return _arrivals(catalog, spec, spec.rate, seed)
     if spec.interval is not None:
         return clock.Schedule.interval(spec.interval / catalog.profile.speed, start)
     return clock.Schedule.cron(spec.schedule or "", spec.timezone)
+
+
+def _arrivals(catalog: model.Catalog, spec: model.StreamSpec, rate: model.RateSpec, seed: int = 0) -> clock.Arrivals:
+    curve = clock.Curve(rate.form, crontab.zone(spec.timezone), rate.calendar)
+    per_second = rate.base * catalog.profile.speed
+    return clock.Arrivals(curve, per_second, even=rate.arrivals == "even", seed=seed, name=spec.name)
 
 
 def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
@@ -73,9 +81,10 @@ def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast
 
 def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     spec = stream.spec
-    ticks = _ticks(catalog, spec) if spec.enabled else 0.0
-    daily = ticks * spec.batch_size
-    if spec.interval is not None:
+    daily = _daily(catalog, spec) if spec.enabled else 0.0
+    if spec.rate is not None:
+        cadence = f"{model.rate_text(spec.rate.base * catalog.profile.speed)} {spec.rate.curve}"
+    elif spec.interval is not None:
         cadence = f"every {model.duration_text(round(spec.interval / catalog.profile.speed))}"
     else:
         cadence = f"{spec.schedule} {spec.timezone}"
@@ -87,12 +96,14 @@ def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), daily / 24, daily, size)
 
 
-def _ticks(catalog: model.Catalog, spec: model.StreamSpec) -> float:
-    """Ticks of a day; those of a schedule are counted over the coming week, because weekdays differ."""
+def _daily(catalog: model.Catalog, spec: model.StreamSpec) -> float:
+    """Events of a day, without those that are lost; where days differ, the mean of the coming week."""
+    kept = 1.0 if spec.arrival is None else 1.0 - spec.arrival.loss
+    now = time.time()
+    if spec.rate is not None:
+        return kept * _arrivals(catalog, spec, spec.rate).expected(now, now + 7 * DAY) / 7
     if spec.interval is not None:
-        return DAY * 1000 * catalog.profile.speed / spec.interval
-    schedule, now = _schedule(catalog, spec, START), time.time()
-    due, count = schedule.first(now), 0
-    while due is not None and due < now + 7 * DAY:
-        due, count = schedule.after(due, due)[0], count + 1
-    return count / 7
+        ticks = DAY * 1000 * catalog.profile.speed / spec.interval
+    else:
+        ticks = len(_schedule(catalog, spec, START).between(now, now + 7 * DAY)) / 7
+    return kept * ticks * spec.batch_size

@@ -58,8 +58,15 @@ def _rate(one: engine.status.StreamStatus) -> str:
     events = f"{one.batch_size} event{'' if one.batch_size == 1 else 's'}"
     if not one.enabled:
         return f"{events}, stopped"
-    when = f"every {model.duration_text(round(one.interval))}" if one.interval else f"at {one.schedule} {one.timezone}"
-    return f"{events} {when}, {one.priority}"
+    return f"{events} {_when(one)}, {one.priority}"
+
+
+def _when(one: engine.status.StreamStatus) -> str:
+    if one.interval is not None:
+        return f"every {model.duration_text(round(one.interval))}"
+    if one.schedule is not None:
+        return f"at {one.schedule} {one.timezone}"
+    return f"when they come, {model.rate_text(one.target_rate or 0.0)} now"
 
 
 def _example(url: str, catalog: model.Catalog) -> list[str]:

@@ -10,7 +10,7 @@ from regstream import model
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _ONE_OF_EACH = [
-    {"oneOf": [{"required": ["interval"]}, {"required": ["schedule"]}]},
+    {"oneOf": [{"required": ["interval"]}, {"required": ["schedule"]}, {"required": ["rate"]}]},
     {"oneOf": [{"required": ["fields"]}, {"required": ["template"]}]},
 ]
 

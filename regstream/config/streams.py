@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from regstream import errors, model
+from regstream import calendars, errors, model
 from regstream.config import checks, cron, place, repair, sentences, validate, yaml
 from regstream.config import sheet as sheets
 
@@ -43,7 +43,7 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     scope = checks.Scope(head.defaults, entities, templates)
     section = _section(sheet, "streams")
     streams = {name: _stream(sheet, name, scope, memory) for name in section or ()}
-    sound = {name: spec for name, spec in streams.items() if spec is not None}
+    sound = {name: _shaped(sheet, name, spec, head.curves) for name, spec in streams.items() if spec is not None}
     if None not in streams.values():
         _check_channels(sheet, sound)
     return Streams(head, scope, sound, None if section is None else frozenset(section))
@@ -143,16 +143,39 @@ def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.
     return checked
 
 
+def _shaped(
+    sheet: sheets.Sheet, name: str, spec: model.StreamSpec, own: Mapping[str, model.CurveSpec]
+) -> model.StreamSpec:
+    """With the curve that its rate names, which this file may declare; memory knows of no other part of the file."""
+    rate = spec.rate
+    if rate is None:
+        return spec
+    section = sheet.value(("curves",))
+    names = [*(section if isinstance(section, dict) else ()), *model.CURVES]
+    if rate.curve not in names:
+        hint = errors.did_you_mean(rate.curve, names) or f"there are {', '.join(names)}"
+        sheet.report(("streams", name, "rate", "curve"), f"curve: there is no {rate.curve!r}", hint)
+    try:
+        calendars.holidays_of(rate.calendar)
+    except errors.BadValue as error:
+        sheet.report(("streams", name, "rate", "calendar"), str(error))
+    # One that is wrong is reported where it is declared
+    shape = own.get(rate.curve) or model.CURVES.get(rate.curve) or model.CURVES["flat"]
+    return spec.model_copy(update={"rate": rate.model_copy(update={"shape": shape})})
+
+
 def _inherited(spec: model.StreamSpec, defaults: model.Defaults) -> dict[str, Any]:
     return {key: getattr(defaults, key) for key in _INHERITED if key not in spec.model_fields_set}
 
 
 def _check_keys(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any]) -> None:
-    for one, other in (("interval", "schedule"), ("fields", "template")):
-        if raw.get(one) is not None and raw.get(other) is not None:
-            sheet.report((*where, other), f"{one} and {other} are both given", "leave one out", key=True)
-        elif not any(key in raw or place.misspelt(model.StreamSpec, key, raw) for key in (one, other)):
-            sheet.report(where, f"neither {one} nor {other} is given", key=True)
+    for ways in (("interval", "schedule", "rate"), ("fields", "template")):
+        given = [way for way in ways if raw.get(way) is not None]
+        if len(given) > 1:
+            sheet.report((*where, given[1]), f"{given[0]} and {given[1]} are both given", "leave one out", key=True)
+        elif not any(key in raw or place.misspelt(model.StreamSpec, key, raw) for key in ways):
+            *first, last = ways
+            sheet.report(where, f"neither {', '.join(first)} nor {last} is given", key=True)
     schedule = raw.get("schedule")
     found = cron.problem(schedule) if isinstance(schedule, str) else None
     if found:

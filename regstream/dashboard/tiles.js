@@ -117,8 +117,9 @@ class Tile {
   }
 
   about() {
-    const { batchSize, interval, schedule, timezone, event } = this.stream;
-    const when = interval === null ? `at ${schedule} ${timezone}` : `every ${dom.interval(interval)}`;
+    const { batchSize, interval, schedule, timezone, targetRate, event } = this.stream;
+    const when = interval !== null ? `every ${dom.interval(interval)}`
+      : schedule !== null ? `at ${schedule} ${timezone}` : `when they come, ${dom.rate(targetRate)}/s now`;
     return `${dom.whole(batchSize)} ${when} · ${event}`;
   }
 
@@ -283,7 +284,7 @@ function tune(stream, refresh) {
   tuned = { stream, refresh };
   const form = $("tune-form");
   put($("tune-title"), `Tune ${stream.name}`);
-  put($("tune-note"), stream.schedule ? `It follows the schedule ${stream.schedule}; an interval takes its place.` : "In force from the next tick, until its declaration changes.");
+  put($("tune-note"), stream.schedule ? `It follows the schedule ${stream.schedule}; an interval takes its place.` : stream.interval === null ? "It follows a rate; an interval takes its place." : "In force from the next tick, until its declaration changes.");
   put($("tune-error"), "");
   form.elements.interval.value = stream.interval === null ? "" : dom.interval(stream.interval);
   form.elements.batchSize.value = stream.batchSize;

@@ -419,7 +419,7 @@ class Engine:
 
     def _describe(self, lane: lanes.Lane) -> status.StreamStatus:
         spec, counts, now = lane.spec, lane.counts, self._origin.now()
-        interval, late = lane.interval, lane.counts.late
+        interval, late, target = lane.interval, lane.counts.late, lane.target(now)
         # Where nothing is made, a stream stands where its maker is
         shown = None if self.allowed else self._hub.position(lane.name)
         position = shown or lane.source.position
@@ -449,7 +449,7 @@ class Engine:
             error=None if lane.health.fault is None else str(lane.health.fault),
             next=self._floor.next(lane) if self.streaming else None,
             last=counts.last,
-            target_rate=None if interval is None else round(lane.batch_size / interval * 1000, 6),
+            target_rate=None if target is None else round(target, 6),
             actual_rate=round(lane.rate.value(now), 3),
         )
 

@@ -89,7 +89,7 @@ class History:
         return made
 
     def _points(self, lane: lanes.Lane, start: float, end: float) -> list[float]:
-        in_force = (lane.source, lane.interval, lane.anchor)
+        in_force = (lane.source, lane.interval, lane.anchor, lane.speed, lane.batch_size)
         found = self._schedules.get(lane.name)
         if found is None or found[0] != in_force:
             found = self._schedules[lane.name] = in_force, lane.schedule()
@@ -98,6 +98,9 @@ class History:
     def _passed(self, unit: lanes.Unit, lane: lanes.Lane, points: list[float]) -> list[float]:
         """Points that are left when those are passed over of which all is known, and nothing depends on them."""
         source, known = lane.source, self._known.get(lane.name, 0)
+        # How many events a tick of a rate has is known when it is made
+        if lane.spec.rate is not None and lane.interval is None and lane.batch_size > 1:
+            return points
         if (
             source.seq >= known
             or source.spec.alert is not None
@@ -120,13 +123,13 @@ class History:
     def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterable[_Made]:
         if not points:
             return ()
-        size = lane.batch_size
-        batch = lane.source.next_ticks([streams.Tick(due, size) for due in points])
+        ticks = lane.ticks(points)
+        batch = lane.source.next_ticks(ticks)
         if self._observe is not None:
             self._observe(lane, batch, points[-1])
         events, name = batch.events, lane.name
         known = self._known.get(name, 0)
-        if size == 1 and len(events) == len(points) and not batch.signals and events[0].seq > known:
+        if ticks[0].events == 1 and len(events) == len(points) and not batch.signals and events[0].seq > known:
             return zip(points, itertools.repeat(name), zip(events, strict=True), itertools.repeat(()), strict=False)
         return self._apart(name, points, batch, known)
 

@@ -8,10 +8,10 @@ import dataclasses
 import hashlib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from regstream import clock, errors, model, tracing
+from regstream import clock, crontab, errors, model, tracing
 from regstream.engine import health, status
 from regstream.generate import stream as streams
 
@@ -30,6 +30,7 @@ class Job:
     at: float
     fields: Mapping[str, Any] | None = None
     tick: bool = False
+    times: Sequence[float] | None = None
     scenario: str | None = None
     run_id: str | None = None
     first: int = 0
@@ -114,6 +115,7 @@ class Lane:
         self.due: collections.deque[float] = collections.deque()
         self.jobs: collections.deque[Job] = collections.deque()
         self.serving: Job | None = None
+        self._points: clock.Schedule | None = None
         self.unit = Unit([self])
         self.counts = status.Counts()
         self.rate = status.Rate(anchor)
@@ -137,7 +139,7 @@ class Lane:
 
     @property
     def interval(self) -> float | None:
-        """Milliseconds between ticks, None for a schedule. Only the declared interval is divided by the speed."""
+        """Milliseconds between ticks, None when it has none. Only the declared interval is divided by the speed."""
         chosen = self._layered("interval") or self.set.get("interval")
         if chosen is not None:
             return float(chosen)
@@ -183,11 +185,33 @@ class Lane:
 
     def schedule(self) -> clock.Schedule:
         """When its ticks are due, by what is in force now. The same anchor keeps the phase of every interval."""
+        self._points = self._schedule()
+        return self._points
+
+    def ticks(self, points: Iterable[float]) -> list[streams.Tick]:
+        """What its ticks at some points of ``schedule`` are."""
+        size, found = self.batch_size, self._points
+        if isinstance(found, clock.Arrivals):
+            return [streams.Tick.of(due, size, found.moments(due)) for due in points]
+        return [streams.Tick(due, size) for due in points]
+
+    def _schedule(self) -> clock.Schedule:
         seed, spec = self.source.workshop.seed, self.spec
         interval = self.interval
         if interval is not None:
             return clock.Schedule.interval(interval, self.anchor, spec.jitter, seed, spec.name)
-        return clock.Schedule.cron(spec.schedule or "", spec.timezone, spec.jitter, seed, spec.name)
+        if spec.rate is None:
+            return clock.Schedule.cron(spec.schedule or "", spec.timezone, spec.jitter, seed, spec.name)
+        curve = clock.Curve(spec.rate.form, crontab.zone(spec.timezone), spec.rate.calendar)
+        rate, is_even = spec.rate.base * self.speed, spec.rate.arrivals == "even"
+        return clock.Arrivals(curve, rate, even=is_even, size=self.batch_size, seed=seed, name=spec.name)
+
+    def target(self, now: float) -> float | None:
+        """How many events a second there are to be at ``now``; None for a cron schedule."""
+        interval = self.interval
+        if interval is not None:
+            return self.batch_size / interval * 1000
+        return self._points.at(now) if isinstance(self._points, clock.Arrivals) else None
 
     @property
     def turn(self) -> tuple[float, str] | None:

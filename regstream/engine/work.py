@@ -124,7 +124,8 @@ class Works:
 
     def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
         fields = lane.fields
-        job = lanes.Job(lane.batch_size, due, fields, tick=True)
+        [tick] = lane.ticks([due])
+        job = lanes.Job(tick.events, due, fields, tick=True, times=tick.times)
         if fields:
             layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
@@ -144,9 +145,10 @@ class Works:
         # A tick happens at its point, however late it is made; a burst happens now
         at = job.at if job.tick else now
         with job.span.part("generate"):
-            batch = source.next_batch(
-                at, wanted, job.fields, lane.priority, job.first or None, job.span.traceparent, losing=job.tick
-            )
+            done = job.made + job.lost
+            times = None if job.times is None else job.times[done : done + wanted]
+            base, trace = job.first or None, job.span.traceparent
+            batch = source.next_batch(at, wanted, job.fields, lane.priority, base, trace, times=times, losing=job.tick)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq

@@ -43,10 +43,20 @@ class Signal(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A point of logical time and how many events a stream makes then."""
+    """A point of logical time and how many events a stream makes then, which may each have a time before it."""
 
     due: float
     events: int
+    times: Sequence[float] | None = None
+
+    @classmethod
+    def of(cls, due: float, size: int, times: Sequence[float] | None) -> Tick:
+        """That of a schedule: ``size`` events, unless it says when each of them happens."""
+        return cls(due, size if times is None else len(times), times)
+
+    def part(self, start: int, count: int) -> Tick:
+        """Some of its events."""
+        return Tick(self.due, count, None if self.times is None else self.times[start : start + count])
 
 
 class Batch(NamedTuple):
@@ -202,6 +212,7 @@ class Stream:
         base: int | None = None,
         traceparent: str = "",
         *,
+        times: Sequence[float] | None = None,
         losing: bool = False,
     ) -> Batch:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
@@ -209,14 +220,14 @@ class Stream:
         ``base`` is the number of the first event when a batch is made in several calls. An event whose templates fail
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
         that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
-        ``traceparent`` if there is one. With ``losing``, ``count`` is how often something happens, of which the
-        declared part is lost.
+        ``traceparent`` if there is one. ``times`` are those of the events, if each has its own. With ``losing``,
+        ``count`` is how often something happens, of which the declared part is lost.
         """
         try:
             variant = self._variant(fields)
         except ValueError as error:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
-        tick = Tick(now, self.spec.batch_size if count is None else count)
+        tick = Tick(now, self.spec.batch_size if count is None else count, times)
         form = self._form(priority or self.spec.priority)
         if losing and self.lossy:
             return self._thinned(variant, form, tick, base, traceparent)
@@ -227,7 +238,7 @@ class Stream:
         whole = Batch([], [], None, [], [])
         if self.lossy:
             for tick in ticks:
-                whole = whole.joined(self.next_batch(*tick, losing=True))
+                whole = whole.joined(self.next_batch(tick.due, tick.events, times=tick.times, losing=True))
             return whole
         while ticks:
             made = _Maker(self, self._variant(None), self._form(self.spec.priority), ticks).make()
@@ -255,9 +266,9 @@ class Stream:
         signals: list[Signal] = []
         touched: list[tuple[str, entities.Row]] = []
         error, lost = None, 0
-        for _ in range(tick.events):
+        for number in range(tick.events):
             seq, arriving = self.seq + 1, self._arriving
-            maker = _Maker(self, variant, form, [Tick(tick.due, 1)], base, traceparent)
+            maker = _Maker(self, variant, form, [tick.part(number, 1)], base, traceparent)
             if draws.Loose(self._key, _LOSS, seq, arriving.lost).double() < share:
                 touched += maker.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
                 arriving.lost += 1
@@ -325,17 +336,18 @@ class _Maker:
         self._touched: list[tuple[str, entities.Row]] = []
         self._form = form
         program, first = variant.program, stream.seq + 1
-        for due, count in ticks:
-            text = vocabulary.time_text(due)
+        for due, count, times in ticks:
             start = first + len(self._moments) if base is None else base
-            moment: tuple[Any, ...]
-            if program.moves:
-                moment = start, due, text, arrival.Parts(form.opening, form.closing, text)
-            else:
-                instant = vocabulary.Instant.at(due) if program.reads_now else None
-                moment = start, instant, text, b"".join((form.opening, text.encode(), form.closing))
-            self._moments += [moment] * count
-            self._heads += [_head((*form.head, text, form.region))] * count
+            for at, number in ((due, count),) if times is None else ((at, 1) for at in times):
+                text = vocabulary.time_text(at)
+                moment: tuple[Any, ...]
+                if program.moves:
+                    moment = start, at, text, arrival.Parts(form.opening, form.closing, text)
+                else:
+                    instant = vocabulary.Instant.at(at) if program.reads_now else None
+                    moment = start, instant, text, b"".join((form.opening, text.encode(), form.closing))
+                self._moments += [moment] * number
+                self._heads += [_head((*form.head, text, form.region))] * number
         self._given = (
             form.before,
             traced(form.after, traceparent),
@@ -373,7 +385,7 @@ class _Maker:
 
     def _counts(self) -> list[int]:
         counts, left = [], len(self._values)
-        for _, count in self._ticks:
+        for _, count, _ in self._ticks:
             counts.append(min(count, left))
             if count > left:
                 break

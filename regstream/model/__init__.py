@@ -45,14 +45,17 @@ from regstream.model.values import (
     Identifier,
     Jitter,
     Name,
+    PerSecond,
     Policy,
     Priority,
     Severity,
     Spec,
     Topic,
     Value,
+    Weight,
     duration_text,
     milliseconds,
+    rate_text,
 )
 
 __all__ = [
@@ -109,6 +112,7 @@ __all__ = [
     "WaitStep",
     "duration_text",
     "milliseconds",
+    "rate_text",
     "rfc3339",
     "ulid",
     "walk",
@@ -159,6 +163,72 @@ class Profile(Spec):
     """Every declared interval is divided by this; schedules, scenario waits and what is set at run time are not."""
     kafka: KafkaProfile = KafkaProfile()
     """How topics are created, and how events are sent to them."""
+
+
+class CurveSpec(Spec):
+    """How a rate changes. Its value is the product of ``hour``, ``weekday`` and ``month``."""
+
+    hour: Annotated[tuple[Weight, ...], Field(min_length=24, max_length=24)] = (1.0,) * 24
+    """24 values, at 0:00, 1:00 and so on by the wall clock; in between it runs straight, also to the next midnight."""
+    weekday: Annotated[tuple[Weight, ...], Field(min_length=7, max_length=7)] = (1.0,) * 7
+    """Seven values, Monday first."""
+    month: Annotated[tuple[Weight, ...], Field(min_length=12, max_length=12)] = (1.0,) * 12
+    """Twelve values, each that of the 15th; in between it runs straight."""
+    holiday: Weight | None = None
+    """What stands in for the weekday on a holiday of the calendar. Left out: that of Sunday."""
+    month_end: Weight = 1.0
+    """By what the last working day of a month is multiplied."""
+    quarter_end: Weight | None = None
+    """The same where a quarter ends. Left out: ``month_end``."""
+
+
+class RateSpec(Spec):
+    """How many events come on average, instead of when."""
+
+    base: PerSecond
+    """How many: ``5/s``, ``300/m``, ``2.5/h``, ``1000/d``."""
+    curve: Name = "flat"
+    """How that changes: a curve of the file, ``bank-day`` or ``flat``."""
+    calendar: Annotated[str, Field(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,4})?)?$")] = ""
+    """Whose holidays there are: a country, ``BR``, or a part of one, ``BR-SP``. Empty: none."""
+    arrivals: Literal["poisson", "even"] = "poisson"
+    """``poisson``: by chance, like those of many who know nothing of each other. ``even``: as the curve says."""
+    shape: pydantic.json_schema.SkipJsonSchema[CurveSpec | None] = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"base": data} if isinstance(data, str) else data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        made = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [made["properties"]["base"], made]}
+
+    @property
+    def form(self) -> CurveSpec:
+        """The curve itself, which the file was asked for when it was read."""
+        return self.shape or CURVES[self.curve]
+
+
+def _normal(hours: tuple[float, ...], **rest: Any) -> CurveSpec:
+    """A curve whose mean over a working day is 1."""
+    mean = sum(hours) / len(hours)
+    return CurveSpec(hour=tuple(value / mean for value in hours), **rest)
+
+
+CURVES: Mapping[str, CurveSpec] = {
+    "flat": CurveSpec(),
+    "bank-day": _normal(
+        (0.6, 0.4, 0.3, 0.3, 0.3, 0.5, 1.2, 3, 7, 12, 14.5, 14, 11.5, 11, 13, 14, 12.5, 9.5, 6, 4, 3, 2.2, 1.5, 1),
+        weekday=(1, 1, 1, 1, 1.1, 0.25, 0.1),
+        month=(0.95, 0.95, 1.05, 1, 1, 1.05, 0.95, 0.95, 1.05, 1, 1, 1.1),
+        holiday=0.1,
+        month_end=1.5,
+        quarter_end=1.8,
+    ),
+}
+"""The curves that need no declaration; the weekdays and months of ``bank-day`` are about those of retail payments."""
 
 
 class Defaults(Spec):
@@ -225,7 +295,9 @@ class StreamSpec(Spec):
     event: EventName = ""
     """Name on WebSocket and Socket.IO and ``type`` of the event. Left out: the name in kebab case."""
     interval: Duration | None = None
-    """Time between ticks: a whole number is milliseconds, or 250ms, 5s, 5m, 1h. Either this or ``schedule``."""
+    """Time between ticks: a whole number is milliseconds, or 250ms, 5s, 5m, 1h. This, ``schedule`` or ``rate``."""
+    rate: RateSpec | None = None
+    """How many events come on average, with ``batch_size`` of them in a tick."""
     schedule: str | None = None
     """Cron expression of five parts, ``minute hour day month weekday``, in the zone of ``timezone``."""
     timezone: str = "UTC"
@@ -277,6 +349,8 @@ class StreamsFile(Spec):
     """How channels are delivered: ``dashboard-updates``, names of streams, names of events."""
     entities: dict[Identifier, EntitySpec] = {}
     """Shared, stateful rows."""
+    curves: dict[Name, CurveSpec] = {}
+    """How rates change, by name."""
     streams: Annotated[dict[Name, StreamSpec], Field(min_length=1)]
     """The streams, by name."""
 

@@ -104,6 +104,32 @@ def _plain(value: object) -> object:
     raise ValueError(f"a {type(value).__name__} cannot be a field value")
 
 
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
+
+
+def _per_second(value: object) -> float:
+    match = _RATE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 40 else None
+    if match is None:
+        raise ValueError("not a rate, write 5/s, 300/m, 2.5/h or 1000/d")
+    return float(match[1]) * 1000 / UNITS[match[2]]
+
+
+def rate_text(value: float) -> str:
+    """Events a second as ``rate`` reads them back, in the unit in which the number is plain."""
+    for unit in ("s", "m", "h", "d"):
+        number = value * UNITS[unit] / 1000
+        if number >= 1 or unit == "d":
+            return f"{number:.6g}/{unit}"
+    raise AssertionError
+
+
+PerSecond = Annotated[
+    float,
+    BeforeValidator(_per_second),
+    Field(gt=0, le=100_000),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*/\s*[smhd]\s*$"}),
+]
+Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 _DURATION_SCHEMA = {
     "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)\s*$"}]
 }

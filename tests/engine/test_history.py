@@ -37,7 +37,10 @@ def specs() -> list[model.StreamSpec]:
         support.spec(FIELDS, "HOURLY", interval=None, schedule="0 * * * *", batch_size=5),
         support.spec(name="TELLER", interval="11s", **SHARING),
         support.spec(name="CLERK", interval="17s", batch_size=4, jitter="10%", **SHARING),
-        support.spec(FIELDS, "BROKEN", interval="1m"),
+        support.spec(FIELDS, "RATED", interval=None, rate={"base": "20/m", "curve": "bank-day"}, batch_size=4),
+        support.spec(
+            FIELDS, "MIXED", interval="20s", batch_size=3, arrival={"late": 3, "duplicates": "9%", "loss": "9%"}
+        ),
     ]
 
 
@@ -70,9 +73,12 @@ def of(events: Sequence[model.Event], *names: str) -> list[bytes]:
 
 
 def test_it_is_in_order_whole_and_of_the_past():
-    times = [one.head.time for one in WHOLE]
+    # Those of a tick of a rate came one after the other, and late ones happened before
+    times = [one.head.time for one in WHOLE if one.head.stream not in ("RATED", "MIXED")]
     assert times == sorted(times)
     assert times[-1] < "2026-01-01T06:00:00"
+    rated = [one.head.time for one in WHOLE if one.head.stream == "RATED"]
+    assert rated == sorted(rated) and len(set(rated)) > 0.99 * len(rated)
     for name in {one.head.stream for one in WHOLE}:
         seqs = [one.seq for one in WHOLE if one.head.stream == name]
         assert seqs == list(range(1, len(seqs) + 1))
