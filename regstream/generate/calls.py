@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import nodes
 
 from regstream import errors, model
-from regstream.generate import cost, vocabulary
+from regstream.generate import cost, pools, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, constant_of
 
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
@@ -27,7 +27,7 @@ def fault(name: str, node: nodes.Call) -> str:
     try:
         bound = inspect.signature(function.call).bind(*first, *given, **named)
         _check_types(bound)
-        if name != "pick" and not any(one is UNKNOWN for one in bound.arguments.values()):
+        if name not in vocabulary.ROWS and not any(one is UNKNOWN for one in bound.arguments.values()):
             function.call(*bound.args, **bound.kwargs)
     except Exception as error:
         return f"{name}: {error}"
@@ -57,8 +57,8 @@ class Call:
         problem = fault(self._name, self._node)
         if problem:
             return self._site.note(self._node, problem)
-        if self._name == "pick":
-            return self._pick()
+        if self._name in vocabulary.ROWS:
+            return self._row()
         short: Callable[[], Code | None] = getattr(self, f"_{self._name}", self._plain)
         return short() or self._plain()
 
@@ -71,13 +71,30 @@ class Call:
         name = self._site.constant(self._function.call)
         return Code(f"{name}({', '.join([*first, *self._arguments(self._node)])})", self._function.gives)
 
-    def _pick(self) -> Code:
+    def _row(self) -> Code:
         entity = constant_of(self._node.args[0]) if self._node.args else UNKNOWN
         problem, hint = unknown_entity(entity, self._site.entities)
         if problem:
-            return self._site.note(self._node, problem, hint)
-        rows = self._site.pool(entity)
-        return Code(f"{rows}[int(len({rows}) * {self._draw()})]", f"row:{entity}")
+            return self._site.note(self._node, problem.replace("pick", self._name, 1), hint)
+        rows, kind = self._site.pool(entity), f"row:{entity}"
+        _, *rest = self._arguments(self._node)
+        if self._name == "find":
+            return Code(f"{self._site.constant(pools.find)}({', '.join([rows, *rest])})", kind)
+        exponent = self._constant_named("zipf", 1)
+        if isinstance(exponent, int | float) and not self._given("weight", 2):
+            bounds = self._site.constant(pools.ranks(self._site.entities[entity].count, exponent))
+            return Code(f"{rows}[BISECT({bounds}, {self._draw()})]", kind)
+        if rest:
+            return Code(f"{self._site.constant(pools.pick)}({', '.join([self._draw(), rows, *rest])})", kind)
+        return Code(f"{rows}[int(len({rows}) * {self._draw()})]", kind)
+
+    def _given(self, name: str, place: int) -> bool:
+        return len(self._node.args) > place or any(one.key == name for one in self._node.kwargs)
+
+    def _constant_named(self, name: str, place: int) -> Any:
+        if len(self._node.args) > place:
+            return constant_of(self._node.args[place])
+        return next((constant_of(one.value) for one in self._node.kwargs if one.key == name), UNKNOWN)
 
     def _uuid(self) -> Code:
         raw = self._site.raw()

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from regstream import errors, model
 from regstream.generate import compile, draws, sandbox, vocabulary
+from regstream.generate import pools as pools_
 from regstream.generate.program import cause
 
-Row = dict[str, Any]
+Row = pools_.Row
 
 
 def make(
     box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, pools: compile.Pools, seed: int, now: float
-) -> tuple[list[Row], frozenset[str]]:
+) -> tuple[pools_.Rows, frozenset[str]]:
     """The rows of one entity, and the entities that they may hold rows of; draws depend on (seed, entity, index) alone.
 
     Raises RenderError when a template fails or two rows have the same key.
     """
     key = draws.key(seed, f"entity {spec.name}")
     program = compile.entity(box, spec, catalog.entities, key)
-    rows: list[Row] = []
+    rows = pools_.Rows(key=spec.key)
     instant = vocabulary.Instant.at(now)
     records = draws.Draws(key, program.layout).span(1, spec.count)
     try:

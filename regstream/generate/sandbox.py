@@ -293,8 +293,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             if self._source is None:
                 raise cost.CostError(f"{name} is called while its file is imported, call it from within a macro")
             first = [self._source.need(need) for need in function.needs]
-            if name == "pick":
-                args = (self._source.pool(*args),)
+            if name in vocabulary.ROWS and args:
+                args = (self._source.pool(args[0]), *args[1:])
             return function.call(*first, *args, **kwargs)
 
         call.__name__ = name

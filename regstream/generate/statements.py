@@ -28,7 +28,7 @@ def may_pick(tree: nodes.Template) -> bool:
     """Whether a text may take an entity's row: by itself, or by what it imports."""
     if next(tree.find_all((nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)), None) is not None:
         return True
-    return any(node.name == "pick" for node in tree.find_all(nodes.Name))
+    return any(node.name in vocabulary.ROWS for node in tree.find_all(nodes.Name))
 
 
 @functools.lru_cache(1024)
@@ -101,7 +101,7 @@ def _check_call(site: Site, call: nodes.Call, name: str, scope: Mapping[str, Cod
     if name not in vocabulary.FUNCTIONS:
         return
     problem, hint = calls.fault(name, call), ""
-    if name == "pick" and not problem and scope is not None and call.args:
+    if name in vocabulary.ROWS and not problem and scope is not None and call.args:
         entity = constant_of(call.args[0])
         problem, hint = calls.unknown_entity(entity, site.entities) if entity is not UNKNOWN else ("", "")
     if problem:

@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from regstream.generate import fakes
+from regstream.generate import fakes, motion, pools
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -253,6 +253,15 @@ FUNCTIONS: dict[str, Function] = {
     "sequence": Function(sequence, ("seq",), "int"),
     "date": Function(date, ("u", "now"), "str"),
     "fake": Function(fakes.fake, ("raw",), "any"),
-    "pick": Function(choice, ("u",), "any"),
+    "mixture": Function(motion.mixture, ("u",), "any"),
+    "correlated": Function(motion.correlated, ("u", "u"), "any"),
+    "walk": Function(motion.walk, ("u",), "float"),
+    "grow": Function(motion.grow, ("u",), "float"),
+    "revert": Function(motion.revert, ("u",), "float"),
+    "seasonal": Function(motion.seasonal, ("now",), "float"),
+    "pick": Function(pools.pick, ("u",), "any"),
+    "find": Function(pools.find, (), "any"),
 }
+ROWS = ("pick", "find")
+"""Those whose first argument names an entity."""
 NAMES = ("now", "seq", "index", "stream")

@@ -127,13 +127,19 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "sequence": _sequence,
     "date": _date,
     "fake": _fake,
+    "mixture": lambda parts: ANY,
+    "correlated": lambda rho: Shape(parts=(Array(NUMBER, 2, 2),)),
+    "walk": lambda value, step, low, high: NUMBER,
+    "grow": lambda value, mean, sd: NUMBER,
+    "revert": lambda value, mean, rate, sd: NUMBER,
+    "seasonal": lambda period, peak, amplitude, timezone: numbers.shape(0, 2),
 }
 
 
 def result(name: str, arguments: Mapping[str, Shape]) -> Shape:
     """What a function gives; ``arguments`` are those of its signature, by name, defaults included.
 
-    ``pick`` is not among them: its rows are for the caller to know.
+    ``pick`` and ``find`` are not among them: their rows are for the caller to know.
     """
     return _RESULTS[name](**arguments)
 

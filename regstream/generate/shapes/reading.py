@@ -267,7 +267,7 @@ class _Reading:
         given = dict(self._bound(name, node))
         if any(one.is_empty for one in given.values()):
             return NOTHING
-        if name == "pick":
+        if name in vocabulary.ROWS:
             entity = given["values"].values
             return self._rows.get(entity[0], ANY) if len(entity) == 1 else ANY
         return functions.result(name, given)

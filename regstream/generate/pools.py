@@ -1,0 +1,73 @@
+"""The rows of an entity, and the ways to take one: equally, by rank, by weight, by key."""
+
+from __future__ import annotations
+
+import array
+import bisect
+import functools
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Rows(list[Row]):
+    """The rows of one entity, which knows them by the text of their ``key``; none is added or taken away."""
+
+    def __init__(self, rows: Iterable[Row] = (), key: str = "") -> None:
+        super().__init__(rows)
+        self.key = key
+        self._weights: dict[str, array.array[float]] = {}
+
+    @functools.cached_property
+    def by_key(self) -> dict[str, Row]:
+        """The rows by the text of their key."""
+        return {str(row[self.key]): row for row in self}
+
+    def weights(self, field: str) -> array.array[float]:
+        """The cumulated weights that the rows had in ``field`` when that was asked first. Raises ValueError."""
+        found = self._weights.get(field)
+        if found is None:
+            values = [row.get(field) for row in self]
+            if any(
+                isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf for one in values
+            ):
+                raise ValueError(f"pick needs a number of 0 or more in {field!r} of every row")
+            found = self._weights[field] = array.array("d", itertools.accumulate(values))  # type: ignore[arg-type]
+            if not found or not found[-1]:
+                raise ValueError(f"pick needs a row with a weight above 0 in {field!r}")
+        return found
+
+
+@functools.lru_cache(64)
+def ranks(count: int, exponent: float) -> array.array[float]:
+    """The cumulated Zipf distribution: the k-th of ``count`` ranks in proportion to k to the power ``-exponent``."""
+    if not 0 <= exponent <= 20:
+        raise ValueError(f"pick needs a zipf from 0 to 20, not {exponent}")
+    bounds = array.array("d", itertools.accumulate(rank**-exponent for rank in range(1, count + 1)))
+    total = bounds[-1]
+    return array.array("d", (bound / total for bound in bounds))
+
+
+def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None = None) -> Row:
+    """A row: all equally likely, by Zipf in the order in which they were made, or by a field that is their weight."""
+    if not values:
+        raise ValueError("pick needs an entity with rows")
+    if zipf is not None and weight is not None:
+        raise ValueError("pick takes zipf or weight, not both")
+    if zipf is not None:
+        return values[min(bisect.bisect_right(ranks(len(values), zipf), u), len(values) - 1)]
+    if weight is not None:
+        bounds = values.weights(weight)
+        return values[min(bisect.bisect_right(bounds, u * bounds[-1]), len(values) - 1)]
+    return values[int(u * len(values))]
+
+
+def find(values: Rows, key: Any) -> Row:
+    """The row with that key."""
+    found = values.by_key.get(str(key))
+    if found is None:
+        raise ValueError(f"find: no row has the key {key!r}")
+    return found

@@ -1,0 +1,190 @@
+"""Values that move and rows that are taken: moments, bounds, what is remembered, what is refused."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+import statistics
+
+import pytest
+
+from tests.generate import support
+
+COUNT = 20_000
+
+
+def path(step: str, start: float, count: int = COUNT, rows: int = 1) -> list[list[float]]:
+    """The values that a field of each row goes through."""
+    one = support.build(
+        {"id": "{{ a.id }}", "x": f"{{{{ {step} }}}}"},
+        entities=(support.entity("rows", {"id": "{{ index }}", "x": start}, rows),),
+        **{"with": {"a": "{{ pick('rows') }}"}, "update": {"a.x": "{{ x }}"}},
+    )
+    batch = one.next_batch(support.NOW, count)
+    assert batch.error is None, batch.error
+    found: dict[int, list[float]] = {}
+    for event in support.events(batch):
+        found.setdefault(event["data"]["id"], [start]).append(event["data"]["x"])
+    return list(found.values())
+
+
+def steps(values: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(values)]
+
+
+def test_a_random_walk_has_independent_normal_steps():
+    moved = steps(path("walk(a.x, 2.5)", 100.0)[0])
+    assert abs(statistics.fmean(moved)) < 4 * 2.5 / math.sqrt(COUNT)
+    assert statistics.stdev(moved) == pytest.approx(2.5, rel=4 / math.sqrt(2 * COUNT))
+    assert abs(statistics.correlation(moved[:-1], moved[1:])) < 4 / math.sqrt(COUNT)
+
+
+def test_a_walk_stays_within_its_bounds():
+    found = path("walk(a.x, 3, low=0, high=10)", 5.0)[0]
+    assert 0 <= min(found) < 0.2 and 9.8 < max(found) <= 10
+    assert statistics.fmean(found) == pytest.approx(5, abs=0.3)
+
+
+def test_growth_has_its_mean_and_spread():
+    found = path("grow(a.x, 0.001, 0.02)", 1e-3)[0]
+    ratios = [after / before for before, after in itertools.pairwise(found)]
+    assert statistics.fmean(ratios) == pytest.approx(1.001, abs=4 * 0.02 / math.sqrt(COUNT))
+    assert statistics.stdev(map(math.log, ratios)) == pytest.approx(0.02, rel=0.03)
+
+
+def test_what_reverts_keeps_near_its_mean_and_forgets():
+    rate, sd = 0.2, 3.0
+    found = path(f"revert(a.x, 50, {rate}, {sd})", 500.0)[0][100:]
+    spread = sd / math.sqrt(1 - (1 - rate) ** 2)
+    assert statistics.fmean(found) == pytest.approx(50, abs=4 * spread * 3 / math.sqrt(COUNT))
+    assert statistics.stdev(found) == pytest.approx(spread, rel=0.05)
+    assert statistics.correlation(found[:-1], found[1:]) == pytest.approx(1 - rate, abs=0.03)
+
+
+def test_each_row_moves_by_itself():
+    found = path("walk(a.x, 1)", 0.0, 4000, rows=5)
+    assert len(found) == 5 and all(values[0] == 0 for values in found)
+    for values in found:
+        assert max(map(abs, steps(values))) < 6
+
+
+def test_a_mixture_has_the_moments_of_its_parts():
+    found = support.values(
+        "{{ mixture([[3, normal(0, 1)], [1, normal(10, 2)], [0, 1 / 0]]) }}".replace("1 / 0", "99"), COUNT
+    )
+    assert statistics.fmean(found) == pytest.approx(2.5, abs=0.15)
+    # The law of total variance: 0.75·1 + 0.25·4 + 0.75·2.5² + 0.25·7.5²
+    assert statistics.variance(found) == pytest.approx(20.5, rel=0.05)
+    assert 99 not in found
+
+
+@pytest.mark.parametrize("rho", [-1.0, -0.6, 0.0, 0.8, 1.0])
+def test_a_pair_is_normal_and_correlated(rho):
+    pairs = support.values(f"{{{{ correlated({rho}) }}}}", COUNT)
+    first, second = zip(*pairs, strict=True)
+    for one in (first, second):
+        assert abs(statistics.fmean(one)) < 4 / math.sqrt(COUNT)
+        assert statistics.stdev(one) == pytest.approx(1, rel=0.03)
+    assert statistics.correlation(first, second) == pytest.approx(rho, abs=4 / math.sqrt(COUNT) + 1e-9)
+
+
+def at(text: str) -> float:
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+SEASONS = [
+    ("'day', '14:00', 0.3", "2026-05-05T14:00:00Z", 1.3),
+    ("'day', '14:00', 0.3", "2026-05-05T02:00:00Z", 0.7),
+    ("'day', '14:00', 0.3", "2026-05-05T20:00:00Z", 1.0),
+    ("'day', '14:00', 0.3, 'America/Sao_Paulo'", "2026-05-05T17:00:00Z", 1.3),
+    ("'week', 'mon 10:00', 0.5", "2026-05-04T10:00:00Z", 1.5),
+    ("'week', peak='mon 10:00', amplitude=0.5", "2026-05-07T22:00:00Z", 0.5),
+    ("'year', '12-15', 1", "2026-12-15T00:00:00Z", 2.0),
+]
+
+
+@pytest.mark.parametrize(("arguments", "time", "expected"), SEASONS)
+def test_a_season_peaks_when_it_says(arguments, time, expected):
+    made = support.build({"x": f"{{{{ seasonal({arguments}) }}}}"}).next_batch(at(time), 1)
+    assert support.events(made)[0]["data"]["x"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_statements_know_them_too():
+    text = "{% if true %}{{ walk(5, 0) }} {{ mixture([[1, 'a']]) }} {{ seasonal('day', '12:00', 0) }}{% endif %}"
+    assert support.value(text) == "5.0 a 1.0"
+
+
+ROWS = support.entity("rows", {"id": "{{ 'R' ~ index }}", "weight": "{{ index }}", "name": "n"}, 6)
+
+
+def share(call: str) -> dict[str, float]:
+    found = support.values(f"{{{{ {call}.id }}}}", COUNT, entities=(ROWS,))
+    return {f"R{number}": found.count(f"R{number}") / COUNT for number in range(6)}
+
+
+@pytest.mark.parametrize("s", [0, 0.7, 1.5])
+def test_rows_are_picked_by_zipf(s):
+    total = sum(rank**-s for rank in range(1, 7))
+    wanted = {f"R{rank - 1}": rank**-s / total for rank in range(1, 7)}
+    for call in (f"pick('rows', zipf={s})", f"pick('rows', {s})", f"pick('rows', zipf={s} + index * 0)"):
+        assert share(call) == pytest.approx(wanted, abs=0.015)
+
+
+def test_rows_are_picked_by_weight():
+    assert share("pick('rows', weight='weight')") == pytest.approx({f"R{n}": n / 15 for n in range(6)}, abs=0.015)
+
+
+def test_a_picked_row_can_be_changed_and_another_be_found():
+    one = support.build(
+        {"n": "{{ a.name }}", "same": "{{ b.name == a.name }}"},
+        entities=(ROWS,),
+        **{
+            "with": {"a": "{{ pick('rows', zipf=3) }}", "b": "{{ find('rows', a.id) }}"},
+            "update": {"b.name": "{{ b.name ~ '!' }}"},
+        },
+    )
+    made = one.next_batch(support.NOW, 50)
+    assert all(event["data"]["same"] for event in support.events(made))
+    assert sum(row["name"].count("!") for row in one.workshop.pools["rows"]) == 50
+    assert (one.reads, one.changes) == ({"rows"}, {"rows"})
+
+
+REFUSED = [
+    ("mixture([])", "list of pairs"),
+    ("mixture([[-1, 2]])", "weights of 0 or more"),
+    ("mixture([[0, 2]])", "a weight above 0"),
+    ("correlated(2)", "from -1 to 1"),
+    ("walk(1, -1)", "standard deviation"),
+    ("walk(1, 1, 5, 5)", "lower bound below"),
+    ("revert(1, 2, 3, 4)", "rate from 0 to 1"),
+    ("seasonal('month')", "day, week and year"),
+    ("seasonal('day', '25:00')", "is no peak, write 14:00"),
+    ("seasonal('week', '14:00')", "write mon 10:00"),
+    ("seasonal('year', '13-45')", "write 12-15"),
+    ("seasonal('day', '12:00', 2)", "amplitude"),
+    ("seasonal('day', '12:00', 1, 'Mars')", "no time zone"),
+    ("pick('row')", "did you mean rows?"),
+    ("find('row', 1)", "unknown entity 'row'"),
+    ("find('rows')", "missing a required argument"),
+]
+
+
+@pytest.mark.parametrize(("call", "said"), REFUSED)
+def test_what_cannot_be_is_a_fault_of_the_file(call, said):
+    found = support.fault(f"{{{{ {call} }}}}", entities=(ROWS,))
+    assert said in f"{found.message} {found.hint}"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [("find('rows', 'X').id", "no row has the key 'X'"), ("pick('rows', weight='name').id", "a number of 0 or more")],
+)
+def test_what_shows_only_when_events_are_made(call, said):
+    batch = support.build({"x": f"{{{{ {call} }}}}"}, entities=(ROWS,)).next_batch(support.NOW, 1)
+    assert batch.error is not None and said in batch.error.cause
+
+
+def test_picks_are_the_same_each_time():
+    made = [support.values("{{ pick('rows', zipf=1.2).id }}{{ walk(0, 1) }}", 50, entities=(ROWS,)) for _ in range(2)]
+    assert made[0] == made[1]
