@@ -166,6 +166,25 @@ def test_a_pipe_that_is_closed_ends_it_quietly(folder):
     assert "Traceback" not in done.stderr
 
 
+PLANNED = """seed: 7
+streams:
+  CHANCE: {rate: 40/m, fields: {x: 1}}
+  EVEN: {rate: {base: 1000/h, arrivals: even}, batch_size: 7, fields: {x: 1}}
+  TICKS: {interval: 9s, jitter: 50%, batch_size: 3, fields: {x: 1}}
+  TIMES: {schedule: "*/10 * * * *", batch_size: 2, fields: {x: 1}}
+  LOSSY: {interval: 2s, fields: {x: 1}, arrival: {loss: 20%}}
+"""
+
+
+def test_a_virtual_day_is_what_plan_says(folder):
+    (folder / "streams.yaml").write_text(PLANNED)
+    planned = json.loads(process.run("plan", "--json", cwd=folder).stdout)
+    made = lines(folder, "--from", "2026-01-05", "--duration", "1d")
+    names = [json.loads(one)["subject"] for one in made]
+    for stream in planned["streams"]:
+        assert names.count(stream["stream"]) == pytest.approx(stream["eventsPerDay"], rel=0.01), stream
+
+
 # Live
 
 
