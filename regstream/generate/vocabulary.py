@@ -21,6 +21,8 @@ from regstream.generate import fakes, motion, pools
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
+_FITTING = 20
+"""So many characters can be drawn from 16 bytes."""
 _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
@@ -73,7 +75,10 @@ def weighted(u: float, weights: Mapping[Any, float]) -> Any:
 def cumulative(weights: Mapping[Any, float]) -> tuple[tuple[Any, ...], tuple[float, ...]]:
     """Values with a weight above 0, and the upper bounds in (0, 1) of all but the last. Raises ValueError."""
     # The values stay out of the cache: 1, 1.0 and true are equal, so one mapping would be given another's
-    bounds = _bounds(tuple(weights.values()))
+    given = tuple(weights.values())
+    bounds = _bounds(given)
+    if len(bounds) == len(given) - 1:
+        return tuple(weights), bounds
     return tuple(value for value, weight in weights.items() if weight > 0), bounds
 
 
@@ -171,14 +176,17 @@ def digits(raw: bytes, n: int) -> str:
     _check_whole("digits", n)
     if not 0 <= n <= MAX_TEXT:
         raise ValueError(f"digits makes 0 to {MAX_TEXT} digits, not {n}")
-    return pattern(raw, "#" * n)
+    if n > _FITTING:
+        return pattern(raw, "#" * n)
+    # The same digits as those of the pattern, which takes the last one first
+    return f"{int.from_bytes(raw, 'little') % 10**n:0{n}d}"[::-1] if n else ""
 
 
 def pattern(raw: bytes, text: str) -> str:
     r"""A text where ``#`` becomes a digit, ``?`` a letter A-Z and ``*`` either; ``\`` keeps the next character."""
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise ValueError(f"pattern takes a text of at most {MAX_TEXT} characters")
-    pool = int.from_bytes(raw if len(text) <= 20 else hashlib.shake_128(raw).digest(len(text)), "little")
+    pool = int.from_bytes(raw if len(text) <= _FITTING else hashlib.shake_128(raw).digest(len(text)), "little")
     made, characters = [], iter(text)
     for character in characters:
         alphabet = _ALPHABETS.get(character)
