@@ -127,7 +127,7 @@ def test_live_and_after_a_kill_in_the_middle(tmp_path: pathlib.Path, database_ur
             return int(connection.execute("SELECT count(*) FROM regstream.events").fetchone()[0])  # type: ignore[index]
 
         try:
-            process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"]["history"] is None)
+            process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"].get("history") is None)
             for part in (0.3, 0.7):
                 process.eventually(lambda part=part: recorded() > part * EVENTS, bound)
                 daemon.stop(signal.SIGKILL)

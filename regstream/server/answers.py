@@ -197,19 +197,19 @@ class KafkaStatus(BrokerState):
 class History(shapes.Shape):
     """A past that is being made, begun at ``since`` and made up to ``at``: the part ``done`` of it, 0 to 1."""
 
-    since: str
-    at: str
+    since: Time
+    at: Time
     done: float
 
 
 class StreamerStatus(shapes.Shape):
-    """Streaming as a whole; ``uptime`` is seconds, ``history`` null unless one is being made before it goes live."""
+    """Streaming as a whole; ``uptime`` is seconds, ``history`` is there while one is being made before it goes live."""
 
     is_streaming: bool
     active_streams: Count
     total_messages_sent: Count
     uptime: float
-    history: History | None
+    history: Annotated[History | None, Field(exclude_if=lambda found: found is None)] = None
 
 
 class Status(shapes.Shape):
@@ -345,7 +345,7 @@ class Analytics(shapes.Shape):
     field: str | None
     agg: str
     bucket: Count
-    since: str
+    since: Time
     until: str
     skipped: Count
     buckets: list[Bucket]
@@ -355,7 +355,7 @@ class ControlCall(shapes.Shape):
     """One control call: who asked for what, when, how it was answered, and the state before and after it."""
 
     id: str
-    at: str
+    at: Time
     actor: str
     address: str
     action: str

@@ -202,7 +202,7 @@ def test_what_is_shown_live_is_what_generate_makes(folder):
     try:
         with daemon.reader() as reader:
             reader.subscribe("dashboard-updates", rewind=1000)
-            process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"]["history"] is None)
+            process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"].get("history") is None)
             live = {name: daemon.stream(name)["seq"] for name in ("PAID", "BOOKED")}
             # Well beyond the seam
             for name, seq in live.items():

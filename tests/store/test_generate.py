@@ -81,7 +81,9 @@ def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(folder: pathlib.
         assert daemon.get("/api/streaming/status")["dataStreamer"]["history"]["done"] < 1
         daemon.stop(signal.SIGKILL)
         daemon.start()
-        process.eventually(lambda: daemon.get("/api/streaming/status")["dataStreamer"]["history"] is None, making.BOUND)
+        process.eventually(
+            lambda: daemon.get("/api/streaming/status")["dataStreamer"].get("history") is None, making.BOUND
+        )
         seam = daemon.stream("PAID")["seq"]
         process.eventually(lambda: len(rows(database_url)["PAID"]) > seam + 3, making.BOUND)
         # And in the middle of what is live
