@@ -45,13 +45,13 @@ def plan(old: model.Catalog, new: model.Catalog) -> Plan:
     """What has to be added, changed and removed to come from ``old`` to ``new``.
 
     A stream is changed when its events or its ticks would be others: its declaration, a template file that it uses, the
-    seed or, when it has an interval, the profile's speed. An entity is changed when its rows would be: with its
+    seed or, unless it has a schedule, the profile's speed. An entity is changed when its rows would be: with its
     declaration, a template file that it uses, an entity that it refers to, or the seed.
     """
     reseeded = old.seed != new.seed
     respeeded = old.profile.speed != new.profile.speed
     return Plan(
-        streams=_diff(old.streams, new.streams, lambda spec: reseeded or (respeeded and spec.interval is not None)),
+        streams=_diff(old.streams, new.streams, lambda spec: reseeded or (respeeded and spec.schedule is None)),
         entities=_entities(old, new, reseeded),
         scenarios=_diff(old.scenarios, new.scenarios, lambda _: False),
     )

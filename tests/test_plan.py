@@ -68,10 +68,11 @@ def test_a_template_file_that_changed_changes_the_streams_that_use_it():
     assert plan.plan(old, new).streams == plan.Diff(changed=("A",), unchanged=("B",))
 
 
-def test_another_speed_changes_intervals_but_not_schedules():
-    both = (stream("A"), stream("B", interval=None, schedule="* * * * *"), entity(), scenario())
+def test_another_speed_changes_intervals_and_rates_but_not_schedules():
+    rated = stream("C", interval=None, rate={"base": "5/s"})
+    both = (stream("A"), stream("B", interval=None, schedule="* * * * *"), rated, entity(), scenario())
     found = plan.plan(catalog(*both), catalog(*both, profile=model.Profile(speed=2)))
-    assert found.streams == plan.Diff(changed=("A",), unchanged=("B",))
+    assert found.streams == plan.Diff(changed=("A", "C"), unchanged=("B",))
     assert found.entities.empty and found.scenarios.empty
 
 
