@@ -345,7 +345,7 @@ class Analytics(shapes.Shape):
     field: str | None
     agg: str
     bucket: Count
-    since: Time
+    since: str
     until: str
     skipped: Count
     buckets: list[Bucket]
@@ -355,7 +355,7 @@ class ControlCall(shapes.Shape):
     """One control call: who asked for what, when, how it was answered, and the state before and after it."""
 
     id: str
-    at: Time
+    at: str
     actor: str
     address: str
     action: str
