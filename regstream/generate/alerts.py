@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -54,18 +56,17 @@ def _alert_data(
 def batch(stream: streams.Stream, raised: Iterable[Raised]) -> list[model.Event]:
     """Events of the built-in stream of alerts, numbered on from its position."""
     identity, made = stream.workshop.identity, []
-    for at, data, traceparent in raised:
+    for at, some in itertools.groupby(raised, operator.attrgetter("at")):
         head = model.Head(
             model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
             vocabulary.time_text(at), identity.region,
         )  # fmt: skip
         before, between, after = streams.envelope(head, identity.source)
-        stream.seq += 1
-        number = b"%d" % stream.seq
-        value = b"".join(
-            (before, number, between, number, streams.traced(after, traceparent), orjson.dumps(data), b"}")
-        )
-        made.append(model.Event(head, stream.seq, data["stream"] or data["scenario"], value))
+        for _, data, traceparent in some:
+            stream.seq += 1
+            number, rest = b"%d" % stream.seq, streams.traced(after, traceparent)
+            value = b"".join((before, number, between, number, rest, orjson.dumps(data), b"}"))
+            made.append(model.Event(head, stream.seq, data["stream"] or data["scenario"], value))
     return made
 
 

@@ -73,12 +73,15 @@ class Batch(NamedTuple):
     counts: Sequence[int] = ()
     lost: int = 0
 
-    def joined(self, after: Batch) -> Batch:
-        """This one and the one that was made next."""
-        return Batch(
-            [*self.events, *after.events], [*self.signals, *after.signals], self.error or after.error,
-            [*self.touched, *after.touched], [*self.counts, *after.counts], self.lost + after.lost,
-        )  # fmt: skip
+    @classmethod
+    def joined(cls, parts: Sequence[Batch]) -> Batch:
+        """Those that were made one after the other as one."""
+        if len(parts) == 1:
+            return parts[0]
+        events, signals, faults, touched, counts, lost = zip(*parts, strict=True) if parts else ((),) * 6
+        flat = itertools.chain.from_iterable
+        error = next((fault for fault in faults if fault is not None), None)
+        return cls([*flat(events)], [*flat(signals)], error, [*flat(touched)], [*flat(counts)], sum(lost))
 
 
 class Workshop:
@@ -235,16 +238,15 @@ class Stream:
 
     def next_ticks(self, ticks: Sequence[Tick]) -> Batch:
         """What a call of ``next_batch``, losing, for each of these would give, faster; ``error`` is the first."""
-        whole = Batch([], [], None, [], [])
         if self.lossy:
-            for tick in ticks:
-                whole = whole.joined(self.next_batch(tick.due, tick.events, times=tick.times, losing=True))
-            return whole
+            return Batch.joined(
+                [self.next_batch(tick.due, tick.events, times=tick.times, losing=True) for tick in ticks]
+            )
+        parts: list[Batch] = []
         while ticks:
-            made = _Maker(self, self._variant(None), self._form(self.spec.priority), ticks).make()
-            whole = whole.joined(made)
-            ticks = ticks[len(made.counts) :]
-        return whole
+            parts.append(_Maker(self, self._variant(None), self._form(self.spec.priority), ticks).make())
+            ticks = ticks[len(parts[-1].counts) :]
+        return Batch.joined(parts)
 
     @property
     def lossy(self) -> bool:
@@ -262,28 +264,21 @@ class Stream:
         with the count of those that were lost since the last event."""
         share = self.spec.arrival.loss if self.spec.arrival else 0.0
         base = self.seq + 1 if base is None else base
-        events: list[model.Event] = []
-        signals: list[Signal] = []
-        touched: list[tuple[str, entities.Row]] = []
-        error, lost = None, 0
+        arriving, parts = self._arriving, []
         for number in range(tick.events):
-            seq, arriving = self.seq + 1, self._arriving
+            seq = self.seq + 1
             maker = _Maker(self, variant, form, [tick.part(number, 1)], base, traceparent)
             if draws.Loose(self._key, _LOSS, seq, arriving.lost).double() < share:
-                touched += maker.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
+                touched = maker.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
+                parts.append(Batch([], [], None, touched, [], 1))
                 arriving.lost += 1
-                lost += 1
                 continue
             arriving.lost = 0
-            made = maker.make()
-            events += made.events
-            signals += made.signals
-            touched += made.touched
-            if made.error is not None:
-                error = made.error
-                if not made.events:
-                    break
-        return Batch(events, signals, error, touched, [len(events)], lost)
+            parts.append(maker.make())
+            if parts[-1].error is not None:
+                break
+        whole = Batch.joined(parts)
+        return whole._replace(counts=[len(whole.events)])
 
     def _form(self, priority: model.Priority) -> _Form:
         form = self._last_form
