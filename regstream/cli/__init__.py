@@ -82,6 +82,14 @@ def _names(incomplete: str) -> list[str]:
     return []
 
 
+Several = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-s", "--stream", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
+    ),
+]
+
+
 def _schemas(incomplete: str) -> list[str]:
     """What ``regstream schema`` takes and begins so, for the completion of the shell."""
     return [*(name for name in ("streams", "scenario", "ALERTS") if name.startswith(incomplete)), *_names(incomplete)]
@@ -213,12 +221,7 @@ def generate(
         str | None,
         typer.Option(metavar="D", help="For so long, 90d, 12h, 30m; without --from and --to it ends now."),
     ] = None,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-s", "--stream", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
-        ),
-    ] = None,
+    stream: Several = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, max=2**63 - 1, help="Same seed, same events.  [default: the files']"),
@@ -312,12 +315,7 @@ def replay(
     speed: Annotated[
         str, typer.Option(metavar="X", help="How many times as fast as they came, or max: as fast as can be.")
     ] = "1",
-    stream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-s", "--stream", metavar="NAME", help="May be given several times.  [default: all]", autocompletion=_names
-        ),
-    ] = None,
+    stream: Several = None,
     topic: Annotated[
         str | None, typer.Option(metavar="NAME", help="Into this topic of Kafka instead of the dashboards.")
     ] = None,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from regstream import clock, crontab, errors, model, settings
+from regstream import clock, errors, model, settings
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
@@ -61,16 +61,10 @@ def _workshop(chosen: settings.Settings, catalog: model.Catalog, start: float, s
 
 def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float, seed: int = 0) -> clock.Schedule:
     if spec.rate is not None:
-        return _arrivals(catalog, spec, spec.rate, seed)
+        return clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed, seed=seed, name=spec.name)
     if spec.interval is not None:
         return clock.Schedule.interval(spec.interval / catalog.profile.speed, start)
     return clock.Schedule.cron(spec.schedule or "", spec.timezone)
-
-
-def _arrivals(catalog: model.Catalog, spec: model.StreamSpec, rate: model.RateSpec, seed: int = 0) -> clock.Arrivals:
-    curve = clock.Curve(rate.form, crontab.zone(spec.timezone), rate.calendar)
-    per_second = rate.base * catalog.profile.speed
-    return clock.Arrivals(curve, per_second, even=rate.arrivals == "even", seed=seed, name=spec.name)
 
 
 def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
@@ -101,7 +95,8 @@ def _daily(catalog: model.Catalog, spec: model.StreamSpec) -> float:
     kept = 1.0 if spec.arrival is None else 1.0 - spec.arrival.loss
     now = time.time()
     if spec.rate is not None:
-        return kept * _arrivals(catalog, spec, spec.rate).expected(now, now + 7 * DAY) / 7
+        arrivals = clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed)
+        return kept * arrivals.expected(now, now + 7 * DAY) / 7
     if spec.interval is not None:
         ticks = DAY * 1000 * catalog.profile.speed / spec.interval
     else:

@@ -43,7 +43,7 @@ class _Sink(Protocol):
     known: Mapping[str, model.Position]
 
     async def write(self, events: Sequence[model.Event]) -> None:
-        """Take events; returns when there is room for more."""
+        """Take up to ``BATCH`` events; returns when there is room for more."""
 
 
 class _File:
@@ -61,8 +61,7 @@ class _Kafka:
         self._carrier = carrier
 
     async def write(self, events: Sequence[model.Event]) -> None:
-        for start in range(0, len(events), BATCH):
-            await self._carrier.publish(events[start : start + BATCH])
+        await self._carrier.publish(events)
 
 
 class _Database:
@@ -71,11 +70,9 @@ class _Database:
         self._keeper = keeper
 
     async def write(self, events: Sequence[model.Event]) -> None:
-        for start in range(0, len(events), BATCH):
-            part = events[start : start + BATCH]
-            self._keeper.record([broker.Record(event, event.head.topic, 0, 0) for event in part])
-            if self._keeper.status.waiting > AHEAD:
-                await _flushed(self._keeper)
+        self._keeper.record([broker.Record(event, event.head.topic, 0, 0) for event in events])
+        if self._keeper.status.waiting > AHEAD:
+            await _flushed(self._keeper)
 
 
 def run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) -> None:
@@ -106,7 +103,8 @@ async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) 
         with _progress(asked) as shown:
             for events in past.until(asked.end):
                 wanted = [one for one in events if one.head.stream in asked.only] if asked.only else events
-                await sink.write(wanted)
+                for start in range(0, len(wanted), BATCH):
+                    await sink.write(wanted[start : start + BATCH])
                 gc.collect(0)
                 shown(past.at, len(wanted))
 

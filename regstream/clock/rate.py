@@ -18,6 +18,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from regstream import crontab, model
 from regstream.clock.curve import Curve, Day
 from regstream.clock.schedule import MAX_COUNTED, Schedule
 
@@ -50,6 +51,14 @@ class Arrivals(Schedule):
         self._even = even
         self._size = size
         self._known: tuple[tuple[datetime.date, int], _Stretch] | None = None
+
+    @classmethod
+    def declared(
+        cls, rate: model.RateSpec, timezone: str, speed: float, *, size: int = 1, seed: int = 0, name: str = ""
+    ) -> Arrivals:
+        """Those of a stream in a time zone; ``speed`` is the profile's. Raises BadValue as ``Curve`` does."""
+        curve = Curve(rate.form, crontab.zone(timezone), rate.calendar)
+        return cls(curve, rate.base * speed, even=rate.arrivals == "even", size=size, seed=seed, name=name)
 
     def first(self, now: float) -> float | None:
         """See ``Schedule``."""

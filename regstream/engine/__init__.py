@@ -161,10 +161,8 @@ class Engine:
         return self._origin.begin is not None and self.catalog is model.EMPTY
 
     def _admit(self, source: streams.Stream, speed: float) -> None:
-        spec = source.spec
         begin = self._origin.now() if self._origin.begin is None else self._origin.begin
-        first = lanes.anchor(spec.name, begin, (spec.interval or 1_000) / speed)
-        self._floor.add(lanes.Lane(source, speed, first))
+        self._floor.add(lanes.begun(source, speed, begin))
         self._continue(source)
 
     def _continue(self, source: streams.Stream) -> None:
@@ -289,7 +287,8 @@ class Engine:
             raise errors.Conflict("ENABLE_STREAMING is false: this daemon generates nothing")
         if names is None:
             if not self.streaming:
-                self._check_beginning()
+                if self._remaking:
+                    histories.check(self._known, self._alerts.epoch)
                 self.streaming = True
                 self._wanted.set()
                 if self._origin.begin is None:
@@ -382,10 +381,6 @@ class Engine:
             raise errors.Conflict("streaming is stopped, start it first: POST /api/streaming/start")
         if self._remaking:
             raise errors.Conflict(f"the history is being made, wait for it: {self.progress}")
-
-    def _check_beginning(self) -> None:
-        if self._remaking:
-            histories.check(self._known, self._alerts.epoch)
 
     def simulate(self, name: str) -> status.RunStatus:
         """Begin a run of a scenario. Raises UnknownName, Conflict when nothing is streaming, Overloaded."""

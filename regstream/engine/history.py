@@ -45,7 +45,7 @@ class History:
         observe: _Observe | None = None,
         window: int = WINDOW,
     ) -> None:
-        self.begin = self.at = begin
+        self.at = begin
         self._lanes = lanes_
         self._alerts = alerting
         self._known = known or {}

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from regstream import clock, crontab, errors, model, tracing
+from regstream import clock, errors, model, tracing
 from regstream.engine import health, status
 from regstream.generate import stream as streams
 
@@ -202,9 +202,9 @@ class Lane:
             return clock.Schedule.interval(interval, self.anchor, spec.jitter, seed, spec.name)
         if spec.rate is None:
             return clock.Schedule.cron(spec.schedule or "", spec.timezone, spec.jitter, seed, spec.name)
-        curve = clock.Curve(spec.rate.form, crontab.zone(spec.timezone), spec.rate.calendar)
-        rate, is_even = spec.rate.base * self.speed, spec.rate.arrivals == "even"
-        return clock.Arrivals(curve, rate, even=is_even, size=self.batch_size, seed=seed, name=spec.name)
+        return clock.Arrivals.declared(
+            spec.rate, spec.timezone, self.speed, size=self.batch_size, seed=seed, name=spec.name
+        )
 
     def target(self, now: float) -> float | None:
         """How many events a second there are to be at ``now``; None for a cron schedule."""
@@ -274,12 +274,16 @@ def regroup(lanes: Iterable[Lane]) -> list[Unit]:
     return made
 
 
+def begun(source: streams.Stream, speed: float, begin: float) -> Lane:
+    """The lane of a stream that begins at ``begin``."""
+    return Lane(source, speed, anchor(source.spec.name, begin, (source.spec.interval or 1_000) / speed))
+
+
 def of_catalog(workshop: streams.Workshop, begin: float, epoch: str) -> list[Lane]:
     """The lanes of all streams of a catalog, as they begin at ``begin``."""
-    speed, made = workshop.catalog.profile.speed, []
-    for spec in workshop.catalog.streams.values():
-        source = streams.Stream(spec, workshop, epoch)
-        made.append(Lane(source, speed, anchor(spec.name, begin, (spec.interval or 1_000) / speed)))
+    catalog = workshop.catalog
+    sources = [streams.Stream(spec, workshop, epoch) for spec in catalog.streams.values()]
+    made = [begun(source, catalog.profile.speed, begin) for source in sources]
     regroup(made)
     return made
 

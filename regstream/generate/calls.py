@@ -80,21 +80,13 @@ class Call:
         _, *rest = self._arguments(self._node)
         if self._name == "find":
             return Code(f"{self._site.constant(pools.find)}({', '.join([rows, *rest])})", kind)
-        exponent = self._constant_named("zipf", 1)
-        if isinstance(exponent, int | float) and not self._given("weight", 2):
+        _, exponent, _ = self._numbers("values", "zipf", "weight")
+        if exponent is not None and len(rest) == 1:
             bounds = self._site.constant(pools.ranks(self._site.entities[entity].count, exponent))
             return Code(f"{rows}[BISECT({bounds}, {self._draw()})]", kind)
         if rest:
             return Code(f"{self._site.constant(pools.pick)}({', '.join([self._draw(), rows, *rest])})", kind)
         return Code(f"{rows}[int(len({rows}) * {self._draw()})]", kind)
-
-    def _given(self, name: str, place: int) -> bool:
-        return len(self._node.args) > place or any(one.key == name for one in self._node.kwargs)
-
-    def _constant_named(self, name: str, place: int) -> Any:
-        if len(self._node.args) > place:
-            return constant_of(self._node.args[place])
-        return next((constant_of(one.value) for one in self._node.kwargs if one.key == name), UNKNOWN)
 
     def _uuid(self) -> Code:
         raw = self._site.raw()

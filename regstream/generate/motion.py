@@ -13,11 +13,10 @@ import math
 import re
 import statistics
 import struct
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regstream import model
+from regstream import crontab, errors, model
 
 _normal = statistics.NormalDist().inv_cdf
 _LEAST = 2.0**-53
@@ -146,8 +145,8 @@ def seasonal(
 @functools.lru_cache(64)
 def _zone(name: str) -> datetime.tzinfo:
     try:
-        return datetime.UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return crontab.zone(name)
+    except errors.BadValue:
         raise ValueError(f"there is no time zone {name!r}") from None
 
 
