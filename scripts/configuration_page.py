@@ -142,6 +142,27 @@ streams:
 """,
     ),
     Section(
+        "#### states: NAME:",
+        "StateSpec",
+        """
+entities:
+  case:
+    count: 20
+    key: id
+    fields: {id: "CASE-{{ index }}", customer: "{{ fake('name') }}"}
+    states:
+      OPEN: {lasts: {mean: 2d}, then: {REVIEW: 3, CLOSED: 1}}
+      REVIEW: {lasts: {mean: 4h, spread: 50%}, then: {CLOSED: 1}}
+      CLOSED: {lasts: 1d}
+streams:
+  CASES:
+    follow: case
+    interval: 10s
+    key: "{{ row.id }}"
+    fields: {id: "{{ row.id }}", status: "{{ state }}", before: "{{ was }}"}
+""",
+    ),
+    Section(
         "### defaults:",
         "Defaults",
         """
@@ -234,6 +255,8 @@ def _default(value: dict[str, Any]) -> str:
 def _takes(value: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in value:
         target = definitions[value["$ref"].rpartition("/")[2]]
+        if "anyOf" in target:
+            return "duration or mapping"
         return " ".join(f"`{one}`" for one in target["enum"]) if "enum" in target else "mapping, below"
     if "anyOf" in value:
         return "duration"

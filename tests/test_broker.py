@@ -8,7 +8,7 @@ import pytest
 
 from regstream import broker, errors, model
 from regstream.broker import kafka, simulated
-from regstream.generate import stream as streams
+from regstream.generate import maker
 from tests.kafka import clusters
 
 BOUND = 20.0
@@ -24,7 +24,7 @@ def events(
 ) -> list[model.Event]:
     """Events as the engine makes them: whole CloudEvents, because a form may read them back from their bytes."""
     head = model.Head(stream, "E1", "one", topic, model.Priority.NORMAL, "2026-11-23T12:00:00.000Z", "LATAM")
-    before, between, after = streams.envelope(head, "/regstream/LATAM/test")
+    before, between, after = maker.envelope(head, "/regstream/LATAM/test")
     texts = ((seq, b"%d" % seq) for seq in range(first, first + count))
     return [model.Event(head, seq, key, before + n + between + n + after + b'{"n":%s}}' % n) for seq, n in texts]
 

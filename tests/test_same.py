@@ -30,6 +30,33 @@ entities:
     count: 500
     key: id
     fields: {id: "{{ 'ACC-%04d' | format(index) }}", balance: "{{ uniform(0, 1e6) | round(2) }}"}
+  owners:
+    count: 20
+    key: id
+    fields: {id: "{{ 'O-%d' | format(index) }}"}
+    states: {HERE: {lasts: {mean: 4s}, then: {GONE: 1}}, GONE: {lasts: 1s}}
+  cases:
+    count: 100
+    key: id
+    fields: {id: "{{ 'C-%d' | format(index) }}", owner: "{{ pick('owners').id }}", seen: 0}
+    states:
+      OPEN: {lasts: {mean: 2s, spread: 50%}, then: {REVIEW: 3, CLOSED: 1}}
+      REVIEW: {lasts: {mean: 3s}, then: {CLOSED: 1}}
+      CLOSED: {lasts: {between: [1s, 2s]}}
+"""
+FOLLOWS = """
+  CASES:
+    interval: 250ms
+    follow: cases
+    key: "{{ row.id }}"
+    with: {owner: "{{ find('owners', row.owner) }}"}
+    fields: {id: "{{ row.id }}", owner: "{{ owner.id }}", state: "{{ state }}", was: "{{ was }}", n: "{{ row.seen }}"}
+  LOOKS:
+    interval: 100ms
+    batch_size: 5
+    with: {case: "{{ pick('cases', state='REVIEW') }}"}
+    fields: {id: "{{ case.id }}", seen: "{{ case.seen + 1 }}", since: "{{ case.since }}"}
+    update: {case.seen: "{{ seen }}"}
 """
 STREAM = """
   {name}:
@@ -54,7 +81,8 @@ CHANGES = (
 
 
 def streams(factor: int = 1, other: bool = False, sharing: bool = True) -> str:
-    """Eight streams that make ``A_SECOND`` events a second, three of which share what they change."""
+    """Eight streams that make ``A_SECOND`` events a second, three of which share what they change, and two that tell of
+    rows that come and go."""
     declared = "".join(
         STREAM.format(
             name=f"S{number}",
@@ -66,7 +94,8 @@ def streams(factor: int = 1, other: bool = False, sharing: bool = True) -> str:
         for number in range(8)
     )
     more = '  OTHER:\n    interval: 1s\n    fields: {x: "{{ uuid() }}"}\n' if other else ""
-    return f"seed: 1846\n{ENTITIES}streams:{declared}{more}"
+    follows = FOLLOWS if sharing else ""
+    return f"seed: 1846\n{ENTITIES}streams:{declared}{follows}{more}"
 
 
 def digests(lines: Iterable[tuple[str, str]], counts: Mapping[str, int]) -> dict[str, str]:
@@ -141,7 +170,7 @@ def test_live_and_after_a_kill_in_the_middle(tmp_path: pathlib.Path, database_ur
     seconds = int(time.time() - datetime.datetime.fromisoformat(begin).timestamp()) + 1
     made = generated(tmp_path, streams(), begin, seconds)
     counts = whole(rows)
-    assert set(counts) == {f"S{number}" for number in range(8)}
+    assert set(counts) == {"CASES", "LOOKS", *(f"S{number}" for number in range(8))}
     # However slow the machine is: what cannot be made in time is made late
     assert not any(missed.values()), missed
     assert digests(rows, counts) == digests(made, counts)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from regstream import clock, errors, model, settings
+from regstream.generate import draws, lives
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
@@ -94,6 +95,10 @@ def _daily(catalog: model.Catalog, spec: model.StreamSpec) -> float:
     """Events of a day, without those that are lost; where days differ, the mean of the coming week."""
     kept = 1.0 if spec.arrival is None else 1.0 - spec.arrival.loss
     now = time.time()
+    followed = catalog.entities.get(spec.follow or "")
+    if followed is not None:
+        path = lives.Path(followed.states, draws.key(catalog.seed or 0, f"entity {followed.name}"))
+        return kept * DAY * followed.count * path.passages_a_second()
     if spec.rate is not None:
         arrivals = clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed)
         return kept * arrivals.expected(now, now + 7 * DAY) / 7

@@ -84,8 +84,12 @@ def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entiti
             found = found._replace(complete=False)
         else:
             value = value.model_copy(update={"files": templates.files(value)})
+            _check_states(sheet, ("entities", name), value)
             checks.entity(sheet, ("entities", name), value, found, templates)
             found.known[name] = value
+            if sheet.value(("entities", name, "states")) and not value.states:
+                # Wrong and left out, so that nothing is known of who follows them
+                found = found._replace(complete=False)
     return found
 
 
@@ -109,6 +113,16 @@ def _check_entity_key(sheet: sheets.Sheet, where: yaml.Where) -> None:
     key, fields = sheet.value((*where, "key")), sheet.value((*where, "fields"))
     if isinstance(key, str) and isinstance(fields, dict) and fields and key not in fields:
         sheet.report((*where, "key"), f"key: '{key}' is not one of the fields", errors.did_you_mean(key, fields))
+
+
+def _check_states(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec) -> None:
+    found = model.problem_of_states(spec.states)
+    if found:
+        sheet.report((*where, "states", *found[0]), found[1])
+    for name in {"state", "since"} & spec.fields.keys() if spec.states else ():
+        sheet.report(
+            (*where, "fields", name), f"fields: {name!r} is what the states say", "choose another name", key=True
+        )
 
 
 def _check_channels(sheet: sheets.Sheet, known: Mapping[str, model.StreamSpec]) -> None:
@@ -176,6 +190,10 @@ def _check_keys(sheet: sheets.Sheet, where: yaml.Where, raw: Mapping[str, Any]) 
         elif not any(key in raw or place.misspelt(model.StreamSpec, key, raw) for key in ways):
             *first, last = ways
             sheet.report(where, f"neither {', '.join(first)} nor {last} is given", key=True)
+    for other in ("rate", "batch_size", "batchSize") if raw.get("follow") is not None else ():
+        if raw.get(other) is not None:
+            message = f"follow and {other} are both given: what there is to tell says how many events there are"
+            sheet.report((*where, other), message, "leave it out; interval says how often to look", key=True)
     schedule = raw.get("schedule")
     found = cron.problem(schedule) if isinstance(schedule, str) else None
     if found:

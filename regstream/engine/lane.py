@@ -13,6 +13,7 @@ from typing import Any
 
 from regstream import clock, errors, model, tracing
 from regstream.engine import health, status
+from regstream.generate import lives
 from regstream.generate import stream as streams
 
 MAX_JOBS = 64
@@ -31,6 +32,7 @@ class Job:
     fields: Mapping[str, Any] | None = None
     tick: bool = False
     times: Sequence[float] | None = None
+    passed: Sequence[lives.Passage] | None = None
     scenario: str | None = None
     run_id: str | None = None
     first: int = 0
@@ -192,8 +194,8 @@ class Lane:
         """What its ticks at some points of ``schedule`` are."""
         size, found = self.batch_size, self._points
         if isinstance(found, clock.Arrivals):
-            return [streams.Tick.of(due, size, found.moments(due)) for due in points]
-        return [streams.Tick(due, size) for due in points]
+            return [self.source.tick(due, size, found.moments(due)) for due in points]
+        return [self.source.tick(due, size) for due in points]
 
     def _schedule(self) -> clock.Schedule:
         seed, spec = self.source.workshop.seed, self.spec
@@ -207,7 +209,9 @@ class Lane:
         )
 
     def target(self, now: float) -> float | None:
-        """How many events a second there are to be at ``now``; None for a cron schedule."""
+        """How many events a second there are to be at ``now``; None where that is not declared."""
+        if self.spec.follow is not None:
+            return None
         interval = self.interval
         if interval is not None:
             return self.batch_size / interval * 1000
@@ -230,7 +234,7 @@ class Lane:
 
     def replace(self, source: streams.Stream, speed: float) -> None:
         """Go on with a changed declaration: numbering, pause and layers stay, what was set on the old one goes."""
-        source.epoch, source.seq = self.source.epoch, self.source.seq
+        source.go_on(self.source)
         if source.spec.enabled != self.spec.enabled:
             self.enabled = source.spec.enabled
         self.source, self.speed = source, speed

@@ -125,7 +125,7 @@ class Works:
     def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
         fields = lane.fields
         [tick] = lane.ticks([due])
-        job = lanes.Job(tick.events, due, fields, tick=True, times=tick.times)
+        job = lanes.Job(tick.events, due, fields, tick=True, times=tick.times, passed=tick.passed)
         if fields:
             layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
@@ -146,9 +146,19 @@ class Works:
         at = job.at if job.tick else now
         with job.span.part("generate"):
             done = job.made + job.lost
-            times = None if job.times is None else job.times[done : done + wanted]
+            part = streams.Tick(at, job.count, job.times, job.passed).part(done, wanted)
             base, trace = job.first or None, job.span.traceparent
-            batch = source.next_batch(at, wanted, job.fields, lane.priority, base, trace, times=times, losing=job.tick)
+            batch = source.next_batch(
+                at,
+                wanted,
+                job.fields,
+                lane.priority,
+                base,
+                trace,
+                times=part.times,
+                passed=part.passed,
+                losing=job.tick,
+            )
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from regstream import errors, model
-from regstream.generate import compile, draws, entities, vocabulary
+from regstream.generate import compile, draws, entities, maker, vocabulary
 from regstream.generate import stream as streams
 from regstream.generate.program import cause, sayable
 
@@ -61,10 +61,10 @@ def batch(stream: streams.Stream, raised: Iterable[Raised]) -> list[model.Event]
             model.ALERTS, stream.epoch, model.ALERT_TYPE, model.ALERT_TOPIC, model.Priority.CRITICAL,
             vocabulary.time_text(at), identity.region,
         )  # fmt: skip
-        before, between, after = streams.envelope(head, identity.source)
+        before, between, after = maker.envelope(head, identity.source)
         for _, data, traceparent in some:
             stream.seq += 1
-            number, rest = b"%d" % stream.seq, streams.traced(after, traceparent)
+            number, rest = b"%d" % stream.seq, maker.traced(after, traceparent)
             value = b"".join((before, number, between, number, rest, orjson.dumps(data), b"}"))
             made.append(model.Event(head, stream.seq, data["stream"] or data["scenario"], value))
     return made

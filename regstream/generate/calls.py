@@ -77,10 +77,13 @@ class Call:
         if problem:
             return self._site.note(self._node, problem.replace("pick", self._name, 1), hint)
         rows, kind = self._site.pool(entity), f"row:{entity}"
+        problem, hint = unknown_state(self._node, self._site.entities[entity])
+        if problem:
+            return self._site.note(self._node, problem, hint)
         _, *rest = self._arguments(self._node)
         if self._name == "find":
             return Code(f"{self._site.constant(pools.find)}({', '.join([rows, *rest])})", kind)
-        _, exponent, _ = self._numbers("values", "zipf", "weight")
+        _, exponent, *_ = self._numbers("values", "zipf", "weight", "state")
         if exponent is not None and len(rest) == 1:
             bounds = self._site.constant(pools.ranks(self._site.entities[entity].count, exponent))
             return Code(f"{rows}[BISECT({bounds}, {self._draw()})]", kind)
@@ -147,3 +150,15 @@ def unknown_entity(name: Any, entities: Mapping[str, model.EntitySpec]) -> tuple
     if name not in entities:
         return f"unknown entity {name!r}", errors.did_you_mean(name, entities)
     return "", ""
+
+
+def unknown_state(node: nodes.Call, entity: model.EntitySpec) -> tuple[str, str]:
+    """Message and hint when ``pick`` asks for a state that an entity does not have; empty when it may have it."""
+    given = [one.value for one in node.kwargs if one.key == "state"] or node.args[3:4]
+    state = constant_of(given[0]) if given else UNKNOWN
+    if state is UNKNOWN or state is None or state in entity.states:
+        return "", ""
+    if not entity.states:
+        return f"entity {entity.name!r} has no states", ""
+    hint = errors.did_you_mean(str(state), entity.states) or f"there are {', '.join(entity.states)}"
+    return f"entity {entity.name!r} has no state {state!r}", hint

@@ -16,6 +16,7 @@ _SUMMANDS = 50
 
 def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     """The program of a stream: values, keys, alerts and changed rows are appended to the lists that it is given."""
+    _follow(builder, spec.follow)
     _arrival(builder, spec.arrival)
     _bindings(builder, spec)
     _encode(builder, _data(builder, spec))
@@ -66,6 +67,22 @@ def _arrival(builder: Builder, declared: model.Arrival | None) -> None:
     if declared.late_share < 1:
         late = f"({late}) if {site.double()} < {1 + declared.late_share!r} else 0"
     builder.line(f"now, now_text, between, at = MOVED(now, between, {late})", path)
+
+
+def _follow(builder: Builder, entity: str | None) -> None:
+    """The row that came into a state, where events tell of that."""
+    if entity is None:
+        return
+    declared = builder.site.entities.get(entity)
+    if declared is None or not declared.states:
+        known = [name for name, one in builder.site.entities.items() if one.states]
+        hint = errors.did_you_mean(entity, known) or "declare its states under entities"
+        builder.faults.append(Fault(("follow",), 1, f"no entity {entity!r} with states", hint))
+        return
+    builder.followed = entity
+    builder.site.reads.add(entity)
+    builder.rows["row"] = Code("row", f"row:{entity}")
+    builder.scope |= {"row": builder.rows["row"], "state": Code("state", "str", cost.SMALL), "was": Code("was")}
 
 
 def _bindings(builder: Builder, spec: model.StreamSpec) -> None:
@@ -121,6 +138,8 @@ def _target_fault(builder: Builder, target: str) -> tuple[str, str] | None:
     entity = builder.site.entities[row.kind[4:]]
     if field == entity.key:
         return f"{target!r} is the key of entity {entity.name!r} and cannot change", ""
+    if field in entity.names and field not in entity.fields:
+        return f"{target!r} is what the states of entity {entity.name!r} say", "events cannot change it"
     if field not in entity.fields:
         return f"entity {entity.name!r} has no field {field!r}", errors.did_you_mean(field, entity.fields)
     return None
@@ -140,7 +159,18 @@ def entity_program(builder: Builder, spec: model.EntitySpec) -> Program | None:
     builder.line("index = seq - 1")
     row = builder.site.fitting(builder.fields(spec.fields), cost.LIMIT)
     builder.line(f"rows.append({row.text})", ("fields",))
+    _lasting(builder, spec)
     return builder.finish(spec.name, "records, seq, now, now_text, POOLS, rows", ())
+
+
+def _lasting(builder: Builder, spec: model.EntitySpec) -> None:
+    """Refuse rows that would outlive what they refer to."""
+    if spec.states:
+        return
+    for name in sorted(builder.site.reads):
+        if builder.site.entities[name].states:
+            message = f"rows of {name!r} come and go, and rows of {spec.name!r} that refer to them do not"
+            builder.faults.append(Fault(("fields",), 1, message, f"give {spec.name!r} states too"))
 
 
 def changed(
@@ -151,6 +181,7 @@ def changed(
     for spec in streams:
         builder = Builder(box, entities, b"")
         if spec.update:
+            _follow(builder, spec.follow)
             _bindings(builder, spec)
         for name, _, field in (target.partition(".") for target in spec.update):
             if name in builder.rows and builder.rows[name].kind.startswith("row:"):

@@ -189,8 +189,8 @@ class Translator:
 
     def _member(self, node: nodes.Node, owner: Code, name: str) -> Code:
         entity = self._site.entities[owner.kind[4:]]
-        if name not in entity.fields:
-            hint = errors.did_you_mean(name, entity.fields)
+        if name not in entity.names:
+            hint = errors.did_you_mean(name, entity.names)
             return self._site.note(node, f"entity {entity.name!r} has no field {name!r}", hint)
         return Code(f"{owner.text}[{name!r}]")
 

@@ -7,20 +7,17 @@ from __future__ import annotations
 import bisect
 import datetime
 import functools
-import hashlib
 import itertools
 import math
 import re
 import statistics
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from regstream import crontab, errors, model
+from regstream import crontab, errors
 
 _normal = statistics.NormalDist().inv_cdf
 _LEAST = 2.0**-53
-_JUMPS = 100
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _HOUR, _DAY = 3600.0, 86_400.0
 _PEAK = re.compile(r"(?:(?P<day>mon|tue|wed|thu|fri|sat|sun) )?(?P<hour>\d{1,2}):(?P<minute>\d{2})", re.ASCII)
@@ -81,42 +78,6 @@ def revert(u: float, value: float, mean: float, rate: float, sd: float) -> float
 def _check_spread(name: str, sd: float) -> None:
     if sd < 0:
         raise ValueError(f"{name} needs a standard deviation of 0 or more, not {sd}")
-
-
-def evolve(raw: bytes, state: str, seconds: float, moves: Mapping[str, Sequence[Any]]) -> str:
-    """The state after so many seconds: a Markov chain in continuous time.
-
-    ``moves`` has for each state how long it lasts on average, seconds or ``2h``, and the states that follow it with
-    their weights; one that it does not have lasts for ever.
-    """
-    if not isinstance(moves, Mapping):
-        raise ValueError("evolve takes a mapping of states, {'open': ['2h', {'closed': 1}], …}")
-    if seconds != seconds or seconds < 0:
-        raise ValueError(f"evolve needs a number of seconds of 0 or more, not {seconds}")
-    draws = iter(struct.unpack(f"<{2 * _JUMPS}Q", hashlib.shake_128(raw).digest(16 * _JUMPS)))
-    while state in moves:
-        if len(moves[state]) != 2:
-            raise ValueError(f"evolve needs a time and what follows for {state!r}")
-        lasts, following = moves[state]
-        try:
-            stay, where = ((next(draws) >> 11) * _LEAST for _ in range(2))
-        except (StopIteration, RuntimeError):
-            raise ValueError(
-                f"evolve needs at most {_JUMPS} changes in {seconds:.0f} s, these states last less"
-            ) from None
-        seconds += _duration(lasts) * math.log1p(-stay)
-        if seconds < 0:
-            break
-        state = mixture(where, [(weight, name) for name, weight in following.items()])
-    return state
-
-
-@functools.lru_cache(256)
-def _duration(given: float | str) -> float:
-    found = float(given) if isinstance(given, int | float) else model.milliseconds(given) / 1000
-    if not 0 < found < math.inf:
-        raise ValueError(f"evolve needs times above 0, not {given!r}")
-    return found
 
 
 def seasonal(

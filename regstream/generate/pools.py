@@ -7,14 +7,14 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
 
 
 class Rows(list[Row]):
-    """The rows of one entity, which knows them by the text of their ``key``; none is added or taken away."""
+    """The rows of one entity, which knows them by the text of their ``key``."""
 
     def __init__(self, rows: Iterable[Row] = (), key: str = "") -> None:
         super().__init__(rows)
@@ -25,6 +25,18 @@ class Rows(list[Row]):
     def by_key(self) -> dict[str, Row]:
         """The rows by the text of their key."""
         return {str(row[self.key]): row for row in self}
+
+    def found(self, key: str) -> Row | None:
+        """The row of a key, as text."""
+        return self.by_key.get(key)
+
+    def in_state(self, state: str) -> Sequence[Row]:
+        """The rows in a state. Raises ValueError when they have none."""
+        raise ValueError(f"pick: the entity has no states, and so none in {state!r}")
+
+    def forget(self) -> None:
+        """Rows are others now: what is known of all of them is to be found again."""
+        self._weights.clear()
 
     def weights(self, field: str) -> array.array[float]:
         """The cumulated weights that the rows had in ``field`` when that was asked first. Raises ValueError."""
@@ -51,12 +63,41 @@ def ranks(count: int, exponent: float) -> array.array[float]:
     return array.array("d", (bound / total for bound in bounds))
 
 
-def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None = None) -> Row:
-    """A row: all equally likely, by Zipf in the order in which they were made, or by a field that is their weight."""
+class Some(Sequence[Row]):
+    """Some of the rows of an entity, by their places."""
+
+    def __init__(self, rows: Rows, places: Sequence[int]) -> None:
+        self._rows = rows
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[self._places[index]]
+
+
+class Pools(dict[str, Rows]):
+    """The rows of all entities by name; ``lives`` has what brings forward those that have states."""
+
+    def __init__(self, rows: Mapping[str, Rows] | None = None) -> None:
+        super().__init__(rows or {})
+        self.lives: dict[str, Any] = {}
+
+
+def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None = None, state: str | None = None) -> Row:
+    """A row: all equally likely, by Zipf in the order in which they were made, by a field that is their weight, or one
+    of those that are in a state.
+    """
+    if sum(way is not None for way in (zipf, weight, state)) > 1:
+        raise ValueError("pick takes one of zipf, weight and state")
+    if state is not None:
+        some = values.in_state(state)
+        if not some:
+            raise ValueError(f"pick: no row is in the state {state!r}")
+        return some[int(u * len(some))]
     if not values:
         raise ValueError("pick needs an entity with rows")
-    if zipf is not None and weight is not None:
-        raise ValueError("pick takes zipf or weight, not both")
     if zipf is not None:
         return values[min(bisect.bisect_right(ranks(len(values), zipf), u), len(values) - 1)]
     if weight is not None:
@@ -67,7 +108,7 @@ def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None =
 
 def find(values: Rows, key: Any) -> Row:
     """The row with that key."""
-    found = values.by_key.get(str(key))
+    found = values.found(str(key))
     if found is None:
         raise ValueError(f"find: no row has the key {key!r}")
     return found

@@ -44,7 +44,8 @@ class Program(NamedTuple):
     ``places`` holds, for each of its lines, the path of the declared text that it came from; ``shown`` the local name
     and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
     ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows it changes. One that
-    ``moves`` gives each event a time of its own.
+    ``moves`` gives each event a time of its own; one that ``lives`` sees rows that come and go, and is given the time
+    of the tick for them.
     """
 
     function: Callable[..., None]
@@ -55,6 +56,7 @@ class Program(NamedTuple):
     reads: frozenset[str]
     changes: frozenset[str]
     moves: bool
+    lives: bool
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -149,6 +151,7 @@ class Builder:
         self.rows: dict[str, Code] = {}
         self.floats: list[str] = []
         self.moves = False
+        self.followed: str | None = None
         self.key = key
         self._lines: list[tuple[str, Path]] = []
         self._shown: list[tuple[str, Path]] = []
@@ -227,7 +230,10 @@ class Builder:
         if self.faults:
             return None
         site = self.site
+        living = sorted(name for name in site.reads if site.entities[name].states) if moment else []
+        moment += ", due" * bool(living) + ", row, state, was" * (self.followed is not None)
         head = [f"def batch({signature}):", *(f"    {one}" for one in prologue)]
+        head += [f"    lives{number} = POOLS.lives[{name!r}]" for number, name in enumerate(living)]
         head += [f"    {local} = POOLS[{entity!r}]" for entity, local in site.pools.items()]
         names = [f"d{n}" for n in range(site.doubles)] + [f"b{n}" for n in range(site.raws)]
         drawn = f"({', '.join(names)},)" if names else "_"
@@ -235,6 +241,7 @@ class Builder:
             f"    for {drawn}, ({moment}) in zip(records, moments):" if moment else f"    for {drawn} in records:"
         )
         head.append("        seq += 1")
+        head += [f"        if due >= lives{number}.next: lives{number}.advance(due)" for number in range(len(living))]
         head += ["        RENEW()"] * site.spends
         source = "\n".join([*head, *(f"        {line}" for line, _ in self._lines)])
         places = (((),) * len(head)) + tuple(path for _, path in self._lines)
@@ -246,7 +253,7 @@ class Builder:
         reads_now = any(_NOW.search(line) for line, _ in self._lines)
         layout = draws.Layout(site.doubles, site.raws)
         shown, reads, changes = tuple(self._shown), frozenset(site.reads), frozenset(site.changes)
-        return Program(space["batch"], layout, places, shown, reads_now, reads, changes, self.moves)
+        return Program(space["batch"], layout, places, shown, reads_now, reads, changes, self.moves, bool(living))
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:

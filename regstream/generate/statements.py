@@ -24,11 +24,14 @@ def given(tree: nodes.Template, scope: Mapping[str, Code]) -> list[str]:
     return sorted(used & set(scope) - (calls & _FUNCTIONS))
 
 
-def may_pick(tree: nodes.Template) -> bool:
-    """Whether a text may take an entity's row: by itself, or by what it imports."""
-    if next(tree.find_all((nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends)), None) is not None:
-        return True
-    return any(node.name in vocabulary.ROWS for node in tree.find_all(nodes.Name))
+def picks(tree: nodes.Template) -> set[str] | None:
+    """The names of the entities whose rows a text may take by itself; None when that may be any."""
+    calls = [node for node in tree.find_all(nodes.Call) if isinstance(node.node, nodes.Name)]
+    taking = [node for node in calls if node.node.name in vocabulary.ROWS]  # type: ignore[attr-defined]
+    if len(taking) < sum(node.name in vocabulary.ROWS for node in tree.find_all(nodes.Name)):
+        return None
+    names = [constant_of(node.args[0]) if node.args else UNKNOWN for node in taking]
+    return None if any(not isinstance(name, str) for name in names) else set(names)
 
 
 @functools.lru_cache(1024)
@@ -104,6 +107,8 @@ def _check_call(site: Site, call: nodes.Call, name: str, scope: Mapping[str, Cod
     if name in vocabulary.ROWS and not problem and scope is not None and call.args:
         entity = constant_of(call.args[0])
         problem, hint = calls.unknown_entity(entity, site.entities) if entity is not UNKNOWN else ("", "")
+        if isinstance(entity, str) and not problem:
+            problem, hint = calls.unknown_state(call, site.entities[entity])
     if problem:
         site.note(call, problem, hint)
 

@@ -106,11 +106,26 @@ def _statements(site: Site, tree: nodes.Template, text: str, scope: Mapping[str,
     if len(site.notes) > before:
         return Code("None", "broken")
     given = ", ".join(f"{name!r}: {scope[name].text}" for name in statements.given(tree, scope))
-    if statements.may_pick(tree):
-        site.reads.update(site.entities)
+    picked = _picks(site, tree, set())
+    site.reads.update(site.entities if picked is None else picked & site.entities.keys())
     renderer = site.constant(_renderer(site.box, text, key, len(site.constants)))
     site.spends = True
     return Code(f"{renderer}(seq, now, {{{given}}}, POOLS)", "str")
+
+
+def _picks(site: Site, tree: nodes.Template, seen: set[str]) -> set[str] | None:
+    """The entities whose rows a text may take, by itself or by what it imports; None when that may be any."""
+    found = statements.picks(tree)
+    for name in jinja2.meta.find_referenced_templates(tree):
+        if found is None or name is None:
+            return None
+        source = site.box.source(name)
+        if name in seen or source is None:
+            continue
+        seen.add(name)
+        further = _picks(site, _tree(source), seen)
+        found = None if further is None else found | further
+    return found
 
 
 def _renderer(box: sandbox.Sandbox, text: str, key: bytes, number: int) -> Callable[..., str]:

@@ -266,7 +266,6 @@ FUNCTIONS: dict[str, Function] = {
     "walk": Function(motion.walk, ("u",), "float"),
     "grow": Function(motion.grow, ("u",), "float"),
     "revert": Function(motion.revert, ("u",), "float"),
-    "evolve": Function(motion.evolve, ("raw",), "any"),
     "seasonal": Function(motion.seasonal, ("now",), "float"),
     "pick": Function(pools.pick, ("u",), "any"),
     "find": Function(pools.find, (), "any"),

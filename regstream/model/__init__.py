@@ -15,6 +15,8 @@ import pydantic
 from pydantic import AliasChoices, Field
 
 from regstream.model.flow import Event, Head, Position, rfc3339, ulid
+from regstream.model.states import Dwell, States, StateSpec
+from regstream.model.states import problem as problem_of_states
 from regstream.model.steps import (
     STEP_KINDS,
     Alert,
@@ -81,6 +83,7 @@ __all__ = [
     "ChannelSpec",
     "Defaults",
     "Duration",
+    "Dwell",
     "EntitySpec",
     "Event",
     "EventName",
@@ -104,6 +107,7 @@ __all__ = [
     "SetStep",
     "Severity",
     "Spec",
+    "StateSpec",
     "Step",
     "StreamSpec",
     "StreamsFile",
@@ -112,6 +116,7 @@ __all__ = [
     "WaitStep",
     "duration_text",
     "milliseconds",
+    "problem_of_states",
     "rate_text",
     "rfc3339",
     "ulid",
@@ -255,6 +260,14 @@ class EntitySpec(Spec):
     """The field that identifies a row."""
     fields: Fields
     """Templates of a row, rendered once when the row is made; ``index`` is its number from 0."""
+    states: States = {}
+    """What a row goes through, the first state first. It has ``state`` and ``since`` among its fields then, and when it
+    has ended a new row comes in its place, with the next number and what its templates give at that time."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all that a row has: its fields, and what it is told of its state."""
+        return (*self.fields, *(("state", "since") if self.states else ()))
 
 
 class AlertRule(Spec):
@@ -302,6 +315,9 @@ class StreamSpec(Spec):
     """Cron expression of five parts, ``minute hour day month weekday``, in the zone of ``timezone``."""
     timezone: str = "UTC"
     """IANA zone in which ``schedule`` is read."""
+    follow: Identifier | None = None
+    """An entity with states: the stream has one event for each row that came into a state since the tick before, with
+    the time of that, instead of a batch. Its templates know ``row``, ``state`` and ``was``, the state before."""
     jitter: Jitter = 0.0
     """How far a tick may come after its due time, as a part of the interval; it never adds up."""
     batch_size: Annotated[BatchSize, Field(validation_alias=AliasChoices("batch_size", "batchSize"))] = 1

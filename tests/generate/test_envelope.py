@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from regstream import model
-from regstream.generate import alerts, stream
+from regstream.generate import alerts, maker, stream
 from tests.generate import support
 
 ORDER = [
@@ -58,7 +58,7 @@ def test_the_time_has_milliseconds_and_z(now, text):
 @given(some.text(max_size=20), some.text(max_size=20), some.text(max_size=20), some.integers(1, 2**63))
 def test_any_name_source_and_region_are_escaped(name, source, region, seq):
     head = model.Head("S" + name, "e" + name, "t" + name, "topic", model.Priority.LOW, "time", region)
-    before, between, after = stream.envelope(head, source)
+    before, between, after = maker.envelope(head, source)
     number = b"%d" % seq
     whole = json.loads(b"".join((before, number, between, number, after, b"{}", b"}")))
     assert list(whole) == ORDER

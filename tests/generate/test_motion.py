@@ -110,30 +110,6 @@ def test_a_season_peaks_when_it_says(arguments, time, expected):
     assert support.events(made)[0]["data"]["x"] == pytest.approx(expected, abs=1e-9)
 
 
-MOVES = "{'a': ['10s', {'b': 3, 'c': 1}], 'b': [30, {'a': 1}]}"
-
-
-def test_a_state_lasts_as_long_as_it_says_and_then_moves_by_weight():
-    for seconds in (0, 5, 20):
-        found = support.values(f"{{{{ evolve('a', {seconds}, {{'a': ['10s', {{'b': 3, 'c': 1}}]}}) }}}}", COUNT)
-        assert found.count("a") / COUNT == pytest.approx(math.exp(-seconds / 10), abs=0.015)
-        if seconds:
-            assert found.count("b") / found.count("c") == pytest.approx(3, rel=0.1)
-    # Between two states for ever: in proportion to how long each lasts
-    pair = "{'a': ['10s', {'b': 1}], 'b': [30, {'a': 1}]}"
-    found = support.values(f"{{{{ evolve('a', 400, {pair}) }}}}", COUNT)
-    assert found.count("a") / COUNT == pytest.approx(0.25, abs=0.015)
-
-
-def test_in_two_steps_or_one_it_is_the_same_chain():
-    """The property of Markov, which lets it be looked at whenever an event comes."""
-    once = support.values(f"{{{{ evolve('a', 40, {MOVES}) }}}}", COUNT)
-    twice = support.values(f"{{{{ evolve(evolve('a', 7, {MOVES}), 33, {MOVES}) }}}}", COUNT)
-    for state in "abc":
-        assert once.count(state) / COUNT == pytest.approx(twice.count(state) / COUNT, abs=0.02)
-    assert set(support.values(f"{{{{ evolve('c', 1e9, {MOVES}) }}}}", 10)) == {"c"}
-
-
 def test_statements_know_them_too():
     text = "{% if true %}{{ walk(5, 0) }} {{ mixture([[1, 'a']]) }} {{ seasonal('day', '12:00', 0) }}{% endif %}"
     assert support.value(text) == "5.0 a 1.0"
@@ -182,11 +158,6 @@ REFUSED = [
     ("walk(1, -1)", "standard deviation"),
     ("walk(1, 1, 5, 5)", "lower bound below"),
     ("revert(1, 2, 3, 4)", "rate from 0 to 1"),
-    ("evolve('a', -1, {})", "of 0 or more"),
-    ("evolve('a', 1, {'a': ['1s']})", "a time and what follows"),
-    ("evolve('a', 1, {'a': ['soon', {'b': 1}]})", "not a duration"),
-    ("evolve('a', 1, {'a': ['0s', {'b': 1}]})", "times above 0"),
-    ("evolve('a', 1e6, {'a': [1, {'a': 1}]})", "at most 100 changes"),
     ("seasonal('month')", "day, week and year"),
     ("seasonal('day', '25:00')", "is no peak, write 14:00"),
     ("seasonal('week', '14:00')", "write mon 10:00"),

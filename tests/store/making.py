@@ -11,7 +11,7 @@ from typing import Any
 
 from regstream import broker, model, store
 from regstream.broker import spool
-from regstream.generate import stream as streams
+from regstream.generate import maker
 from regstream.store import database
 from tests import databases
 
@@ -43,7 +43,7 @@ def events(
         if head is None or every:
             time_ = stamp(at + number * every)
             head = model.Head(stream, epoch, stream.lower(), f"t.{stream.lower()}", priority, time_, "LATAM")
-            before, between, after = streams.envelope(head, "/regstream/LATAM/test")
+            before, between, after = maker.envelope(head, "/regstream/LATAM/test")
         seq = first + number
         value = before + b"%d" % seq + between + b"%d" % seq + after + data(seq) + b"}"
         made.append(model.Event(head, seq, key, value))

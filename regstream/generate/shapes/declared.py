@@ -24,7 +24,7 @@ class Declared:
     def __init__(self, catalog: model.Catalog) -> None:
         self._catalog = catalog
         self._overlays = _overlays(catalog)
-        self._rows: Rows = {name: dict.fromkeys(spec.fields, NOTHING) for name, spec in catalog.entities.items()}
+        self._rows: Rows = {name: dict.fromkeys(spec.names, NOTHING) for name, spec in catalog.entities.items()}
         self._reader = reading.Reader(catalog.templates, {})
         self._settle()
 
@@ -70,13 +70,15 @@ class Declared:
                 yield from self._updates(stream)
 
     def _made(self, entity: model.EntitySpec) -> Mapping[str, Shape]:
-        index = numbers.shape(0, entity.count - 1, whole=True)
-        seq = numbers.shape(1, entity.count, whole=True)
-        return self._reader.mapping(entity.fields, _builtins(entity.name, index, seq))
+        # Where rows come and go their numbers go on
+        index = shapes.COUNT if entity.states else numbers.shape(0, entity.count - 1, whole=True)
+        seq = numbers.shape(1, shapes.INFINITY if entity.states else entity.count, whole=True)
+        made = self._reader.mapping(entity.fields, _builtins(entity.name, index, seq))
+        return {**made, "state": shapes.constants(entity.states), "since": shapes.TIME} if entity.states else made
 
     def _updates(self, stream: model.StreamSpec) -> Iterable[tuple[str, str, Shape]]:
         scope = self._scope(stream)
-        bound = {name: scope[name] for name in stream.with_}
+        bound = {name: scope[name] for name in (*stream.with_, *(("row",) if stream.follow else ()))}
         self._data(stream, scope)
         for target, value in stream.update.items():
             name, _, field = target.partition(".")
@@ -92,6 +94,11 @@ class Declared:
 
     def _scope(self, stream: model.StreamSpec) -> dict[str, Shape]:
         scope = _builtins(stream.name, shapes.COUNT, numbers.shape(1, shapes.INFINITY, whole=True))
+        followed = self._catalog.entities.get(stream.follow or "")
+        if followed is not None:
+            scope["row"] = self._reader.rows[followed.name]
+            scope["state"] = shapes.constants(followed.states)
+            scope["was"] = shapes.constants([None, *followed.states])
         for name, value in stream.with_.items():
             scope[name] = self._reader.value(value, scope)
         return scope

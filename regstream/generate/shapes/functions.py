@@ -109,10 +109,6 @@ def _exponential_of_normal(mu: Shape, sigma: Shape) -> Shape:
     return numbers.shape(0, math.inf)
 
 
-def _evolve(state: Shape, seconds: Shape, moves: Shape) -> Shape:
-    return TEXT if state.only(Text) else ANY
-
-
 _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "choice": elements,
     "weighted": _weighted,
@@ -136,7 +132,6 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "walk": lambda value, step, low, high: NUMBER,
     "grow": lambda value, mean, sd: NUMBER,
     "revert": lambda value, mean, rate, sd: NUMBER,
-    "evolve": _evolve,
     "seasonal": lambda period, peak, amplitude, timezone: numbers.shape(0, 2),
 }
 

@@ -1,0 +1,392 @@
+"""Rows that come, go through states and go: who they are at any time depends on (seed, entity, number) and that time.
+
+An entity has as many places as rows. In each place one row follows the other, the second with the first number that
+is free for that place, so that keys made of the number never come twice. How long a row stays in which state is drawn
+for its number alone; what its templates pick of other such rows is picked at its birth, and it ends with the first of
+these at the latest, so that nothing refers to a row that is no more.
+"""
+
+from __future__ import annotations
+
+import collections
+import heapq
+import itertools
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from regstream import errors, model
+from regstream.generate import compile, draws, motion, pools, sandbox, vocabulary
+from regstream.generate.program import Program, cause
+
+ATTEMPTS = 20
+LEAST_LOG = 10_000
+LEAST_GONE = 1_000
+# So many states a row goes through at most, and so many are looked at of those that never end
+_MOST, _LOOK = 10_000, 100
+_PATH, _PLACE = 2**32 - 2, 2**32 - 3
+_SAMPLE = 500
+# When a row could not be made, its place is looked at again so many seconds later
+_AGAIN = 60.0
+
+_log = logging.getLogger("regstream.generate")
+
+
+class Passage(NamedTuple):
+    """A row that came into a state: when, which it was in before (None at its birth), and which that is."""
+
+    at: float
+    row: pools.Row
+    was: str | None
+    state: str
+
+
+def dwell(lasts: model.Dwell, u: float) -> float:
+    """How many seconds a state lasts, by a draw in [0, 1)."""
+    if lasts.between is not None:
+        return vocabulary.uniform(u, *lasts.between) / 1000
+    if lasts.mean is None:
+        return (lasts.exactly or 0) / 1000
+    if lasts.spread is None:
+        return vocabulary.exponential(u, lasts.mean / 1000)
+    # The mean and the coefficient of variation of a log-normal distribution, solved for its parameters
+    variance = math.log1p(lasts.spread**2)
+    return vocabulary.lognormal(u, math.log(lasts.mean / 1000) - variance / 2, math.sqrt(variance))
+
+
+class Path:
+    """The states that the rows of an entity go through, each by its number alone."""
+
+    def __init__(self, states: Mapping[str, model.StateSpec], key: bytes) -> None:
+        self._states = states
+        self._key = key
+        self.first = next(iter(states))
+        self.last = next((name for name, one in states.items() if not one.then), None)
+
+    def stay(self, number: int, step: int, state: str) -> tuple[float, str | None]:
+        """How many seconds a row is in its state, the one after ``step`` others, and what follows; None: its end."""
+        spec, loose = self._states[state], draws.Loose(self._key, _PATH, number, step)
+        seconds = math.inf if spec.lasts is None else dwell(spec.lasts, loose.double())
+        if not spec.then:
+            return seconds, None
+        return seconds, motion.mixture(loose.double(), [(weight, name) for name, weight in spec.then.items()])
+
+    def steps(self, number: int) -> Iterator[tuple[str, float]]:
+        """The states of a row and the seconds in each, up to its end; of one that has none, the first of them."""
+        state: str | None = self.first
+        for step in range(_LOOK if self.last is None else _MOST):
+            if state is None:
+                return
+            seconds, following = self.stay(number, step, state)
+            yield state, seconds
+            state = following
+
+    def end(self, number: int, born: float) -> float:
+        """When a row ends by itself, by the same sums as those that lead there."""
+        if self.last is None:
+            return math.inf
+        for _, seconds in self.steps(number):
+            born += seconds
+        return born
+
+    def passages_a_second(self) -> float:
+        """How often a place has a row that comes into a state, on average."""
+        passed, seconds = 0, 0.0
+        for number in range(1, _SAMPLE + 1):
+            lasting = [time for _, time in self.steps(number)]
+            passed += sum(map(math.isfinite, lasting))
+            seconds += sum(time for time in lasting if math.isfinite(time))
+            if not math.isfinite(lasting[-1]):
+                # It stays as it is, so that in the long run nothing happens
+                return 0.0
+        return passed / seconds
+
+
+class Row(dict[str, Any]):
+    """A row with the time at which it began and the one at which it ends, seconds since the epoch."""
+
+    __slots__ = ("born", "ends")
+
+    born: float
+    ends: float
+
+
+class Living(pools.Rows):
+    """The rows that live at present, each in its place; those that ended of late can still be found by their keys."""
+
+    def __init__(self, key: str, states: Iterable[str], lately: int) -> None:
+        super().__init__(key=key)
+        self._gone: dict[str, pools.Row] = {}
+        self._lately = lately
+        self.places: dict[str, list[int]] = {state: [] for state in states}
+        self._index: list[int] = []
+
+    def in_state(self, state: str) -> Sequence[pools.Row]:
+        """The rows in a state. Raises ValueError when the entity has no such state."""
+        if state not in self.places:
+            raise ValueError(f"there is no state {state!r}, there are {', '.join(self.places)}")
+        return pools.Some(self, self.places[state])
+
+    def found(self, key: str) -> pools.Row | None:
+        """The row of a key: what is told of a row may be told after the end of what it refers to."""
+        return self.by_key.get(key) or self._gone.get(key)
+
+    def enter(self, place: int, state: str, at: float) -> None:
+        """Bring the row of a place into a state."""
+        row = self[place]
+        row["state"], row["since"] = state, vocabulary.Instant.at(at)
+        if place == len(self._index):
+            self._index.append(0)
+        self._index[place] = len(self.places[state])
+        self.places[state].append(place)
+
+    def leave(self, place: int) -> None:
+        """Take the row of a place out of its state."""
+        mates = self.places[self[place]["state"]]
+        last = mates.pop()
+        if last != place:
+            mates[self._index[place]] = last
+            self._index[last] = self._index[place]
+
+    def settle(self, place: int, row: Row) -> None:
+        """Put a new row into a place, at the end when nobody was there yet."""
+        if place == len(self):
+            self.append(row)
+        else:
+            self._forget(str(self[place][self.key]))
+            self[place] = row
+        self.by_key[str(row[self.key])] = row
+        self.forget()
+
+    def _forget(self, key: str) -> None:
+        self._gone.pop(key, None)
+        self._gone[key] = self.by_key.pop(key)
+        if len(self._gone) > self._lately:
+            del self._gone[next(iter(self._gone))]
+
+
+class _Seen(pools.Rows):
+    """The rows of an entity as the templates of a new row see them: what is taken is noted."""
+
+    def __init__(self, rows: pools.Rows, taken: list[Any]) -> None:
+        super().__init__(key=rows.key)
+        self._rows = rows
+        self._taken = taken
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[pools.Row]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._note(self._rows[place])
+
+    def _note(self, row: Any) -> Any:
+        self._taken.append(row)
+        return row
+
+    def found(self, key: str) -> pools.Row | None:
+        return self._note(row) if (row := self._rows.by_key.get(key)) is not None else None
+
+    def weights(self, field: str) -> Any:
+        return self._rows.weights(field)
+
+    def in_state(self, state: str) -> Sequence[pools.Row]:
+        return [*map(self._note, self._rows.in_state(state))]
+
+
+class Population:
+    """The rows of one entity: who lives, who comes when, and what happened of late.
+
+    ``count`` is how many passages there have been since it began, of which ``log`` keeps the latest.
+    """
+
+    def __init__(
+        self, spec: model.EntitySpec, program: Program, box: sandbox.Sandbox, key: bytes, others: pools.Pools
+    ) -> None:
+        self.spec = spec
+        self.rows = Living(spec.key, spec.states, max(LEAST_GONE, spec.count))
+        self.path = Path(spec.states, key)
+        self.count = 0
+        self.log: collections.deque[Passage] = collections.deque(maxlen=max(LEAST_LOG, spec.count))
+        self._program, self._box, self._key = program, box, key
+        self._records = draws.Draws(key, program.layout)
+        self._others = others
+        self._stuck = False
+        self._numbers: list[int] = []
+        self._steps: list[int] = []
+        self._queue: list[tuple[float, int]] = []
+
+    @property
+    def due(self) -> float:
+        """When the next row leaves its state."""
+        return self._queue[0][0] if self._queue else math.inf
+
+    def settle(self, begin: float) -> None:
+        """Make the first rows, so old that at ``begin`` some are near their end and some new.
+
+        Raises RenderError when a template fails or two rows have the same key.
+        """
+        for place in range(self.spec.count):
+            number = place + 1
+            age = sum(seconds for _, seconds in self.path.steps(number) if math.isfinite(seconds))
+            born = begin - age * draws.Loose(self._key, _PLACE, number).double()
+            row = self._row(number, born)
+            # Not older than those that it refers to: what it takes does not depend on when that is
+            row = row if row.born == born else self._row(number, row.born)
+            key = str(row[self.spec.key])
+            if key in self.rows.by_key:
+                raise errors.RenderError(self.spec.name, f"fields.{self.spec.key}", f"two rows have the key {key!r}")
+            self._numbers.append(number)
+            self._steps.append(0)
+            self.rows.settle(place, row)
+            self.rows.enter(place, self.path.first, row.born)
+            due, following = self._next(place, row.born)
+            while due <= begin and following is not None:
+                self._enter(place, following, due)
+                due, following = self._next(place, due)
+            heapq.heappush(self._queue, (due, place))
+        # What led there is nobody's news
+        self.log.clear()
+        self.count = 0
+
+    def step(self) -> None:
+        """Let the next row leave its state: for what follows, or for a new row in its place."""
+        at, place = self._queue[0]
+        row = self._at(place)
+        _, following = self.path.stay(self._numbers[place], self._steps[place], row["state"])
+        if at >= row.ends and following is not None:
+            # It ends before its time, with what it refers to: in the state that ends the life of all, if there is one
+            if self.path.last is not None:
+                self._enter(place, self.path.last, at)
+            following = None
+        if following is not None:
+            self._enter(place, following, at)
+        elif not self._replaced(place, at):
+            row.ends = at + _AGAIN
+            heapq.heapreplace(self._queue, (row.ends, place))
+            return
+        due, _ = self._next(place, at)
+        heapq.heapreplace(self._queue, (due, place))
+
+    def _enter(self, place: int, state: str, at: float) -> None:
+        row, was = self.rows[place], self.rows[place]["state"]
+        self.rows.leave(place)
+        self.rows.enter(place, state, at)
+        self._steps[place] += 1
+        self._note(Passage(at, row, was, state))
+
+    def _note(self, passage: Passage) -> None:
+        self.log.append(passage)
+        self.count += 1
+
+    def _next(self, place: int, at: float) -> tuple[float, str | None]:
+        """When the row of a place leaves the state that it came into at ``at``, and for which."""
+        row = self._at(place)
+        seconds, following = self.path.stay(self._numbers[place], self._steps[place], row["state"])
+        return min(at + seconds, row.ends), following
+
+    def _at(self, place: int) -> Row:
+        return cast("Row", self.rows[place])
+
+    def _replaced(self, place: int, at: float) -> bool:
+        """Whether a new row could be made for the place."""
+        number = self._numbers[place] + self.spec.count
+        try:
+            row = self._row(number, at)
+            key, own = str(row[self.spec.key]), str(self.rows[place][self.spec.key])
+            if key != own and key in self.rows.by_key:
+                raise errors.RenderError(self.spec.name, f"fields.{self.spec.key}", f"a row has the key {key!r}")
+        except errors.RenderError as error:
+            if not self._stuck:
+                _log.error("a new row of %s could not be made, the old one stays: %s", self.spec.name, error)
+            self._stuck = True
+            return False
+        self.rows.leave(place)
+        self._numbers[place], self._steps[place] = number, 0
+        self.rows.settle(place, row)
+        self.rows.enter(place, self.path.first, at)
+        self._note(Passage(at, row, None, self.path.first))
+        return True
+
+    def _row(self, number: int, at: float) -> Row:
+        """The row of a number, born at ``at`` or with the youngest of those that it refers to. Raises RenderError."""
+        taken: list[Any] = []
+        made: list[pools.Row] = []
+        instant = vocabulary.Instant.at(at)
+        given = (number - 1, instant, str(instant), _seen(self._others, taken), made)
+        try:
+            self._program.function(self._records.span(number, 1), *given)
+        except Exception as first:
+            self._try_again(number, given, made, first, taken)
+        row = Row(made[0])
+        referred = [one for one in taken if isinstance(one, Row)]
+        row.born = max((at, *(one.born for one in referred)))
+        row.ends = min((self.path.end(number, row.born), *(one.ends for one in referred)))
+        return row
+
+    def _try_again(
+        self, number: int, given: tuple[Any, ...], made: list[pools.Row], first: Exception, taken: list[Any]
+    ) -> None:
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                self._box.attempt = attempt
+                taken.clear()
+                try:
+                    self._program.function([self._records.again(number, attempt)], *given)
+                except Exception:  # noqa: S112 - the first fault is the one that is reported
+                    continue
+                return
+        finally:
+            self._box.attempt = 0
+        raise errors.RenderError(self.spec.name, self._program.place(first), cause(first)) from first
+
+
+def _seen(others: pools.Pools, taken: list[Any]) -> pools.Pools:
+    return pools.Pools(
+        {name: _Seen(rows, taken) if isinstance(rows, Living) else rows for name, rows in others.items()}
+    )
+
+
+class Lives:
+    """Populations whose rows refer to each other, brought forward in the order of time.
+
+    ``next`` is when something happens next, seconds since the epoch.
+    """
+
+    def __init__(self, populations: Sequence[Population]) -> None:
+        self.populations = populations
+        self.next = min(one.due for one in populations)
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that does up to ``now``. Those declared first go first at the same time."""
+        while self.next <= now:
+            min(self.populations, key=_due).step()
+            self.next = min(one.due for one in self.populations)
+
+
+def _due(one: Population) -> float:
+    return one.due
+
+
+def connected(reads: Mapping[str, frozenset[str]]) -> list[list[str]]:
+    """The names in groups of those that refer to each other, however indirectly, in the order given."""
+    groups: list[list[str]] = []
+    for name, others in reads.items():
+        touching = [group for group in groups if others & set(group)]
+        groups = [group for group in groups if group not in touching]
+        groups.append([*itertools.chain.from_iterable(touching), name])
+    return groups
+
+
+def make(
+    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, others: pools.Pools, seed: int, begin: float
+) -> tuple[Population, frozenset[str]]:
+    """The population of an entity with states, and the entities that its rows may hold rows of. Raises RenderError."""
+    key = draws.key(seed, f"entity {spec.name}")
+    program = compile.entity(box, spec, catalog.entities, key)
+    population = Population(spec, program, box, key, others)
+    population.settle(begin)
+    return population, program.reads
