@@ -6,9 +6,11 @@ import datetime
 import itertools
 import math
 import statistics
+import zoneinfo
 
 import pytest
 
+from regstream.generate import motion
 from tests.generate import support
 
 COUNT = 20_000
@@ -101,6 +103,24 @@ SEASONS = [
     ("'week', 'mon 10:00', 0.5", "2026-05-04T10:00:00Z", 1.5),
     ("'week', peak='mon 10:00', amplitude=0.5", "2026-05-07T22:00:00Z", 0.5),
     ("'year', '12-15', 1", "2026-12-15T00:00:00Z", 2.0),
+    ("'hour', ':45', 0.3", "2026-05-05T14:45:00Z", 1.3),
+    ("'hour', ':45', 0.3", "2026-05-05T14:15:00Z", 0.7),
+    ("'hour', ':10', 0.3, 'Asia/Kolkata'", "2026-05-05T14:40:00Z", 1.3),
+    ("'hour'", "2026-05-05T14:30:00Z", 1.5),
+    ("'month', '15', 0.3", "2026-02-15T00:00:00Z", 1.3),
+    ("'month', '15', 0.3", "2026-02-01T00:00:00Z", 0.7),
+    ("'month', '15', 0.3", "2028-02-29T12:00:00Z", 0.7),
+    ("'month', 15, 0.3", "2026-05-30T12:00:00Z", 0.7),
+    ("'month', '31', 0.3", "2026-02-28T00:00:00Z", 1.3),
+    ("'month', '1', 0.3, 'America/Sao_Paulo'", "2026-05-01T03:00:00Z", 1.3),
+    ("'month'", "2026-02-15T00:00:00Z", 1.5),
+    ("'month'", "2026-05-16T12:00:00Z", 1.5),
+    ("'quarter', '60', 0.3", "2026-03-01T00:00:00Z", 1.3),
+    ("'quarter', '60', 0.3", "2026-01-15T00:00:00Z", 0.7),
+    ("'quarter', '60', 0.3", "2026-08-29T00:00:00Z", 1.3),
+    ("'quarter', '60', 0.3", "2026-07-14T00:00:00Z", 0.7),
+    ("'quarter', 92, 0.3", "2026-03-31T00:00:00Z", 1.3),
+    ("'quarter', amplitude=1", "2026-05-16T12:00:00Z", 2.0),
 ]
 
 
@@ -108,6 +128,26 @@ SEASONS = [
 def test_a_season_peaks_when_it_says(arguments, time, expected):
     made = support.build({"x": f"{{{{ seasonal({arguments}) }}}}"}).next_batch(at(time), 1)
     assert support.events(made)[0]["data"]["x"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "end"),
+    [
+        ("hour", "2026-05-05T14:00:00-03:00", "2026-05-05T15:00:00-03:00"),
+        ("day", "2026-05-05T00:00:00-03:00", "2026-05-06T00:00:00-03:00"),
+        ("week", "2026-05-04T00:00:00-03:00", "2026-05-11T00:00:00-03:00"),
+        ("month", "2028-02-01T00:00:00-03:00", "2028-03-01T00:00:00-03:00"),
+        ("quarter", "2026-07-01T00:00:00-03:00", "2026-10-01T00:00:00-03:00"),
+        ("year", "2028-01-01T00:00:00-03:00", "2029-01-01T00:00:00-03:00"),
+    ],
+)
+def test_over_a_whole_period_a_season_takes_nothing_away(period, start, end):
+    first, length = at(start), at(end) - at(start)
+    zone = zoneinfo.ZoneInfo("America/Sao_Paulo")
+    times = (datetime.datetime.fromtimestamp(first + length * part / 240, zone) for part in range(240))
+    found = [motion.seasonal(time, period, amplitude=0.8, timezone="America/Sao_Paulo") for time in times]
+    assert statistics.fmean(found) == pytest.approx(1, abs=1e-9)
+    assert min(found) == pytest.approx(0.2, abs=1e-3) and max(found) == pytest.approx(1.8, abs=1e-3)
 
 
 MOVES = "{'a': ['10s', {'b': 3, 'c': 1}], 'b': [30, {'a': 1}]}"
@@ -187,7 +227,15 @@ REFUSED = [
     ("evolve('a', 1, {'a': ['soon', {'b': 1}]})", "not a duration"),
     ("evolve('a', 1, {'a': ['0s', {'b': 1}]})", "times above 0"),
     ("evolve('a', 1e6, {'a': [1, {'a': 1}]})", "at most 100 changes"),
-    ("seasonal('month')", "day, week and year"),
+    ("seasonal('decade')", "hour, day, week, month, quarter, year, not 'decade'"),
+    ("seasonal('months')", "did you mean month?"),
+    ("seasonal(5)", "not 5"),
+    ("seasonal('hour', '30')", "write :30"),
+    ("seasonal('hour', ':60')", "write :30"),
+    ("seasonal('month', '0')", "a day from 1 to 31"),
+    ("seasonal('month', '1x')", "a day from 1 to 31"),
+    ("seasonal('month', 32)", "a day from 1 to 31"),
+    ("seasonal('quarter', 93)", "a day from 1 to 92"),
     ("seasonal('day', '25:00')", "is no peak, write 14:00"),
     ("seasonal('week', '14:00')", "write mon 10:00"),
     ("seasonal('year', '13-45')", "write 12-15"),
