@@ -24,6 +24,8 @@ def fault(name: str, node: nodes.Call) -> str:
     first = [{"u": 0.5, "raw": bytes(16), "seq": 1}.get(need, _NOON) for need in function.needs]
     given = [constant_of(one) for one in node.args]
     named = {one.key: constant_of(one.value) for one in node.kwargs}
+    if name == "marginal":
+        return _marginal_fault(node)
     try:
         bound = inspect.signature(function.call).bind(*first, *given, **named)
         _check_types(bound)
@@ -32,6 +34,30 @@ def fault(name: str, node: nodes.Call) -> str:
     except Exception as error:
         return f"{name}: {error}"
     return ""
+
+
+def marginal(node: nodes.Call) -> tuple[nodes.Expr, nodes.Expr, nodes.Call]:
+    """The parts of a call of ``marginal``: the number, the name, and the call of the distribution. Raises TypeError."""
+    named = {one.key: one.value for one in node.kwargs}
+    bound = inspect.signature(vocabulary.marginal).bind(*node.args, **named).arguments
+    rest = [one for one in node.kwargs if one.key in bound.get("named", {})]
+    inner = nodes.Call(bound["name"], list(bound.get("given", ())), rest, None, None, lineno=node.lineno)
+    return bound["z"], bound["name"], inner
+
+
+def _marginal_fault(node: nodes.Call) -> str:
+    try:
+        z, named, inner = marginal(node)
+        number, name = constant_of(z), constant_of(named)
+        if number is not UNKNOWN:
+            vocabulary.share_below(number)
+        if name is UNKNOWN:
+            return ""
+        vocabulary.check_distribution(name)
+    except (TypeError, ValueError) as error:
+        return f"marginal: {error}"
+    problem = fault(name, inner)
+    return f"marginal: {problem}" if problem else ""
 
 
 def _check_types(bound: inspect.BoundArguments) -> None:
@@ -129,6 +155,11 @@ class Call:
         text = f"{self._site.constant(values)}[BISECT({self._site.constant(bounds)}, {self._draw()})]"
         return Code(text, kind, max(map(cost.size, values)))
 
+    def _marginal(self) -> Code | None:
+        z, named, inner = marginal(self._node)
+        name = constant_of(named)
+        return None if name is UNKNOWN else _Quantile(self._site, inner, name, self._arguments, z).code()
+
     def _constant(self, name: str) -> Any:
         given = [constant_of(one) for one in self._node.args]
         given += [constant_of(one.value) for one in self._node.kwargs if one.key == name]
@@ -138,6 +169,20 @@ class Call:
         given = dict(zip(names, map(constant_of, self._node.args), strict=False))
         given.update({one.key: constant_of(one.value) for one in self._node.kwargs})
         return [one if isinstance(one := given.get(name), int | float) else None for name in names]
+
+
+class _Quantile(Call):
+    """A call of a distribution whose draw comes from a standard normal number."""
+
+    def __init__(
+        self, site: Site, node: nodes.Call, name: str, arguments: Callable[[Any], list[str]], z: nodes.Expr
+    ) -> None:
+        super().__init__(site, node, name, arguments)
+        self._z = z
+
+    def _draw(self) -> str:
+        (z,) = self._arguments(nodes.Call(self._z, [self._z], [], None, None, lineno=self._z.lineno))
+        return f"{self._site.constant(vocabulary.share_below)}({z})"
 
 
 def unknown_entity(name: Any, entities: Mapping[str, model.EntitySpec]) -> tuple[str, str]:

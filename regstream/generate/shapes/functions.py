@@ -125,6 +125,7 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "pareto": _pareto,
     "zipf": _zipf,
     "chance": lambda p: shapes.BOOLEAN,
+    "marginal": lambda z, name: ANY,
     "uuid": lambda: texts.of(texts.UUID, "uuid"),
     "digits": _digits,
     "pattern": _pattern,
@@ -144,7 +145,8 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
 def result(name: str, arguments: Mapping[str, Shape]) -> Shape:
     """What a function gives; ``arguments`` are those of its signature, by name, defaults included.
 
-    ``pick`` and ``find`` are not among them: their rows are for the caller to know.
+    ``pick`` and ``find`` are not among them: their rows are for the caller to know. Of ``marginal`` it knows no
+    more than the number and the name.
     """
     return _RESULTS[name](**arguments)
 
