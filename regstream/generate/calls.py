@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import nodes
 
 from regstream import errors, model
-from regstream.generate import cost, pools, vocabulary
+from regstream.generate import cost, pools, sandbox, tables, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, constant_of
 
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
@@ -29,6 +29,8 @@ def fault(name: str, node: nodes.Call) -> str:
     try:
         bound = inspect.signature(function.call).bind(*first, *given, **named)
         _check_types(bound)
+        if name in vocabulary.TABLES:
+            return _table_fault(node, bound)
         if name not in vocabulary.ROWS and not any(one is UNKNOWN for one in bound.arguments.values()):
             function.call(*bound.args, **bound.kwargs)
     except Exception as error:
@@ -43,6 +45,39 @@ def marginal(node: nodes.Call) -> tuple[nodes.Expr, nodes.Expr, nodes.Call]:
     rest = [one for one in node.kwargs if one.key in bound.get("named", {})]
     inner = nodes.Call(bound["name"], list(bound.get("given", ())), rest, None, None, lineno=node.lineno)
     return bound["z"], bound["name"], inner
+
+
+def _table_fault(node: nodes.Call, bound: inspect.BoundArguments) -> str:
+    if not node.args:
+        return "empirical: the name of the file comes first"
+    if any(one is UNKNOWN for one in bound.arguments.values()):
+        return "empirical: what it takes must stand there as it is, not be made by an expression"
+    file, column, weight = (bound.arguments.get(name) for name in ("file", "column", "weight"))
+    if not all(isinstance(one, str) for one in (file, column, "" if weight is None else weight)):
+        return "empirical: files and columns are named by texts"
+    if not isinstance(bound.arguments.get("smooth", False), bool):
+        return "empirical: smooth is true or false"
+    return ""
+
+
+def column(node: nodes.Call, box: sandbox.Sandbox) -> tables.Drawn:
+    """What a call of ``empirical``, in which there is no fault, draws from. Raises tables.TableError."""
+    file, *given = (constant_of(one) for one in node.args)
+    return box.table(file).drawn(*given, **{one.key: constant_of(one.value) for one in node.kwargs})
+
+
+def missing(node: nodes.Call, box: sandbox.Sandbox) -> tuple[str, str]:
+    """Message and hint when the file of a call of ``empirical`` cannot give what is asked for; empty when it can.
+
+    Also empty when the file has a fault of its own, which is reported there.
+    """
+    try:
+        column(node, box)
+    except tables.BrokenTableError:
+        return "", ""
+    except tables.TableError as error:
+        return f"empirical: {error.message}", error.hint
+    return "", ""
 
 
 def _marginal_fault(node: nodes.Call) -> str:
@@ -154,6 +189,25 @@ class Call:
         kind = "str" if all(isinstance(one, str) for one in values) else "any"
         text = f"{self._site.constant(values)}[BISECT({self._site.constant(bounds)}, {self._draw()})]"
         return Code(text, kind, max(map(cost.size, values)))
+
+    def _empirical(self) -> Code:
+        problem, hint = missing(self._node, self._site.box)
+        if problem:
+            return self._site.note(self._node, problem, hint)
+        try:
+            drawn = column(self._node, self._site.box)
+        except tables.BrokenTableError:
+            return Code(f"{self._site.constant(self._site.box.table)}({constant_of(self._node.args[0])!r})")
+        if drawn.points:
+            return Code(f"{self._site.constant(drawn.between)}({self._draw()})", "float")
+        values = self._site.constant(drawn.values)
+        draw = self._draw()
+        place = (
+            f"BISECT({self._site.constant(drawn.bounds)}, {draw})"
+            if drawn.bounds
+            else f"int({len(drawn.values)} * {draw})"
+        )
+        return Code(f"{values}[{place}]", drawn.kind, max(map(cost.size, drawn.values)))
 
     def _marginal(self) -> Code | None:
         z, named, inner = marginal(self._node)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regstream import errors
-from regstream.generate import fakes, motion, pools
+from regstream.generate import fakes, motion, pools, tables
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -284,6 +284,7 @@ FUNCTIONS: dict[str, Function] = {
     "zipf": Function(zipf, ("u",), "int"),
     "chance": Function(chance, ("u",), "bool"),
     "marginal": Function(marginal, (), "any"),
+    "empirical": Function(tables.empirical, ("u",), "any"),
     "uuid": Function(uuid, ("raw",), "str"),
     "digits": Function(digits, ("raw",), "str"),
     "pattern": Function(pattern, ("raw",), "str"),
@@ -306,4 +307,6 @@ DISTRIBUTIONS = (
 """Those that ``marginal`` takes: the inverse of a cumulative function, of one double."""
 ROWS = ("pick", "find")
 """Those whose first argument names an entity."""
+TABLES = ("empirical",)
+"""Those whose first argument names a CSV file."""
 NAMES = ("now", "seq", "index", "stream")

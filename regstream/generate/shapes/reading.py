@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 
-from regstream.generate import calls, sandbox, text, vocabulary
+from regstream.generate import calls, sandbox, tables, text, vocabulary
 from regstream.generate.shapes import filters, functions, numbers, texts
 from regstream.generate.shapes import shape as shapes
 from regstream.generate.shapes.shape import ANY, BOOLEAN, NOTHING, TEXT, Array, Number, Object, Shape, Text, Time
@@ -266,6 +266,8 @@ class _Reading:
     def _vocabulary(self, name: str, node: nodes.Call) -> Shape:
         if name == "marginal":
             return self._marginal(node)
+        if name in vocabulary.TABLES:
+            return self._column(node)
         given = dict(self._bound(name, node))
         if any(one.is_empty for one in given.values()):
             return NOTHING
@@ -282,6 +284,13 @@ class _Reading:
         return (
             functions.result("marginal", {"z": number, "name": self.visit(named)}) if not number.is_empty else NOTHING
         )
+
+    def _column(self, node: nodes.Call) -> Shape:
+        try:
+            column = calls.column(node, self._box)
+        except tables.TableError:
+            return NOTHING
+        return functions.drawn(column.values, bool(column.points))
 
     def _bound(self, name: str, node: nodes.Call) -> Iterator[tuple[str, Shape]]:
         function = vocabulary.FUNCTIONS[name]
