@@ -22,8 +22,9 @@ def fault(name: str, node: nodes.Call) -> str:
         return f"{name} takes its arguments one by one"
     function = vocabulary.FUNCTIONS[name]
     first = [{"u": 0.5, "raw": bytes(16), "seq": 1}.get(need, _NOON) for need in function.needs]
-    given = [constant_of(one) for one in node.args]
-    named = {one.key: constant_of(one.value) for one in node.kwargs}
+    known = _pairs if name == "mixture" else constant_of
+    given = [known(one) for one in node.args]
+    named = {one.key: known(one.value) for one in node.kwargs}
     if name == "marginal":
         return _marginal_fault(node)
     try:
@@ -36,6 +37,23 @@ def fault(name: str, node: nodes.Call) -> str:
     except Exception as error:
         return f"{name}: {error}"
     return ""
+
+
+def _pairs(node: nodes.Expr) -> Any:
+    """What is known of the pairs of a mixture, most of whose values are drawn: their weights, 1 where that is not."""
+    value = constant_of(node)
+    if value is not UNKNOWN or not isinstance(node, nodes.List | nodes.Tuple):
+        return value
+    return [_weighed(one) for one in node.items]
+
+
+def _weighed(node: nodes.Expr) -> Any:
+    value = constant_of(node)
+    if value is UNKNOWN and isinstance(node, nodes.List | nodes.Tuple):
+        value = [constant_of(one) for one in node.items]
+    if value is UNKNOWN:
+        return [1, None]
+    return [1, *value[1:]] if isinstance(value, list) and value and value[0] is UNKNOWN else value
 
 
 def marginal(node: nodes.Call) -> tuple[nodes.Expr, nodes.Expr, nodes.Call]:

@@ -31,7 +31,7 @@ _DATE = re.compile(r"(?P<month>\d{2})-(?P<day>\d{2})", re.ASCII)
 
 def mixture(u: float, parts: Sequence[Sequence[Any]]) -> Any:
     """One of several values by their weights: a list of pairs of a weight and a value."""
-    if not isinstance(parts, Sequence) or not parts or any(len(part) != 2 for part in parts):
+    if not isinstance(parts, list | tuple) or not parts or not all(map(_is_pair, parts)):
         raise ValueError("mixture takes a list of pairs, [[0.9, …], [0.1, …]]")
     weights = [weight for weight, _ in parts]
     if any(isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf for one in weights):
@@ -40,6 +40,10 @@ def mixture(u: float, parts: Sequence[Sequence[Any]]) -> Any:
     if not bounds[-1]:
         raise ValueError("mixture needs a weight above 0")
     return parts[min(bisect.bisect_right(bounds, u * bounds[-1]), len(parts) - 1)][1]
+
+
+def _is_pair(part: Any) -> bool:
+    return isinstance(part, list | tuple) and len(part) == 2
 
 
 def correlated(u: float, v: float, rho: float) -> tuple[float, float]:

@@ -295,6 +295,15 @@ REFUSED = [
     ("mixture([])", "list of pairs"),
     ("mixture([[-1, 2]])", "weights of 0 or more"),
     ("mixture([[0, 2]])", "a weight above 0"),
+    ("mixture([[-1, 2], [seq, 3]])", "weights of 0 or more"),
+    ("mixture([[0.9, normal(0, 1)], [-0.1, seq]])", "weights of 0 or more"),
+    ("mixture(parts=[['a', seq]])", "weights of 0 or more"),
+    ("mixture([[true, seq], [1, 2]])", "weights of 0 or more"),
+    ("mixture([[0, seq], [0, normal(0, 1)]])", "a weight above 0"),
+    ("mixture([[1, seq], [1, 2, 3]])", "list of pairs"),
+    ("mixture([[1, seq], [seq]])", "list of pairs"),
+    ("mixture([[1, seq], 5])", "list of pairs"),
+    ("mixture([[1, seq], '12'])", "list of pairs"),
     ("correlated(2)", "from -1 to 1"),
     ("marginal(0)", "missing a required argument: 'name'"),
     ("marginal(0, 'norml', 0, 1)", "there is no distribution 'norml', did you mean normal or lognormal"),
@@ -341,18 +350,27 @@ def test_what_cannot_be_is_a_fault_of_the_file(call, said):
     assert said in f"{found.message} {found.hint}"
 
 
-@pytest.mark.parametrize(("call", "said"), [one for one in REFUSED if one[0].startswith(("marginal", "seasonal"))])
+@pytest.mark.parametrize(
+    ("call", "said"), [one for one in REFUSED if one[0].startswith(("marginal", "mixture", "seasonal"))]
+)
 def test_in_statements_it_is_one_too(call, said):
     assert said in support.fault(f"{{% if true %}}{{{{ {call} }}}}{{% endif %}}").message
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
-    [("find('rows', 'X').id", "no row has the key 'X'"), ("pick('rows', weight='name').id", "a number of 0 or more")],
+    [
+        ("find('rows', 'X').id", "no row has the key 'X'"),
+        ("pick('rows', weight='name').id", "a number of 0 or more"),
+        ("mixture([[0 - seq, 2], [1, 3]])", "ValueError: mixture needs weights of 0 or more"),
+        ("mixture([seq, [1, 3]])", "ValueError: mixture takes a list of pairs"),
+        ("mixture(seq)", "ValueError: mixture takes a list of pairs"),
+    ],
 )
 def test_what_shows_only_when_events_are_made(call, said):
-    batch = support.build({"x": f"{{{{ {call} }}}}"}, entities=(ROWS,)).next_batch(support.NOW, 1)
-    assert batch.error is not None and said in batch.error.cause
+    for form in ("{{{{ {} }}}}", "{{% if true %}}{{{{ {} }}}}{{% endif %}}"):
+        batch = support.build({"x": form.format(call)}, entities=(ROWS,)).next_batch(support.NOW, 1)
+        assert batch.error is not None and said in batch.error.cause
 
 
 def test_picks_are_the_same_each_time():

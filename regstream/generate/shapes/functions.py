@@ -109,6 +109,10 @@ def _exponential_of_normal(mu: Shape, sigma: Shape) -> Shape:
     return numbers.shape(0, math.inf)
 
 
+def _mixture(parts: Shape) -> Shape:
+    return ANY if parts.parts else shapes.constants(one for every in parts.values for weight, one in every if weight)
+
+
 def _evolve(state: Shape, seconds: Shape, moves: Shape) -> Shape:
     return TEXT if state.only(Text) else ANY
 
@@ -133,7 +137,7 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "sequence": _sequence,
     "date": _date,
     "fake": _fake,
-    "mixture": lambda parts: ANY,
+    "mixture": _mixture,
     "correlated": lambda rho: Shape(parts=(Array(NUMBER, 2, 2),)),
     "walk": lambda value, step, low, high: NUMBER,
     "grow": lambda value, mean, sd: NUMBER,

@@ -268,6 +268,8 @@ class _Reading:
             return self._marginal(node)
         if name in vocabulary.TABLES:
             return self._column(node)
+        if name == "mixture" and node.args and isinstance(node.args[0], nodes.List | nodes.Tuple):
+            return self._mixture(node.args[0].items)
         given = dict(self._bound(name, node))
         if any(one.is_empty for one in given.values()):
             return NOTHING
@@ -284,6 +286,12 @@ class _Reading:
         return (
             functions.result("marginal", {"z": number, "name": self.visit(named)}) if not number.is_empty else NOTHING
         )
+
+    def _mixture(self, pairs: list[nodes.Expr]) -> Shape:
+        if not all(isinstance(one, nodes.List | nodes.Tuple) and len(one.items) == 2 for one in pairs):
+            return ANY
+        parts = [one.items for one in pairs if isinstance(one, nodes.List | nodes.Tuple)]
+        return shapes.join(self.visit(value) for weight, value in parts if constant_of(weight) != 0)
 
     def _column(self, node: nodes.Call) -> Shape:
         try:
