@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regstream import model
@@ -109,3 +110,13 @@ def tail_of_chi_square(distance: float, degrees: int) -> float:
         if abs(c * d - 1) < 1e-14:
             break
     return made * scale
+
+
+def likelihood(found: Iterable[Any], shares: Mapping[Any, float]) -> float:
+    """How likely it is that values which have these shares are as far off them as ``found``: Pearson's chi-square."""
+    counts = collections.Counter(found)
+    assert set(counts) <= {value for value, share in shares.items() if share}
+    scale = counts.total() / sum(shares.values())
+    wanted = {value: share * scale for value, share in shares.items() if share}
+    distance = sum((counts[value] - mean) ** 2 / mean for value, mean in wanted.items())
+    return tail_of_chi_square(distance, len(wanted) - 1)

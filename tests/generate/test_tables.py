@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 import math
 import statistics
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from regstream.generate import check, shapes, tables
+from regstream.generate import check, draws, shapes, tables
 from tests.generate import support
 
 COUNT = 20_000
@@ -29,37 +27,45 @@ def drawn(call: str, form: str = "expression", text: str = BANKS) -> list[Any]:
     return support.values(SHAPES[form].format(call), COUNT, templates={"banks.csv": text})
 
 
-def surprise(found: list[Any], shares: Mapping[Any, float]) -> float:
-    """How improbable it is to be as far off these shares as what was found, by Pearson's chi-square: small is far."""
-    counts = collections.Counter(found)
-    assert set(counts) <= {value for value, share in shares.items() if share}
-    wanted = {value: share / sum(shares.values()) * len(found) for value, share in shares.items() if share}
-    distance = sum((counts[value] - mean) ** 2 / mean for value, mean in wanted.items())
-    return support.tail_of_chi_square(distance, len(wanted) - 1)
-
-
 @pytest.mark.parametrize("form", SHAPES)
 def test_values_come_as_often_as_in_the_file(form):
-    assert surprise(drawn("empirical('banks.csv', 'bank')", form), {"BBVA": 2, "Itaú": 1, 'Banco "X"': 1}) > 1e-4
+    assert (
+        support.likelihood(drawn("empirical('banks.csv', 'bank')", form), {"BBVA": 2, "Itaú": 1, 'Banco "X"': 1}) > 1e-4
+    )
     branches = {1500: 1, 2000: 1, 12: 1}
     found = drawn("empirical('banks.csv', 'branches')", form)
-    assert surprise([int(one) for one in found], branches) > 1e-4
+    assert support.likelihood([int(one) for one in found], branches) > 1e-4
 
 
 @pytest.mark.parametrize("form", SHAPES)
 def test_values_come_by_their_weights(form):
     found = drawn("empirical('banks.csv', 'bank', weight='share')", form)
-    assert surprise(found, {"BBVA": 3.5, "Itaú": 1.5, 'Banco "X"': 0}) > 1e-4
+    assert support.likelihood(found, {"BBVA": 3.5, "Itaú": 1.5, 'Banco "X"': 0}) > 1e-4
 
 
 @pytest.mark.parametrize("form", SHAPES)
 def test_what_lies_between_is_drawn_too(form):
     found = [float(one) for one in drawn("empirical('banks.csv', 'branches', smooth=true)", form)]
     # Half of it uniform from 12 to 1500, half from 1500 to 2000
-    assert surprise([one < 1500 for one in found], {True: 1, False: 1}) > 1e-4
+    assert support.likelihood([one < 1500 for one in found], {True: 1, False: 1}) > 1e-4
     parts = [int((one - 12) / 1488 * 10) if one < 1500 else 10 + int((one - 1500) / 500 * 10) for one in found]
-    assert surprise(parts, dict.fromkeys(range(20), 1)) > 1e-4
+    assert support.likelihood(parts, dict.fromkeys(range(20), 1)) > 1e-4
     assert min(found) >= 12 and max(found) < 2000
+
+
+@pytest.mark.parametrize(
+    "further",
+    ["'bank'", "'bank', 'share'", "'branches'", "'branches', smooth=true", "'share', weight='share', smooth=true"],
+)
+def test_of_the_same_draw_either_form_makes_the_same(further, monkeypatch):
+    # With one draw an event each, both expressions have the same one
+    draws_made = support.values("{{ uniform(0, 1) }}", 300)
+    call = f"empirical('banks.csv', {further})"
+    found = support.values(SHAPES["expression"].format(call), 300, templates=FILES)
+    again = iter(draws_made)
+    monkeypatch.setattr(draws.Loose, "double", lambda _: next(again))
+    assert support.values(SHAPES["statement"].format(call), 300, templates=FILES) == list(map(str, found))
+    assert len(set(found)) > 1
 
 
 def table(*values: Any, **further: list[Any]) -> tables.Table:
