@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from regstream import model
+from regstream.generate import tables
 
 _Spec = TypeVar("_Spec", bound=model.Spec)
 
@@ -68,7 +69,10 @@ def _entities(old: model.Catalog, new: model.Catalog, reseeded: bool) -> Diff:
 
 
 def _mentions(spec: model.EntitySpec, names: set[str], templates: Mapping[str, str]) -> bool:
-    texts = (spec.model_dump_json(include={"fields"}), *(templates.get(file, "") for file, _ in spec.files))
+    texts = (
+        spec.model_dump_json(include={"fields"}),
+        *(templates.get(file, "") for file, _ in spec.files if not tables.is_table(file)),
+    )
     return any(re.search(rf"\b{name}\b", text) for name in names for text in texts)
 
 

@@ -26,6 +26,7 @@ HEAD = """# Configuration
 | streams, entities, profiles | `streams.yaml` | at once, without a restart |
 | scenarios | `scenarios/*.yaml`, one a file | at once, for runs that begin afterwards |
 | templates that several fields share | `templates/*.j2`, see [Templates](templates.md) | at once |
+| values that are drawn from | `templates/*.csv`, see [Templates](templates.md#empirical) | at once |
 | address, identity, environment | [environment variables](#environment-variables) | at the next start |
 
 `regstream validate` reads all files and prints every problem as `file:line:column: message`; a running daemon refuses

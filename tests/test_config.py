@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from regstream import config, errors, model
+from regstream import config, errors, model, plan
 from regstream.config import files, yaml
 
 GOOD = 'streams:\n  A:\n    interval: 1s\n    fields: {n: "{{ seq }}"}\n'
@@ -332,6 +332,51 @@ def test_a_fault_that_only_a_stream_shows_is_placed_in_the_template_file(tree: T
     assert tree.problems() == ["templates/a.j2:2:1: 'sq' is undefined (did you mean seq?)"]
 
 
+def test_a_csv_file_that_is_none_is_a_problem_of_that_file_alone(tree: Tree) -> None:
+    draws = "{interval: 1s, fields: {x: \"{{ empirical('t.csv', 'a') }}\"}}"
+    tree.write("streams.yaml", f"streams:\n  A: {draws}\n  B: {draws}\n")
+    for content, problem in (
+        (b"a,b\n1,2\n1,\xff\n", "3:3: not UTF-8 text (save the file as UTF-8)"),
+        (b"", "1:1: no header (write the names of the columns into the first line)"),
+        (b"a,b,a\n1,2,3\n", "1:1: there are two columns 'a' (give one of them another name)"),
+        (
+            b"a,b\n1,2\n1,2,3\n",
+            "3:1: the row has 3 cells, the header 2 (leave no cell out, and put texts with commas between quotes)",
+        ),
+    ):
+        tree.write("templates/t.csv", content)
+        assert tree.problems() == [f"templates/t.csv:{problem}"]
+    tree.write("templates/t.csv", "\N{BYTE ORDER MARK}a,b\r\n1,2\r\n")
+    assert set(tree.load().templates) == {"t.csv"}
+
+
+def test_a_csv_file_counts_among_the_bytes_of_its_folder(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.write("streams.yaml", GOOD)
+    tree.write("templates/a.csv", "a\n" + "1\n" * 300_000)
+    assert tree.problems() == ["templates/a.csv:100002:1: more than 100,000 rows (take a sample of them)"]
+    monkeypatch.setattr(files, "MAX_TOTAL", 1024 * 1024)
+    tree.write("templates/b.j2", "x" * 600_000)
+    assert "templates:1:1: its files are larger than 1 MiB together" in tree.problems()
+
+
+def test_a_csv_file_or_column_that_is_not_there_is_told_where_it_is_asked_for(tree: Tree) -> None:
+    tree.write("templates/amounts.csv", "value,weight\n1,2\n")
+    tree.write("templates/m.j2", "\n{% macro f() %}{{ empirical('amounts.csv', 'val') }}{% endmacro %}")
+    call = "empirical('{}', '{}')".format
+    tree.write(
+        "streams.yaml",
+        'entities:\n  e: {count: 1, key: id, fields: {id: "{{ ' + call("amount.csv", "value") + ' }}"}}\n'
+        'streams:\n  A:\n    interval: 1s\n    fields:\n      x: "{{ ' + call("amounts.csv", "wait") + ' }}"\n'
+        "      y: |-\n        {% if true %}\n        {{ " + call("ammounts.csv", "value") + " }}{% endif %}\n",
+    )
+    assert tree.problems() == [
+        "streams.yaml:2:39: empirical: no CSV file 'amount.csv' (did you mean amounts.csv?)",
+        "streams.yaml:7:10: empirical: there is no column 'wait' (did you mean weight?)",
+        "streams.yaml:10:9: empirical: no CSV file 'ammounts.csv' (did you mean amounts.csv?)",
+        "templates/m.j2:2:1: empirical: there is no column 'val' (did you mean value?)",
+    ]
+
+
 # What is resolved
 
 
@@ -388,6 +433,48 @@ def test_a_changed_template_file_changes_the_streams_made_with_it(tree: Tree) ->
     assert after.streams["B"] != before.streams["B"]
 
 
+def test_a_changed_csv_file_changes_what_draws_from_it_and_nothing_else(tree: Tree) -> None:
+    call = "{{ empirical('a.csv', 'a') }}"
+    tree.write(
+        "streams.yaml",
+        f"""
+entities:
+  drawn: {{count: 2, key: id, fields: {{id: "{{{{ index }}}}", x: "{call}"}}}}
+  other: {{count: 2, key: id, fields: {{id: "{{{{ index }}}}"}}}}
+streams:
+  EXPRESSION: {{interval: 1s, fields: {{x: {{y: ["{call}"]}}}}}}
+  STATEMENT: {{interval: 1s, fields: {{x: "{{% if true %}}{call}{{% endif %}}"}}}}
+  MACRO: {{interval: 1s, fields: {{x: "{{% from 'm.j2' import f %}}{{{{ f() }}}}"}}}}
+  FILE: {{interval: 1s, template: data.j2}}
+  BOUND: {{interval: 1s, with: {{x: "{call}"}}, fields: {{a: "{{{{ x }}}}"}}}}
+  OTHER: {{interval: 1s, fields: {{x: "{{{{ empirical('b.csv', 'a') }}}} a.csv"}}}}
+  NONE: {{interval: 1s, fields: {{x: empirical}}}}
+""",
+    )
+    tree.write("templates/m.j2", f"{{% macro f() %}}{call}{{% endmacro %}}")
+    tree.write("templates/data.j2", f'{{"x": {call}}}')
+    for name in "ab":
+        tree.write(f"templates/{name}.csv", "a\n1\n")
+    before = tree.load()
+    tree.write("templates/a.csv", "a\n2\n")
+    found = plan.plan(before, tree.load())
+    assert found.streams.changed == ("EXPRESSION", "STATEMENT", "MACRO", "FILE", "BOUND")
+    assert found.streams.unchanged == ("OTHER", "NONE")
+    assert (found.entities.changed, found.entities.unchanged) == (("drawn",), ("other",))
+
+
+def test_what_a_csv_file_says_of_an_entity_moves_no_other(tree: Tree) -> None:
+    row = '{id: "{{ index }}", x: '
+    entities = "entities:\n  first: {count: %d, key: id, fields: " + row + "1}}\n"
+    entities += "  second: {count: 2, key: id, fields: " + row + "\"{{ empirical('a.csv', 'a') }}\"}}\n"
+    tree.write("templates/a.csv", "a\nfirst\n")
+    catalogs = []
+    for count in (2, 3):
+        tree.write("streams.yaml", entities % count + GOOD)
+        catalogs.append(tree.load())
+    assert plan.plan(*catalogs).entities.unchanged == ("second",)
+
+
 def test_the_digest_tells_every_byte_and_every_name(tree: Tree) -> None:
     tree.write("streams.yaml", GOOD)
     digests = {tree.load().digest}
@@ -398,7 +485,10 @@ def test_the_digest_tells_every_byte_and_every_name(tree: Tree) -> None:
     digests.add(tree.load().digest)
     tree.write("streams.yaml", GOOD + "\n")
     digests.add(tree.load().digest)
-    assert len(digests) == 4
+    for text in ("a\n1\n", "a\n2\n"):
+        tree.write("templates/a.csv", text)
+        digests.add(tree.load().digest)
+    assert len(digests) == 6
 
 
 # What is remembered

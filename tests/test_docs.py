@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -58,10 +59,15 @@ def of(info: str) -> list[Any]:
 
 
 def loaded(folder: pathlib.Path, streams: str, scenarios: pathlib.Path) -> model.Catalog:
-    """The shipped streams with more text behind them."""
-    path = folder / "streams.yaml"
+    """The shipped streams with more text behind them, and the CSV files that are shown."""
+    path, templates = folder / "streams.yaml", folder / "templates"
+    shutil.copytree(ROOT / "templates", templates)
+    for block in BLOCKS:
+        kind, _, name = block.info.partition(" ")
+        if kind == "csv":
+            (templates / name).write_text(block.text, encoding="utf-8")
     path.write_text((ROOT / "streams.yaml").read_text(encoding="utf-8") + "\n" + streams, encoding="utf-8")
-    return config.load(path, scenarios, ROOT / "templates", "development")
+    return config.load(path, scenarios, templates, "development")
 
 
 def preview(catalog: model.Catalog, name: str) -> list[dict[str, Any]]:

@@ -139,6 +139,21 @@ async def test_a_macro_that_changes_changes_the_rows_and_streams_made_with_it(tm
         assert new["lead"].startswith("new") and new["own"] == "new-0"
 
 
+async def test_a_csv_file_that_changes_changes_the_streams_that_draw_from_it(tmp_path):
+    draws = stream(fields={"x": "{{ empirical('t.csv', 'a') }}"})
+    files = {"streams.yaml": file(A=draws, B=stream()), "templates/t.csv": "a\nold\n"}
+    async with World(tmp_path, files).running() as world:
+        await world.engine.burst("A", 1)
+        receipt = await world.reload({"templates/t.csv": "a\nnew\n"})
+        assert (receipt.changed, receipt.unchanged) == (("A",), ("B",))
+        await world.engine.burst("A", 1)
+        assert [one["data"]["x"] for one in await world.count("A", 2)] == ["old", "new"]
+        with pytest.raises(errors.ConfigError):
+            await world.reload({"templates/t.csv": "a\n1,2\n"})
+        await world.engine.burst("A", 1)
+        assert (await world.count("A", 3))[-1]["data"]["x"] == "new"
+
+
 async def test_what_an_operator_set_goes_with_its_declaration_and_a_pause_stays(tmp_path):
     async with World(tmp_path, {"streams.yaml": file(A=stream(), B=stream())}).running() as world:
         for name in "AB":
@@ -382,6 +397,10 @@ async def test_files_that_come_and_go_in_the_folders_are_seen(watched):
     await until(lambda: set(watched.engine.catalog.templates) == {"m.j2", "n.j2"})
     watched.write({"templates/m.j2": None})
     await until(lambda: set(watched.engine.catalog.templates) == {"n.j2"})
+    watched.write({"templates/t.csv": "a\n1\n"})
+    await until(lambda: set(watched.engine.catalog.templates) == {"n.j2", "t.csv"})
+    watched.write({"templates/t.csv": "a\n2\n"})
+    await until(lambda: watched.engine.catalog.templates["t.csv"] == "a\n2\n")
 
 
 async def test_folders_that_come_go_and_are_replaced_are_watched(watched):
@@ -434,7 +453,15 @@ async def test_a_touch_is_no_reload_but_asking_for_one_is(watched, caplog):
 
 def test_files_of_others_concern_nobody(tmp_path):
     paths = reload.Paths(tmp_path / "streams.yaml", tmp_path / "scenarios", tmp_path / "templates")
-    for one in ("streams.yaml", "..data", "scenarios", "scenarios/a.yaml", "templates/a.j2", "templates/..data"):
+    for one in (
+        "streams.yaml",
+        "..data",
+        "scenarios",
+        "scenarios/a.yaml",
+        "templates/a.j2",
+        "templates/a.csv",
+        "templates/..data",
+    ):
         assert paths.concerns(tmp_path / one), one
     for one in (
         "other.yaml",

@@ -150,13 +150,17 @@ def validate(streams: Streams = None, scenarios: Scenarios = None, templates: Te
     Each is one line, file:line:column: message, with the name that was probably meant. Exit code 0 when the files
     are good, 78 when they are not.
     """
+    from regstream.generate import tables
+
     _, catalog = _catalog(streams, scenarios, templates)
-    counts = (
+    counts: tuple[str, ...] = (
         _counted(catalog.streams, "stream", "streams"),
         _counted(catalog.scenarios, "scenario", "scenarios"),
         _counted(catalog.entities, "entity", "entities"),
-        _counted(catalog.templates, "template file", "template files"),
+        _counted([name for name in catalog.templates if not tables.is_table(name)], "template file", "template files"),
     )
+    if found := list(filter(tables.is_table, catalog.templates)):
+        counts = (*counts, _counted(found, "CSV file", "CSV files"))
     typer.echo(f"ok: {', '.join(counts)}")
 
 

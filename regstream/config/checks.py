@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from regstream import model
 from regstream.config import sheet as sheets
 from regstream.config import yaml
-from regstream.generate import check
+from regstream.generate import check, tables, vocabulary
 
 
 class Templates:
@@ -17,7 +17,10 @@ class Templates:
 
     def __init__(self, found: Iterable[sheets.Sheet]) -> None:
         self.sheets = {sheet.name: sheet for sheet in found}
-        self.texts = {name: sheet.text for name, sheet in self.sheets.items()}
+        # A table goes on to those who draw from it as it was read here
+        self.texts = {
+            name: tables.Csv(sheet.text) if tables.is_table(name) else sheet.text for name, sheet in self.sheets.items()
+        }
         self.hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
         self._report(check.check_templates(self.texts))
 
@@ -37,7 +40,7 @@ class Templates:
             return ()
         template = spec.template if isinstance(spec, model.StreamSpec) else None
         own = [] if template is None else [template]
-        texts = [text for text in _texts(spec.model_dump()) if "{%" in text]
+        texts = [text for text in _texts(spec.model_dump()) if any(mark in text for mark in ("{%", *vocabulary.TABLES))]
         texts += [self.texts[name] for name in own if name in self.texts]
         names = check.references(texts, self.texts).union(own)
         return tuple((name, self.hashes[name]) for name in sorted(names) if name in self.hashes)

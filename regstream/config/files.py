@@ -68,13 +68,13 @@ def decode(data: bytes) -> str:
         raise syntax.Unreadable(before, "not UTF-8 text", "save the file as UTF-8") from None
 
 
-def listed(folder: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
-    """The files of a folder that end so, by name, hidden ones left out; none when the folder is missing.
+def listed(folder: pathlib.Path, suffixes: tuple[str, ...]) -> Iterator[pathlib.Path]:
+    """The files of a folder that end in one of these, by name, hidden ones left out; none when the folder is missing.
 
     Raises syntax.Unreadable when it is no folder, cannot be read, or holds too many.
     """
     try:
-        found = sorted(one for one in folder.iterdir() if one.name.endswith(suffix) and not one.name.startswith("."))
+        found = sorted(one for one in folder.iterdir() if one.name.endswith(suffixes) and not one.name.startswith("."))
     except FileNotFoundError:
         return iter(())
     except NotADirectoryError:

@@ -9,6 +9,7 @@ import pathlib
 from regstream import errors, model
 from regstream.config import checks, files, scenarios, streams, syntax
 from regstream.config import sheet as sheets
+from regstream.generate import tables
 
 _remembered = checks.Memory()
 """What the last load found sound. Replaced whole, so that loads in several threads do not disturb each other."""
@@ -23,13 +24,13 @@ class Loading:
         self._problems: list[errors.Problem] = []
         self._streams = sheets.Sheet(streams_path)
         self._scenarios = self._folder(scenarios_path, ".yaml")
-        self._templates = self._folder(templates_path, ".j2")
+        self._templates = self._folder(templates_path, ".j2", tables.SUFFIX)
 
-    def _folder(self, folder: pathlib.Path, suffix: str) -> list[sheets.Sheet]:
+    def _folder(self, folder: pathlib.Path, *suffixes: str) -> list[sheets.Sheet]:
         found: list[sheets.Sheet] = []
         total = 0
         try:
-            for path in files.listed(folder, suffix):
+            for path in files.listed(folder, suffixes):
                 found.append(sheets.Sheet(path))
                 total += len(found[-1].data)
                 files.check_total(total)

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import nodes
 
 from regstream import errors, model
-from regstream.generate import cost, pools, vocabulary
+from regstream.generate import cost, pools, sandbox, tables, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, constant_of
 
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
@@ -22,16 +22,95 @@ def fault(name: str, node: nodes.Call) -> str:
         return f"{name} takes its arguments one by one"
     function = vocabulary.FUNCTIONS[name]
     first = [{"u": 0.5, "raw": bytes(16), "seq": 1}.get(need, _NOON) for need in function.needs]
-    given = [constant_of(one) for one in node.args]
-    named = {one.key: constant_of(one.value) for one in node.kwargs}
+    known = _pairs if name == "mixture" else constant_of
+    given = [known(one) for one in node.args]
+    named = {one.key: known(one.value) for one in node.kwargs}
+    if name == "marginal":
+        return _marginal_fault(node)
     try:
         bound = inspect.signature(function.call).bind(*first, *given, **named)
         _check_types(bound)
+        if name in vocabulary.TABLES:
+            return _table_fault(node, bound)
         if name not in vocabulary.ROWS and not any(one is UNKNOWN for one in bound.arguments.values()):
             function.call(*bound.args, **bound.kwargs)
     except Exception as error:
         return f"{name}: {error}"
     return ""
+
+
+def _pairs(node: nodes.Expr) -> Any:
+    """What is known of the pairs of a mixture, most of whose values are drawn: their weights, 1 where that is not."""
+    value = constant_of(node)
+    if value is not UNKNOWN or not isinstance(node, nodes.List | nodes.Tuple):
+        return value
+    return [_weighed(one) for one in node.items]
+
+
+def _weighed(node: nodes.Expr) -> Any:
+    value = constant_of(node)
+    if value is UNKNOWN and isinstance(node, nodes.List | nodes.Tuple):
+        value = [constant_of(one) for one in node.items]
+    if value is UNKNOWN:
+        return [1, None]
+    return [1, *value[1:]] if isinstance(value, list) and value and value[0] is UNKNOWN else value
+
+
+def marginal(node: nodes.Call) -> tuple[nodes.Expr, nodes.Expr, nodes.Call]:
+    """The parts of a call of ``marginal``: the number, the name, and the call of the distribution. Raises TypeError."""
+    named = {one.key: one.value for one in node.kwargs}
+    bound = inspect.signature(vocabulary.marginal).bind(*node.args, **named).arguments
+    rest = [one for one in node.kwargs if one.key in bound.get("named", {})]
+    inner = nodes.Call(bound["name"], list(bound.get("given", ())), rest, None, None, lineno=node.lineno)
+    return bound["z"], bound["name"], inner
+
+
+def _table_fault(node: nodes.Call, bound: inspect.BoundArguments) -> str:
+    if not node.args:
+        return "empirical: the name of the file comes first"
+    if any(one is UNKNOWN for one in bound.arguments.values()):
+        return "empirical: what it takes must stand there as it is, not be made by an expression"
+    file, column, weight = (bound.arguments.get(name) for name in ("file", "column", "weight"))
+    if not all(isinstance(one, str) for one in (file, column, "" if weight is None else weight)):
+        return "empirical: files and columns are named by texts"
+    if not isinstance(bound.arguments.get("smooth", False), bool):
+        return "empirical: smooth is true or false"
+    return ""
+
+
+def column(node: nodes.Call, box: sandbox.Sandbox) -> tables.Drawn:
+    """What a call of ``empirical``, in which there is no fault, draws from. Raises tables.TableError."""
+    file, *given = (constant_of(one) for one in node.args)
+    return box.table(file).drawn(*given, **{one.key: constant_of(one.value) for one in node.kwargs})
+
+
+def missing(node: nodes.Call, box: sandbox.Sandbox) -> tuple[str, str]:
+    """Message and hint when the file of a call of ``empirical`` cannot give what is asked for; empty when it can.
+
+    Also empty when the file has a fault of its own, which is reported there.
+    """
+    try:
+        column(node, box)
+    except tables.BrokenTableError:
+        return "", ""
+    except tables.TableError as error:
+        return f"empirical: {error.message}", error.hint
+    return "", ""
+
+
+def _marginal_fault(node: nodes.Call) -> str:
+    try:
+        z, named, inner = marginal(node)
+        number, name = constant_of(z), constant_of(named)
+        if number is not UNKNOWN:
+            vocabulary.share_below(number)
+        if name is UNKNOWN:
+            return ""
+        vocabulary.check_distribution(name)
+    except (TypeError, ValueError) as error:
+        return f"marginal: {error}"
+    problem = fault(name, inner)
+    return f"marginal: {problem}" if problem else ""
 
 
 def _check_types(bound: inspect.BoundArguments) -> None:
@@ -132,6 +211,30 @@ class Call:
         text = f"{self._site.constant(values)}[BISECT({self._site.constant(bounds)}, {self._draw()})]"
         return Code(text, kind, max(map(cost.size, values)))
 
+    def _empirical(self) -> Code:
+        problem, hint = missing(self._node, self._site.box)
+        if problem:
+            return self._site.note(self._node, problem, hint)
+        try:
+            drawn = column(self._node, self._site.box)
+        except tables.BrokenTableError:
+            return Code(f"{self._site.constant(self._site.box.table)}({constant_of(self._node.args[0])!r})")
+        if drawn.points:
+            return Code(f"{self._site.constant(drawn.between)}({self._draw()})", "float")
+        values = self._site.constant(drawn.values)
+        draw = self._draw()
+        place = (
+            f"BISECT({self._site.constant(drawn.bounds)}, {draw})"
+            if drawn.bounds
+            else f"int({len(drawn.values)} * {draw})"
+        )
+        return Code(f"{values}[{place}]", drawn.kind, max(map(cost.size, drawn.values)))
+
+    def _marginal(self) -> Code | None:
+        z, named, inner = marginal(self._node)
+        name = constant_of(named)
+        return None if name is UNKNOWN else _Quantile(self._site, inner, name, self._arguments, z).code()
+
     def _constant(self, name: str) -> Any:
         given = [constant_of(one) for one in self._node.args]
         given += [constant_of(one.value) for one in self._node.kwargs if one.key == name]
@@ -141,6 +244,20 @@ class Call:
         given = dict(zip(names, map(constant_of, self._node.args), strict=False))
         given.update({one.key: constant_of(one.value) for one in self._node.kwargs})
         return [one if isinstance(one := given.get(name), int | float) else None for name in names]
+
+
+class _Quantile(Call):
+    """A call of a distribution whose draw comes from a standard normal number."""
+
+    def __init__(
+        self, site: Site, node: nodes.Call, name: str, arguments: Callable[[Any], list[str]], z: nodes.Expr
+    ) -> None:
+        super().__init__(site, node, name, arguments)
+        self._z = z
+
+    def _draw(self) -> str:
+        (z,) = self._arguments(nodes.Call(self._z, [self._z], [], None, None, lineno=self._z.lineno))
+        return f"{self._site.constant(vocabulary.share_below)}({z})"
 
 
 def unknown_entity(name: Any, entities: Mapping[str, model.EntitySpec]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from jinja2 import nodes
 
 from regstream import model
-from regstream.generate import compile, sandbox, statements, text
+from regstream.generate import compile, sandbox, statements, tables, text
 from regstream.generate.program import Builder
 from regstream.generate.program import Fault as Fault
 
@@ -50,11 +50,22 @@ def check_text(source: str, templates: Mapping[str, str]) -> list[Fault]:
 
 
 def check_templates(templates: Mapping[str, str]) -> list[Fault]:
-    """All faults in the template files; the path of each is the name of its file."""
+    """All faults in the files under ``templates/``; the path of each is the name of its file."""
     return [fault for name in sorted(templates) for fault in _check_file(name, templates)]
 
 
 def _check_file(name: str, templates: Mapping[str, str]) -> Iterator[Fault]:
+    return _check_table(name, templates[name]) if tables.is_table(name) else _check_template(name, templates)
+
+
+def _check_table(name: str, text: str) -> Iterator[Fault]:
+    try:
+        tables.csv_of(text).table  # noqa: B018 - reading it tells
+    except tables.TableError as error:
+        yield Fault((name,), error.line, error.message, error.hint)
+
+
+def _check_template(name: str, templates: Mapping[str, str]) -> Iterator[Fault]:
     site = _checker({}, templates).site
     tree = text.parse(site, templates[name])
     if tree is not None:
@@ -67,11 +78,11 @@ def _check_file(name: str, templates: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def references(texts: Iterable[str], templates: Mapping[str, str]) -> frozenset[str]:
-    """The template files that the texts import or include, and those that these import in turn."""
+    """The files that the texts import, include or draw from, and those that these do in turn."""
     found: set[str] = set()
     waiting = [one for one in texts if text.is_template(one)]
     while waiting:
         new = text.imported(_checker({}, templates).site, waiting.pop()) - found
         found |= new
-        waiting += [templates[name] for name in new if name in templates]
+        waiting += [templates[name] for name in new if name in templates and not tables.is_table(name)]
     return frozenset(found)

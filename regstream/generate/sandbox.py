@@ -21,7 +21,8 @@ import jinja2.runtime
 import jinja2.sandbox
 import jinja2.utils
 
-from regstream.generate import cost, draws, vocabulary
+from regstream import errors
+from regstream.generate import cost, draws, tables, vocabulary
 
 MAX_STEPS = 100_000
 BLOCKED_FILTERS = frozenset({"random"})
@@ -127,7 +128,7 @@ class Source:
 
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """The environment of one catalog: its templates, the guards, and the draws of the event that is being made.
+    """The environment of one catalog: its templates, tables and guards, and the draws of the event that is being made.
 
     ``attempt`` counts how often the event failed before; other attempts have other draws.
     """
@@ -138,8 +139,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     concat = staticmethod(cost.joined)
 
     def __init__(self, templates: Mapping[str, str]) -> None:
+        texts = {name: text for name, text in templates.items() if not tables.is_table(name)}
         super().__init__(
-            loader=jinja2.DictLoader(dict(templates)),
+            loader=jinja2.DictLoader(texts),
             undefined=jinja2.StrictUndefined,
             # Constant folding would run a template's filters while it is compiled, before any guard
             optimized=False,
@@ -148,7 +150,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.attempt = 0
         self._steps = MAX_STEPS
         self._source: Source | None = None
-        self._templates = dict(templates)
+        self._templates = texts
+        self._tables = {name: tables.csv_of(text) for name, text in templates.items() if tables.is_table(name)}
         self.finalize = self.weighed
         self.binop_table.update({"*": cost.times, "**": cost.power, "%": cost.modulo, "+": cost.plus})
         allowed = {name: one for name, one in self.filters.items() if name not in BLOCKED_FILTERS}
@@ -168,6 +171,16 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     def source(self, name: str) -> str | None:
         """The text of a template file, None when there is no such file."""
         return self._templates.get(name)
+
+    def table(self, name: Any) -> tables.Table:
+        """The table of a CSV file. Raises tables.TableError when there is no such file, or it is broken."""
+        if name not in self._tables:
+            hint = errors.did_you_mean(name, self._tables) if isinstance(name, str) else ""
+            raise tables.TableError(f"no CSV file {name!r}", hint)
+        try:
+            return self._tables[name].table
+        except tables.TableError as error:
+            raise tables.BrokenTableError(f"{name!r} has a fault in line {error.line}", "mend it first") from None
 
     def get_template(self, name: Any, parent: Any = None, globals: Any = None) -> jinja2.Template:
         """The template of that name, counted as 20 steps. Raises CostError, TemplateNotFound."""
@@ -295,6 +308,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             first = [self._source.need(need) for need in function.needs]
             if name in vocabulary.ROWS and args:
                 args = (self._source.pool(args[0]), *args[1:])
+            elif name in vocabulary.TABLES and args:
+                args = (self.table(args[0]), *args[1:])
             return function.call(*first, *args, **kwargs)
 
         call.__name__ = name

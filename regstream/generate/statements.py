@@ -109,8 +109,19 @@ def _check_call(site: Site, call: nodes.Call, name: str, scope: Mapping[str, Cod
         problem, hint = calls.unknown_entity(entity, site.entities) if entity is not UNKNOWN else ("", "")
         if isinstance(entity, str) and not problem:
             problem, hint = calls.unknown_state(call, site.entities[entity])
+    if name in vocabulary.TABLES and not problem:
+        problem, hint = calls.missing(call, site.box)
     if problem:
         site.note(call, problem, hint)
+
+
+def tables_of(tree: nodes.Template) -> set[str]:
+    """The CSV files that a text draws from."""
+    found: set[Any] = set()
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name in vocabulary.TABLES and call.args:
+            found.add(constant_of(call.args[0]))
+    return {name for name in found if isinstance(name, str)}
 
 
 def _check_import(site: Site, node: Any) -> None:

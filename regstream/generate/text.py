@@ -140,10 +140,12 @@ def _renderer(box: sandbox.Sandbox, text: str, key: bytes, number: int) -> Calla
 
 
 def imported(site: Site, text: str) -> set[str]:
-    """The template files that a text names."""
+    """The files under ``templates/`` that a text names."""
     tree = parse(site, text)
-    found = jinja2.meta.find_referenced_templates(tree) if tree is not None else ()
-    return {one for one in found if one is not None}
+    if tree is None:
+        return set()
+    found = {one for one in jinja2.meta.find_referenced_templates(tree) if one is not None}
+    return found | statements.tables_of(tree)
 
 
 def check_compiled(site: Site, name: str) -> None:

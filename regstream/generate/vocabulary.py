@@ -17,7 +17,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from regstream.generate import fakes, motion, pools
+from regstream import errors
+from regstream.generate import fakes, motion, pools, tables
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -27,6 +28,9 @@ _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _FIRST_DAY = datetime.date(1970, 1, 1)
+_ROOT_2 = math.sqrt(2)
+_GREATEST = 1.0 - 2.0**-53
+"""The last double below 1."""
 _normal = statistics.NormalDist().inv_cdf
 
 
@@ -165,6 +169,30 @@ def chance(u: float, p: float) -> bool:
     return u < p
 
 
+def marginal(z: float, name: str, *given: Any, **named: Any) -> Any:
+    """The quantile of a distribution for a standard normal number.
+
+    Numbers that are correlated so become such of any distributions, by a Gaussian copula. ``name`` is one of
+    ``DISTRIBUTIONS``, its arguments follow. Raises ValueError.
+    """
+    check_distribution(name)
+    return FUNCTIONS[name].call(share_below(z), *given, **named)
+
+
+def share_below(z: float) -> float:
+    """The part of the standard normal distribution below z, in [0, 1). Raises ValueError for what is no number."""
+    if not isinstance(z, int | float) or math.isnan(z):
+        raise ValueError(f"marginal takes a standard normal number, not {z!r}")
+    return min(math.erfc(-z / _ROOT_2) / 2, _GREATEST)
+
+
+def check_distribution(name: Any) -> None:
+    """Raises ValueError for what is not the name of a distribution, with one that is near."""
+    if not isinstance(name, str) or name not in DISTRIBUTIONS:
+        hint = errors.did_you_mean(name, DISTRIBUTIONS) if isinstance(name, str) else ""
+        raise ValueError(f"there is no distribution {name!r}, {hint or 'write one of ' + ', '.join(DISTRIBUTIONS)}")
+
+
 def uuid(raw: bytes) -> str:
     """A UUID of version 4 (RFC 9562)."""
     text = raw.hex()
@@ -255,6 +283,8 @@ FUNCTIONS: dict[str, Function] = {
     "pareto": Function(pareto, ("u",), "float"),
     "zipf": Function(zipf, ("u",), "int"),
     "chance": Function(chance, ("u",), "bool"),
+    "marginal": Function(marginal, (), "any"),
+    "empirical": Function(tables.empirical, ("u",), "any"),
     "uuid": Function(uuid, ("raw",), "str"),
     "digits": Function(digits, ("raw",), "str"),
     "pattern": Function(pattern, ("raw",), "str"),
@@ -270,6 +300,12 @@ FUNCTIONS: dict[str, Function] = {
     "pick": Function(pools.pick, ("u",), "any"),
     "find": Function(pools.find, (), "any"),
 }
+DISTRIBUTIONS = (
+    "uniform", "normal", "lognormal", "exponential", "triangular", "pareto", "zipf", "randint", "choice", "weighted",
+)  # fmt: skip
+"""Those that ``marginal`` takes: the inverse of a cumulative function, of one double."""
 ROWS = ("pick", "find")
 """Those whose first argument names an entity."""
+TABLES = ("empirical",)
+"""Those whose first argument names a CSV file."""
 NAMES = ("now", "seq", "index", "stream")

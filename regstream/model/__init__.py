@@ -374,8 +374,8 @@ class StreamsFile(Spec):
 class Catalog(NamedTuple):
     """All declarations in force. It is never changed: a reload makes another one.
 
-    ``templates`` maps the name of each file under ``templates/`` to its text; ``digest`` identifies the bytes of all
-    files that it was made of.
+    ``templates`` maps the name of each file under ``templates/``, ``.j2`` or ``.csv``, to its text; ``digest``
+    identifies the bytes of all files that it was made of.
     """
 
     seed: int | None

@@ -38,6 +38,8 @@ def test_validate_counts_what_is_good(files: pathlib.Path) -> None:
     done = process.run("validate", cwd=files)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "ok: 6 streams, 5 scenarios, 6 entities, 2 template files\n"
+    (files / "templates" / "amounts.csv").write_text("value\n1\n")
+    assert process.run("validate", cwd=files).stdout.endswith("2 template files, 1 CSV file\n")
 
 
 def test_validate_prints_every_problem_of_every_file_with_its_place(files: pathlib.Path) -> None:

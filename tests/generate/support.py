@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regstream import model
@@ -79,3 +82,41 @@ def fault(template: Any, **rest: Any) -> check.Fault:
 
 def box(**templates: str) -> sandbox.Sandbox:
     return sandbox.Sandbox(templates)
+
+
+def tail_of_chi_square(distance: float, degrees: int) -> float:
+    """The probability that a chi-square variable is at least ``distance``: the regularised upper gamma function."""
+    half, x = degrees / 2, distance / 2
+    if not degrees or x <= 0:
+        return 1.0 if distance <= 0 else 0.0
+    scale = math.exp(half * math.log(x) - x - math.lgamma(half))
+    if x < half + 1:
+        term = total = 1 / half
+        for n in itertools.count(1):
+            term *= x / (half + n)
+            total += term
+            if term < total * 1e-15:
+                return 1 - total * scale
+    # The continued fraction of Lentz
+    b = x + 1 - half
+    c, d = 1e300, 1 / b
+    made = d
+    for n in itertools.count(1):
+        a = n * (half - n)
+        b += 2
+        d = 1 / (a * d + b)
+        c = b + a / c
+        made *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return made * scale
+
+
+def likelihood(found: Iterable[Any], shares: Mapping[Any, float]) -> float:
+    """How likely it is that values which have these shares are as far off them as ``found``: Pearson's chi-square."""
+    counts = collections.Counter(found)
+    assert set(counts) <= {value for value, share in shares.items() if share}
+    scale = counts.total() / sum(shares.values())
+    wanted = {value: share * scale for value, share in shares.items() if share}
+    distance = sum((counts[value] - mean) ** 2 / mean for value, mean in wanted.items())
+    return tail_of_chi_square(distance, len(wanted) - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regstream.generate import fakes
@@ -109,6 +109,10 @@ def _exponential_of_normal(mu: Shape, sigma: Shape) -> Shape:
     return numbers.shape(0, math.inf)
 
 
+def _mixture(parts: Shape) -> Shape:
+    return ANY if parts.parts else shapes.constants(one for every in parts.values for weight, one in every if weight)
+
+
 _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "choice": elements,
     "weighted": _weighted,
@@ -121,13 +125,15 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
     "pareto": _pareto,
     "zipf": _zipf,
     "chance": lambda p: shapes.BOOLEAN,
+    "marginal": lambda z, name: ANY,
+    "empirical": lambda file, column, weight, smooth: ANY,
     "uuid": lambda: texts.of(texts.UUID, "uuid"),
     "digits": _digits,
     "pattern": _pattern,
     "sequence": _sequence,
     "date": _date,
     "fake": _fake,
-    "mixture": lambda parts: ANY,
+    "mixture": _mixture,
     "correlated": lambda rho: Shape(parts=(Array(NUMBER, 2, 2),)),
     "walk": lambda value, step, low, high: NUMBER,
     "grow": lambda value, mean, sd: NUMBER,
@@ -136,10 +142,19 @@ _RESULTS: Mapping[str, Callable[..., Shape]] = {
 }
 
 
+def drawn(values: Sequence[Any], between: bool) -> Shape:
+    """One of many values, all numbers or all texts, or with ``between`` a number from the least to the greatest."""
+    kept = list({(type(one), one): one for one in values}.values())
+    if between or (len(kept) > shapes.MOST and not isinstance(values[0], str)):
+        return numbers.shape(min(kept), max(kept), whole=not between and all(isinstance(one, int) for one in kept))
+    return TEXT if len(kept) > shapes.MOST else shapes.constants(kept)
+
+
 def result(name: str, arguments: Mapping[str, Shape]) -> Shape:
     """What a function gives; ``arguments`` are those of its signature, by name, defaults included.
 
-    ``pick`` and ``find`` are not among them: their rows are for the caller to know.
+    ``pick`` and ``find`` are not among them: their rows are for the caller to know. So are the columns of ``empirical``
+    and the distributions of ``marginal``.
     """
     return _RESULTS[name](**arguments)
 

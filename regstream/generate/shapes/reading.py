@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 
-from regstream.generate import sandbox, text, vocabulary
+from regstream.generate import calls, sandbox, tables, text, vocabulary
 from regstream.generate.shapes import filters, functions, numbers, texts
 from regstream.generate.shapes import shape as shapes
 from regstream.generate.shapes.shape import ANY, BOOLEAN, NOTHING, TEXT, Array, Number, Object, Shape, Text, Time
@@ -264,6 +264,12 @@ class _Reading:
         return ANY
 
     def _vocabulary(self, name: str, node: nodes.Call) -> Shape:
+        if name == "marginal":
+            return self._marginal(node)
+        if name in vocabulary.TABLES:
+            return self._column(node)
+        if name == "mixture" and node.args and isinstance(node.args[0], nodes.List | nodes.Tuple):
+            return self._mixture(node.args[0].items)
         given = dict(self._bound(name, node))
         if any(one.is_empty for one in given.values()):
             return NOTHING
@@ -271,6 +277,28 @@ class _Reading:
             entity = given["values"].values
             return self._rows.get(entity[0], ANY) if len(entity) == 1 else ANY
         return functions.result(name, given)
+
+    def _marginal(self, node: nodes.Call) -> Shape:
+        z, named, inner = calls.marginal(node)
+        name, number = constant_of(named), self.visit(z)
+        if name in vocabulary.DISTRIBUTIONS and not number.is_empty:
+            return self._vocabulary(name, inner)
+        return (
+            functions.result("marginal", {"z": number, "name": self.visit(named)}) if not number.is_empty else NOTHING
+        )
+
+    def _mixture(self, pairs: list[nodes.Expr]) -> Shape:
+        if not all(isinstance(one, nodes.List | nodes.Tuple) and len(one.items) == 2 for one in pairs):
+            return ANY
+        parts = [one.items for one in pairs if isinstance(one, nodes.List | nodes.Tuple)]
+        return shapes.join(self.visit(value) for weight, value in parts if constant_of(weight) != 0)
+
+    def _column(self, node: nodes.Call) -> Shape:
+        try:
+            column = calls.column(node, self._box)
+        except tables.TableError:
+            return NOTHING
+        return functions.drawn(column.values, bool(column.points))
 
     def _bound(self, name: str, node: nodes.Call) -> Iterator[tuple[str, Shape]]:
         function = vocabulary.FUNCTIONS[name]
