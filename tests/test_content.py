@@ -135,15 +135,19 @@ def test_references_lead_to_rows_that_belong_together(history: tuple[Bank, dict[
 
 def test_every_row_is_used(history: tuple[Bank, dict[str, list[Row]]]) -> None:
     bank, made = history
-    seen = {key: {event[key] for events in made.values() for event in events if key in event} for key in KEYS.values()}
+    seen = {
+        key: {event[key] for events in made.values() for event in events if key in event}
+        for key in [*KEYS.values(), "filingId"]
+    }
     assert {entity: set(bank.ids(entity)) for entity in KEYS} == {entity: seen[key] for entity, key in KEYS.items()}
+    # Of filings those of which something is to be mended
+    assert {row["filingId"] for row in bank.rows["finding"]} <= seen["filingId"] <= set(bank.ids("filing"))
 
 
 KEYS = {
     "svp": "svpId",
     "cost_center": "costCenterId",
     "regulator": "regulator",
-    "filing": "filingId",
     "project": "projectId",
     "node": "nodeId",
 }
@@ -167,7 +171,7 @@ def test_budgets_add_up(history: tuple[Bank, dict[str, list[Row]]]) -> None:
         assert event["amount"] == pytest.approx(event["spent"] - spent[event["svpId"]], abs=0.02)
         assert (event["category"] == "PERIOD_CLOSE") == (event["amount"] < 0)
         spent[event["svpId"]] = event["spent"]
-    assert {row["id"]: row["spent"] for row in bank.rows["svp"]} == spent
+    assert {row["id"]: row["reported"] for row in bank.rows["svp"]} == spent
 
 
 def test_projects_move_on(history: tuple[Bank, dict[str, list[Row]]]) -> None:
@@ -248,21 +252,103 @@ def test_metrics_agree_with_each_other(history: tuple[Bank, dict[str, list[Row]]
         assert event["kafka"]["inPerSecond"] > 0
 
 
-def test_spending_stays_within_bounds_for_good() -> None:
-    bank = Bank()
-    used = [event["utilization"] for event in bank.make("BUDGET_UPDATES", 10_000) + bank.make("BUDGET_UPDATES", 10_000)]
-    assert 35 < min(used) < 50
-    assert max(used) <= 112
-    assert sum(40 <= one <= 95 for one in used) / len(used) > 0.95
-    # It is spent as far in the end as in the beginning
-    assert sum(used[:5000]) / 5000 == pytest.approx(sum(used[-5000:]) / 5000, abs=5)
+DAYS = 110
 
 
-def test_alerts_are_rare_and_do_occur() -> None:
+@pytest.fixture(scope="module")
+def quarter() -> tuple[Bank, dict[str, list[Row]]]:
+    """More than a quarter, looked at every hour; each event has the ``day`` since the beginning besides its data."""
     bank = Bank()
-    for name in bank.streams:
-        bank.make(name, 10_000)
-    rates = {name: bank.raised[name] / 10_000 for name in bank.streams}
+    made: dict[str, list[Row]] = {name: [] for name in bank.streams}
+    counts = {"TRANSACTION_STREAM": 60, "SYSTEM_METRICS": 10}
+    for hour in range(24 * DAYS):
+        for name, events in made.items():
+            fresh = bank.make(name, counts.get(name, 6), now=NOW + hour * 3600)
+            events += [{**one, "day": hour / 24} for one in fresh]
+    return bank, made
+
+
+def test_what_the_bank_pays_is_what_its_budgets_lose(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
+    """Every cent of a report is in the payments since the report before."""
+    made = quarter[1]
+    paid: collections.Counter[str] = collections.Counter()
+    reported = {row["id"]: row["spent"] for row in Bank().rows["svp"]}
+    stream = sorted(
+        [*made["TRANSACTION_STREAM"], *made["BUDGET_UPDATES"]], key=lambda one: (one["day"], "allocated" not in one)
+    )
+    # In an hour budgets are told first, as the streams are made in that order
+    closed = 0
+    for event in stream:
+        name = event["svpId"]
+        if "allocated" not in event:
+            if event["purpose"] != "CUSTOMER" and event["status"] == "COMPLETED":
+                assert event["direction"] == "OUT"
+                paid[name] += event["amountUsd"]
+        elif event["category"] == "PERIOD_CLOSE":
+            closed += 1
+            # Nothing is left of the old quarter; what was paid in the new one before this report is in it
+            assert event["utilization"] < 5
+            reported[name], paid[name] = event["spent"], 0
+        else:
+            assert event["spent"] == pytest.approx(reported[name] + paid[name], abs=0.05)
+            reported[name], paid[name] = event["spent"], 0
+    assert closed == 12
+
+
+def test_a_quarter_uses_up_its_budget_and_no_more(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
+    reports = quarter[1]["BUDGET_UPDATES"]
+    assert all(0 <= one["utilization"] <= 112 for one in reports)
+    # The tests begin on 23 November, so the quarter ends on day 38
+    ends = [one["utilization"] for one in reports if 37 < one["day"] < 38]
+    begins = [one["utilization"] for one in reports if 40 < one["day"] < 41]
+    middle = [one["utilization"] for one in reports if 82 < one["day"] < 84]
+    assert 85 < sum(ends) / len(ends) < 103 and max(begins) < 8
+    assert 40 < sum(middle) / len(middle) < 56
+    categories = collections.Counter(one["category"] for one in reports)
+    assert len(categories) == 8 and categories["PAYROLL"] == max(categories.values())
+
+
+def test_deadlines_come_nearer_and_pass(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
+    """A finding has one deadline and one way to go; some are late, most are not."""
+    order = ["OPEN", "IN_REVIEW", "ESCALATED", "RESOLVED"]
+    lives: dict[str, list[Row]] = collections.defaultdict(list)
+    for event in quarter[1]["COMPLIANCE_ALERTS"]:
+        lives[event["findingId"]].append(event)
+    assert len(lives) > 2_000
+    for states in lives.values():
+        places = [order.index(one["status"]) for one in states]
+        assert places == sorted(places)
+        due = {int(NOW / 86_400 + one["day"]) + one["daysToDeadline"] for one in states if one["status"] != "RESOLVED"}
+        assert len(due) <= 1
+    late = [one for one in quarter[1]["COMPLIANCE_ALERTS"] if one["kind"] == "LATE_FILING"]
+    assert 0.01 < len(late) / len(quarter[1]["COMPLIANCE_ALERTS"]) < 0.1
+    assert {one["status"] for one in quarter[1]["COMPLIANCE_ALERTS"]} == set(order)
+
+
+def test_projects_slip_for_a_reason(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
+    last: dict[str, Row] = {}
+    slipped = 0
+    for event in quarter[1]["PROJECT_UPDATES"]:
+        before = last.get(event["projectId"])
+        if before is not None and before["release"] == event["release"]:
+            passed = int(NOW / 86_400 + event["day"]) - int(NOW / 86_400 + before["day"])
+            further = event["delayDays"] - before["delayDays"]
+            assert event["daysToDeadline"] == before["daysToDeadline"] - passed + further
+            slipped += further
+            if further:
+                assert event["blocker"]
+            if event["blocker"]:
+                assert event["progress"] == before["progress"] and event["status"] in {"AT_RISK", "DELAYED"}
+        last[event["projectId"]] = event
+    assert slipped > 50
+    statuses = collections.Counter(one["status"] for one in quarter[1]["PROJECT_UPDATES"])
+    assert statuses["ON_TRACK"] > statuses["AT_RISK"] > statuses["DELAYED"] / 2 > 0
+    assert max(one["release"] for one in last.values()) > 1
+
+
+def test_alerts_are_rare_and_do_occur(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
+    bank, made = quarter
+    rates = {name: bank.raised[name] / len(made[name]) for name in bank.streams}
     assert max(rates.values()) < 0.05
     assert all(rates[name] > 0 for name in rates if name != "SYSTEM_METRICS")
 

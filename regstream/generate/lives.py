@@ -233,17 +233,20 @@ class Population:
             number = place + 1
             age = sum(seconds for _, seconds in self.path.steps(number) if math.isfinite(seconds))
             born = begin - age * draws.Loose(self._key, _PLACE, number).double()
-            row = self._row(number, born)
+            # Where rows never end they are the first there ever were, in states that have come and gone for long
+            row = self._row(number, begin if self.path.last is None else born)
             # Not older than those that it refers to: what it takes does not depend on when that is
-            row = row if row.born == born else self._row(number, row.born)
+            if self.path.last is not None and row.born > born:
+                row = self._row(number, row.born)
+                born = row.born
             key = str(row[self.spec.key])
             if key in self.rows.by_key:
                 raise errors.RenderError(self.spec.name, f"fields.{self.spec.key}", f"two rows have the key {key!r}")
             self._numbers.append(number)
             self._steps.append(0)
             self.rows.settle(place, row)
-            self.rows.enter(place, self.path.first, row.born)
-            due, following = self._next(place, row.born)
+            self.rows.enter(place, self.path.first, born)
+            due, following = self._next(place, born)
             while due <= begin and following is not None:
                 self._enter(place, following, due)
                 due, following = self._next(place, due)

@@ -151,6 +151,18 @@ def test_no_event_names_a_row_that_is_no_more_or_not_yet():
     assert len({one["data"]["id"] for one in events}) > 500
 
 
+def test_rows_that_never_end_are_made_at_the_beginning():
+    states = {"UP": {"lasts": {"mean": "6d"}, "then": {"DOWN": 1}}, "DOWN": {"lasts": "2d", "then": {"UP": 1}}}
+    machine = living("machine", {"id": "{{ index }}", "made": "{{ now }}"}, states, count=2_000)
+    workshop = support.workshop(support.spec({"x": 1}), entities=(machine,))
+    for days in (0, 50):
+        workshop.pools.lives["machine"].advance(support.NOW + days * DAY)
+        rows = workshop.pools["machine"]
+        assert len({row["made"] for row in rows}) == 1
+        assert len(rows.in_state("DOWN")) / 2_000 == pytest.approx(0.25, abs=0.04)
+    assert [row["id"] for row in rows] == list(range(2_000))
+
+
 def test_a_row_ends_with_what_it_refers_to():
     workshop = bank()
     workshop.pools.lives["finding"].advance(support.NOW + 100 * DAY)
