@@ -47,23 +47,23 @@ def plan(old: model.Catalog, new: model.Catalog) -> Plan:
 
     A stream is changed when its events or its ticks would be others: its declaration, a template file that it uses, the
     seed or, unless it has a schedule, the profile's speed. An entity is changed when its rows would be: with its
-    declaration, a template file that it uses, an entity that it refers to, or the seed.
+    declaration, a template file that it uses, an entity that it refers to, the seed, or where it has states the speed.
     """
     reseeded = old.seed != new.seed
     respeeded = old.profile.speed != new.profile.speed
     return Plan(
         streams=_diff(old.streams, new.streams, lambda spec: reseeded or (respeeded and spec.schedule is None)),
-        entities=_entities(old, new, reseeded),
+        entities=_entities(old, new, reseeded, respeeded),
         scenarios=_diff(old.scenarios, new.scenarios, lambda _: False),
     )
 
 
-def _entities(old: model.Catalog, new: model.Catalog, reseeded: bool) -> Diff:
+def _entities(old: model.Catalog, new: model.Catalog, reseeded: bool, respeeded: bool) -> Diff:
     # Rows are picked from entities that stand before, so that a difference goes on to those behind
     moved: set[str] = set()
     for name, spec in new.entities.items():
         same = name in old.entities and _same(old.entities[name], spec)
-        if reseeded or not same or _mentions(spec, moved, new.templates):
+        if reseeded or not same or (respeeded and spec.states) or _mentions(spec, moved, new.templates):
             moved.add(name)
     return _diff(old.entities, new.entities, lambda spec: spec.name in moved)
 

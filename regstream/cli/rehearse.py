@@ -97,7 +97,9 @@ def _daily(catalog: model.Catalog, spec: model.StreamSpec) -> float:
     now = time.time()
     followed = catalog.entities.get(spec.follow or "")
     if followed is not None:
-        path = lives.Path(followed.states, draws.key(catalog.seed or 0, f"entity {followed.name}"))
+        path = lives.Path(
+            followed.states, draws.key(catalog.seed or 0, f"entity {followed.name}"), catalog.profile.speed
+        )
         return kept * DAY * followed.count * path.passages_a_second()
     if spec.rate is not None:
         arrivals = clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed)

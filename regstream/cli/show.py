@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import typer
@@ -66,7 +67,15 @@ def _when(one: engine.status.StreamStatus) -> str:
         return f"every {model.duration_text(round(one.interval))}"
     if one.schedule is not None:
         return f"at {one.schedule} {one.timezone}"
-    return f"when they come, {model.rate_text(one.target_rate or 0.0)} now"
+    if not one.target_rate:
+        return "when they come, none now"
+    return f"about every {_rounded(1000 * one.batch_size / one.target_rate)} now"
+
+
+def _rounded(milliseconds: float) -> str:
+    """So long, in two figures or so."""
+    places = 1 - math.floor(math.log10(milliseconds)) if milliseconds >= 1 else 0
+    return model.duration_text(int(min(max(1.0, round(milliseconds, places)), model.MAX_DURATION)))
 
 
 def _example(url: str, catalog: model.Catalog) -> list[str]:

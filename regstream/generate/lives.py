@@ -56,10 +56,11 @@ def dwell(lasts: model.Dwell, u: float) -> float:
 
 
 class Path:
-    """The states that the rows of an entity go through, each by its number alone."""
+    """The states that the rows of an entity go through, each by its number alone; ``speed`` times as fast."""
 
-    def __init__(self, states: Mapping[str, model.StateSpec], key: bytes) -> None:
+    def __init__(self, states: Mapping[str, model.StateSpec], key: bytes, speed: float) -> None:
         self._states = states
+        self._speed = speed
         self._key = key
         self.first = next(iter(states))
         self.last = next((name for name, one in states.items() if not one.then), None)
@@ -67,7 +68,7 @@ class Path:
     def stay(self, number: int, step: int, state: str) -> tuple[float, str | None]:
         """How many seconds a row is in its state, the one after ``step`` others, and what follows; None: its end."""
         spec, loose = self._states[state], draws.Loose(self._key, _PATH, number, step)
-        seconds = math.inf if spec.lasts is None else dwell(spec.lasts, loose.double())
+        seconds = math.inf if spec.lasts is None else dwell(spec.lasts, loose.double()) / self._speed
         if not spec.then:
             return seconds, None
         return seconds, motion.mixture(loose.double(), [(weight, name) for name, weight in spec.then.items()])
@@ -204,11 +205,17 @@ class Population:
     """
 
     def __init__(
-        self, spec: model.EntitySpec, program: Program, box: sandbox.Sandbox, key: bytes, others: pools.Pools
+        self,
+        spec: model.EntitySpec,
+        program: Program,
+        box: sandbox.Sandbox,
+        key: bytes,
+        others: pools.Pools,
+        speed: float,
     ) -> None:
         self.spec = spec
         self.rows = Living(spec.key, spec.states, max(LEAST_GONE, spec.count))
-        self.path = Path(spec.states, key)
+        self.path = Path(spec.states, key, speed)
         self.count = 0
         self.log: collections.deque[Passage] = collections.deque(maxlen=max(LEAST_LOG, spec.count))
         self._program, self._box, self._key = program, box, key
@@ -390,6 +397,6 @@ def make(
     """The population of an entity with states, and the entities that its rows may hold rows of. Raises RenderError."""
     key = draws.key(seed, f"entity {spec.name}")
     program = compile.entity(box, spec, catalog.entities, key)
-    population = Population(spec, program, box, key, others)
+    population = Population(spec, program, box, key, others, catalog.profile.speed)
     population.settle(begin)
     return population, program.reads

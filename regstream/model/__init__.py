@@ -165,7 +165,8 @@ class Profile(Spec):
     """What differs between environments; ``REGSTREAM_ENV`` picks one."""
 
     speed: Annotated[float, Field(gt=0, le=1000, strict=True)] = 1.0
-    """Every declared interval is divided by this; schedules, scenario waits and what is set at run time are not."""
+    """Every declared interval, and how long states last, is divided by this; schedules, scenario waits and what is set
+    at run time are not."""
     kafka: KafkaProfile = KafkaProfile()
     """How topics are created, and how events are sent to them."""
 

@@ -37,7 +37,7 @@ streams:
 def test_validate_counts_what_is_good(files: pathlib.Path) -> None:
     done = process.run("validate", cwd=files)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "ok: 6 streams, 5 scenarios, 6 entities, 2 template files\n"
+    assert done.stdout == "ok: 6 streams, 5 scenarios, 7 entities, 2 template files\n"
     (files / "templates" / "amounts.csv").write_text("value\n1\n")
     assert process.run("validate", cwd=files).stdout.endswith("2 template files, 1 CSV file\n")
 
@@ -138,7 +138,8 @@ def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
     ]
     empty = table.index("")
     rows = {line.split()[0]: line.split() for line in table[2:empty]}
-    assert rows["TRANSACTION_STREAM"][1:7] == ["every", "250ms", "5", "NORMAL", "72,000", "1,728,000"]
+    assert rows["SYSTEM_METRICS"][1:7] == ["every", "1500ms", "5", "LOW", "12,000", "288,000"]
+    assert rows["TRANSACTION_STREAM"][1:5] == ["6.66667/s", "payments", "1", "NORMAL"]
     assert set(rows) == {*(one["stream"] for one in plan_of(files)["streams"]), "all"}
     assert table[empty + 1].startswith("with Kafka     7 topics, 7 partitions, 1 copy: ")
     assert table[empty + 2].startswith("with database  ")
