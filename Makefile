@@ -61,7 +61,7 @@ lock: ## pin every library with its hashes (needs uv)
 	$(UV) $(LOCK) pyproject.toml --group build --extra traces --constraint constraints-dev.txt -o constraints-traces.txt $(ARGS)
 
 clean: ## remove .venv and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # `make run` installs what the daemon needs, everything else also what tests it.

@@ -10,12 +10,13 @@ import time
 import traceback
 from collections.abc import Iterable
 
-from benchmarks import apart, table
+from benchmarks import apart, peers, table
 from scripts import kafka, postgres
 
 ROWS = {
     "generation": "events a CPU second, over the event by hand and over a template per field",
     "history": "the shipped bank and a virtual week of a hundred streams at full speed, over the event by hand",
+    "peers": "the reference event by regstream generate, over four other generators from PyPI",
     "entities": "memory with a million entity rows",
     "ticks": "lateness and CPU of 1,000 streams at 1 s",
     "delivery": "emission to a WebSocket client at 1,000 events a second",
@@ -62,7 +63,7 @@ def _named(name: str) -> list[str]:
 def _possible(rows: Iterable[str]) -> list[str]:
     """Those that can be measured here; why others cannot is told once."""
     left = list(rows)
-    for group, why_not in (("kafka", kafka.available), ("store", postgres.why_not)):
+    for group, why_not in (("kafka", kafka.available), ("store", postgres.why_not), ("peers", peers.why_not)):
         without = [row for row in left if row not in _named(group)]
         reason = why_not() if without != left else None
         if reason is not None:

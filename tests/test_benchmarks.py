@@ -10,7 +10,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import apart, crowd, fanout_conflated, fanout_rig, table
+from benchmarks import apart, crowd, fanout_conflated, fanout_rig, peers, table
 from scripts import kafka
 from tests import databases
 
@@ -125,6 +125,29 @@ def test_rows_with_kafka_are_passed_over_in_one_line_where_there_is_none(
     assert json.loads(path.read_text(encoding="utf-8")) == {"rows": []}
     said = [line for line in capsys.readouterr().err.splitlines() if "Java 17" in line]
     assert len(said) == 1 and said[0].startswith("skipping kafka-publish, ")
+
+
+@pytest.mark.timeout(300)
+def test_other_generators_are_measured_beside_ours(tmp_path: pathlib.Path) -> None:
+    reason = peers.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    path = tmp_path / "figures.json"
+    assert benchmarks.main(["peers", "--tiny", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [row["name"].split()[-1] for row in rows] == [peer.project for peer in peers.PEERS]
+    for row, peer in zip(rows, peers.PEERS, strict=True):
+        assert row["figure"] > 0 and row["floor"] > 0
+        assert row["note"].startswith(f"{peer.project} {peer.version}: ")
+
+
+def test_where_they_cannot_be_had_it_says_why(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(peers, "PEERS", (peers.Peer("khaos-cli", "0.0.0", "use_khaos.py", ""),))
+    assert benchmarks.main(["peers", "--tiny", "--json", str(tmp_path / "figures.json")]) == 0
+    assert "skipping peers: khaos-cli cannot be installed: " in capsys.readouterr().err
 
 
 def test_rows_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]) -> None:

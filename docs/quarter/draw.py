@@ -89,6 +89,13 @@ class Span:
             self.projects[data["projectName"]].append((time, data))
 
 
+def dated(axes: plt.Axes) -> None:
+    """Make the horizontal axis one of dates, with few enough of them to be read."""
+    locator = mpl.dates.AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(locator))
+
+
 def rates(span: Span) -> plt.Figure:
     """Payments by hour: each hour of the span as a square, and the mean of working days, Saturdays and Sundays."""
     days = sorted({day for day, _ in span.payments})
@@ -97,7 +104,7 @@ def rates(span: Span) -> plt.Figure:
     edges = [*days, days[-1] + DAY]
     image = left.pcolormesh(edges, range(25), grid, cmap="magma")
     left.set(title="Payments an hour", ylabel="hour in Bogotá", yticks=range(0, 25, 3))
-    left.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(left.xaxis.get_major_locator()))
+    dated(left)
     left.grid(visible=False)
     figure.colorbar(image, ax=left)
     kinds = {"Monday to Friday": range(5), "Saturday": (5,), "Sunday": (6,)}
@@ -123,7 +130,7 @@ def budgets(span: Span) -> plt.Figure:
     for level, colour in ((85, "#f2b134"), (95, "#e07a3f"), (100, "#d1495b")):
         axes.axhline(level, color=colour, linewidth=1, linestyle="--")
     axes.set(title="Part of the quarter's budget that is spent, by senior vice president", ylabel="%", ylim=(0, None))
-    axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    dated(axes)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -148,7 +155,7 @@ def findings(span: Span) -> plt.Figure:
     left.set(title="Findings that are not resolved", ylim=(0, None))
     left.legend(frameon=False, loc="upper left", ncols=3)
     left.set_ylim(0, 1.15 * max(sum(states) for states in zip(*(counts[one] for one in shown), strict=True)))
-    left.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(left.xaxis.get_major_locator()))
+    dated(left)
     middle = known[len(known) // 2][0]
     born = [key for key, told in span.findings.items() if told[0][0] >= middle and told[-1][1] == "RESOLVED"]
     for place, key in enumerate(sorted(born, key=lambda key: span.findings[key][0])[:_LIVES]):
@@ -157,7 +164,7 @@ def findings(span: Span) -> plt.Figure:
             right.barh(place, until - time, left=time, color=STATES[status], height=0.8)
         right.plot([told[-1][0]], [place], marker="|", color="#333333")
     right.set(title=f"The lives of {min(len(born), _LIVES)} findings, until they were resolved", yticks=[])
-    right.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(right.xaxis.get_major_locator()))
+    dated(right)
     right.legend(
         handles=[plt.Rectangle((0, 0), 1, 1, color=STATES[name], label=name) for name in shown],
         frameon=False,
@@ -181,7 +188,7 @@ def projects(span: Span) -> plt.Figure:
     right.set(title="Days to their deadlines")
     figure.legend(fontsize=8, frameon=False, loc="lower center", ncols=3, bbox_to_anchor=(0.5, -0.07))
     for axes in (left, right):
-        axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+        dated(axes)
     return figure
 
 

@@ -59,6 +59,9 @@ def _rate(one: engine.status.StreamStatus) -> str:
     events = f"{one.batch_size} event{'' if one.batch_size == 1 else 's'}"
     if not one.enabled:
         return f"{events}, stopped"
+    if one.interval is not None and one.target_rate is None:
+        # How many there are is for the rows to say that it follows
+        events = "changes of state,"
     return f"{events} {_when(one)}, {one.priority}"
 
 

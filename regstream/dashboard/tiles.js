@@ -120,7 +120,9 @@ class Tile {
     const { batchSize, interval, schedule, timezone, targetRate, event } = this.stream;
     const when = interval !== null ? `every ${dom.interval(interval)}`
       : schedule !== null ? `at ${schedule} ${timezone}` : `when they come, ${dom.rate(targetRate)}/s now`;
-    return `${dom.whole(batchSize)} ${when} · ${event}`;
+    // A stream that follows has no size: what has changed is told
+    const size = interval !== null && targetRate === null ? "changes," : dom.whole(batchSize);
+    return `${size} ${when} · ${event}`;
   }
 
   drawEvent() {
