@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from regstream import errors, model
 from regstream.generate import cost, pools, sandbox, tables, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, constant_of
 
+_SUBSCRIPT = re.compile(r"\w+\['\w+'\]")
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
 
 
@@ -161,7 +163,7 @@ class Call:
             return self._site.note(self._node, problem, hint)
         _, *rest = self._arguments(self._node)
         if self._name == "find":
-            return Code(f"{self._site.constant(pools.find)}({', '.join([rows, *rest])})", kind)
+            return self._found(entity, rows, rest)
         _, exponent, *_ = self._numbers("values", "zipf", "weight", "state")
         if exponent is not None and len(rest) == 1:
             bounds = self._site.constant(pools.ranks(self._site.entities[entity].count, exponent))
@@ -169,6 +171,20 @@ class Call:
         if rest:
             return Code(f"{self._site.constant(pools.pick)}({', '.join([self._draw(), rows, *rest])})", kind)
         return Code(f"{rows}[int(len({rows}) * {self._draw()})]", kind)
+
+    def _found(self, entity: str, rows: str, rest: list[str]) -> Code:
+        found = f"{self._site.constant(pools.find)}({', '.join([rows, *rest])})"
+        if self._site.entities[entity].states or (not rest[0].isidentifier() and not _SUBSCRIPT.fullmatch(rest[0])):
+            return Code(found, f"row:{entity}")
+        # A key that is the text of itself needs no call
+        return Code(f"({rest[0]}.__class__ is STR and {rows}.by_key.get({rest[0]}) or {found})", f"row:{entity}")
+
+    def _digits(self) -> Code | None:
+        (count,) = self._numbers("n")
+        if not isinstance(count, int) or not 1 <= count <= vocabulary.FITTING:
+            return None
+        text = f"f\"{{int.from_bytes({self._site.raw()}, 'little') % {10**count}:0{count}d}}\"[::-1]"
+        return Code(text, "str", count)
 
     def _uuid(self) -> Code:
         raw = self._site.raw()

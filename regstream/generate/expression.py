@@ -21,6 +21,7 @@ from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of, t
 
 _DATE_PARTS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
 _FILTER_KINDS = {"upper": "str", "lower": "str", "string": "str", "int": "int"}
+_PLAIN = {"int", "float", "bool", "str"}
 _DIRECT = {("list", "int"), ("dict", "str"), ("dict", "int")}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
 
@@ -203,9 +204,16 @@ class Translator:
             return self._member(node, owner, name)
         size = max(owner.extent, cost.LIMIT)
         if (owner.kind, key.kind) in _DIRECT and owner.text.isidentifier():
-            return Code(self._looked_up(owner, key), "any", size)
+            return Code(self._looked_up(owner, key), self._kind_within(owner), size)
         self._site.spends |= isinstance(node.arg, nodes.Slice)
         return Code(f"ITEM({owner.text}, {key.text})", "any", size)
+
+    def _kind_within(self, owner: Code) -> str:
+        """What all the values of a constant table are."""
+        table = self._site.constants.get(owner.text)
+        values = list(table.values()) if isinstance(table, dict) else table
+        kinds = {type(one).__name__ for one in values} if isinstance(values, list) else set()
+        return kinds.pop() if len(kinds) == 1 and kinds <= _PLAIN else "any"
 
     def _looked_up(self, owner: Code, key: Code) -> str:
         # What is not there may still be an attribute, and is undefined otherwise: the guard knows

@@ -155,8 +155,13 @@ class Maker:
                 else:
                     instant = vocabulary.Instant.at(at) if program.reads_now else None
                     moment = start, instant, text, b"".join((form.opening, text.encode(), form.closing)), *more
-                self._moments += [moment] * number
-                self._heads += [_head((*form.head, text, form.region))] * number
+                head = _head((*form.head, text, form.region))
+                if number == 1:
+                    self._moments.append(moment)
+                    self._heads.append(head)
+                else:
+                    self._moments += [moment] * number
+                    self._heads += [head] * number
         self._given = (
             form.before,
             traced(form.after, traceparent),

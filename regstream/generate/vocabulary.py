@@ -22,7 +22,7 @@ from regstream.generate import fakes, motion, pools, tables
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
-_FITTING = 20
+FITTING = 20
 """So many characters can be drawn from 16 bytes."""
 _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -70,7 +70,7 @@ def choice(u: float, values: Sequence[Any]) -> Any:
 
 def weighted(u: float, weights: Mapping[Any, float]) -> Any:
     """One key of a mapping of values to weights."""
-    if not isinstance(weights, Mapping):
+    if weights.__class__ is not dict and not isinstance(weights, Mapping):
         raise ValueError("weighted takes a mapping of values to weights")
     values, bounds = cumulative(weights)
     return values[bisect.bisect_right(bounds, u)]
@@ -204,7 +204,7 @@ def digits(raw: bytes, n: int) -> str:
     _check_whole("digits", n)
     if not 0 <= n <= MAX_TEXT:
         raise ValueError(f"digits makes 0 to {MAX_TEXT} digits, not {n}")
-    if n > _FITTING:
+    if n > FITTING:
         return pattern(raw, "#" * n)
     # The same digits as those of the pattern, which takes the last one first
     return f"{int.from_bytes(raw, 'little') % 10**n:0{n}d}"[::-1] if n else ""
@@ -214,7 +214,7 @@ def pattern(raw: bytes, text: str) -> str:
     r"""A text where ``#`` becomes a digit, ``?`` a letter A-Z and ``*`` either; ``\`` keeps the next character."""
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise ValueError(f"pattern takes a text of at most {MAX_TEXT} characters")
-    pool = int.from_bytes(raw if len(text) <= _FITTING else hashlib.shake_128(raw).digest(len(text)), "little")
+    pool = int.from_bytes(raw if len(text) <= FITTING else hashlib.shake_128(raw).digest(len(text)), "little")
     made, characters = [], iter(text)
     for character in characters:
         alphabet = _ALPHABETS.get(character)
