@@ -129,7 +129,8 @@ class History:
             self._observe(lane, batch, points[-1])
         events, name = batch.events, lane.name
         known = self._known.get(name, 0)
-        if ticks[0].events == 1 and len(events) == len(points) and not batch.signals and events[0].seq > known:
+        single = lane.spec.follow is None and ticks[0].events == 1 and len(events) == len(points)
+        if single and not batch.signals and events[0].seq > known:
             return zip(points, itertools.repeat(name), zip(events, strict=True), itertools.repeat(()), strict=False)
         return self._apart(name, points, batch, known)
 

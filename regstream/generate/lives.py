@@ -123,7 +123,7 @@ class Living(pools.Rows):
         self.places: dict[str, list[int]] = {state: [] for state in states}
         self._index: list[int] = []
 
-    def in_state(self, state: str) -> Sequence[pools.Row]:
+    def in_state(self, state: str) -> pools.Some:
         """The rows in a state. Raises ValueError when the entity has no such state."""
         if state not in self.places:
             raise ValueError(f"there is no state {state!r}, there are {', '.join(self.places)}")
@@ -194,8 +194,9 @@ class _Seen(pools.Rows):
     def weights(self, field: str) -> Any:
         return self._rows.weights(field)
 
-    def in_state(self, state: str) -> Sequence[pools.Row]:
-        return [*map(self._note, self._rows.in_state(state))]
+    def in_state(self, state: str) -> pools.Some:
+        # By way of this one, so that only the row that is taken is noted
+        return pools.Some(self, self._rows.in_state(state).places)
 
 
 class Population:
@@ -373,7 +374,10 @@ class Lives:
     def advance(self, now: float) -> None:
         """Let everything happen that does up to ``now``. Those declared first go first at the same time."""
         while self.next <= now:
-            min(self.populations, key=_due).step()
+            first = min(self.populations, key=_due)
+            # Those of a catalog that is prepared are moved on meanwhile by the one in force
+            if first.due <= now:
+                first.step()
             self.next = min(one.due for one in self.populations)
 
 

@@ -30,7 +30,7 @@ class Rows(list[Row]):
         """The row of a key, as text."""
         return self.by_key.get(key)
 
-    def in_state(self, state: str) -> Sequence[Row]:
+    def in_state(self, state: str) -> Some:
         """The rows in a state. Raises ValueError when they have none."""
         raise ValueError(f"pick: the entity has no states, and so none in {state!r}")
 
@@ -68,13 +68,13 @@ class Some(Sequence[Row]):
 
     def __init__(self, rows: Rows, places: Sequence[int]) -> None:
         self._rows = rows
-        self._places = places
+        self.places = places
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._rows[self._places[index]]
+        return self._rows[self.places[index]]
 
 
 class Pools(dict[str, Rows]):
@@ -95,7 +95,8 @@ def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None =
         some = values.in_state(state)
         if not some:
             raise ValueError(f"pick: no row is in the state {state!r}")
-        return some[int(u * len(some))]
+        chosen: Row = some[int(u * len(some))]
+        return chosen
     if not values:
         raise ValueError("pick needs an entity with rows")
     if zipf is not None:

@@ -143,9 +143,13 @@ class Stream:
         return self._variants[b""].program.changes
 
     def adopt(self, workshop: Workshop) -> None:
-        """Go on with the rows and templates of another workshop, in which this stream's own program is the same."""
+        """Go on with the rows and templates of another workshop, in which this stream's declaration is the same."""
+        own = self._variants[b""]
+        before, after = ({name: _nature(one.catalog.entities.get(name)) for name in own.program.reads}
+                         for one in (self.workshop, workshop))  # fmt: skip
         self.workshop = workshop
-        self._variants = {b"": self._variants[b""]}
+        self._variants = {b"": own} if before == after else {}
+        self._variant(None)
 
     def next_batch(
         self,
@@ -294,6 +298,11 @@ class Stream:
             spec = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
         program = compile.stream(self.workshop.box, spec, self.workshop.catalog.entities, self._key)
         return maker.Variant(program, draws.Draws(self._key, program.layout), self.workshop.box)
+
+
+def _nature(entity: model.EntitySpec | None) -> tuple[Any, ...]:
+    """What a program that sees an entity's rows was compiled for."""
+    return () if entity is None else (entity.count, entity.states)
 
 
 def together(streams: Iterable[Stream]) -> list[list[str]]:

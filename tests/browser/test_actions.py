@@ -55,7 +55,7 @@ def test_tune_sends_what_was_changed_and_nothing_else(daemon, page):
     before = daemon.stream("SYSTEM_METRICS")
     button(page, "Tune SYSTEM_METRICS").click()
     form = page.locator("#tune-form")
-    assert form.locator("[name=interval]").input_value() == "500ms"
+    assert form.locator("[name=interval]").input_value() == "1500ms"
     with page.expect_request(lambda request: request.method == "PATCH") as sent:
         form.locator("[name=interval]").fill("2s")
         form.locator("[name=batchSize]").fill("3")

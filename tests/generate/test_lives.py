@@ -37,12 +37,8 @@ def living(name="finding", fields=None, states=None, count=40):
     )
 
 
-PROJECT = living(
-    "project",
-    {"id": "project-{{ index }}", "begun": "{{ now }}"},
-    {"RUNNING": {"lasts": {"mean": "20d"}, "then": {"DONE": 1}}, "DONE": {"lasts": "1d"}},
-    count=5,
-)
+PROJECT_STATES = {"RUNNING": {"lasts": {"mean": "20d"}, "then": {"DONE": 1}}, "DONE": {"lasts": "1d"}}
+PROJECT = living("project", {"id": "project-{{ index }}", "begun": "{{ now }}"}, PROJECT_STATES, count=5)
 FINDING = living(fields={"id": "finding-{{ index }}", "project": "{{ pick('project').id }}", "opened": "{{ now }}"})
 TELLING = {"id": "{{ row.id }}", "state": "{{ state }}", "was": "{{ was }}", "project": "{{ row.project }}"}
 
@@ -174,6 +170,32 @@ def test_a_row_ends_with_what_it_refers_to():
         assert project.born <= row.born and row.ends <= project.ends
 
 
+PICKS = [
+    "pick('project', state='RUNNING')",
+    "pick('project', zipf=1.2)",
+    "pick('project', weight='size')",
+    "find('project', pick('project').id)",
+]
+
+
+@pytest.mark.parametrize("picked", [*PICKS, "{% set p = " + PICKS[0] + " %}{{ p.id }}"])
+def test_a_row_ends_with_that_which_it_took_and_no_other(picked):
+    text = picked if picked.startswith("{%") else f"{{{{ {picked}.id }}}}"
+    project = living("project", {"id": "project-{{ index }}", "size": "{{ index % 7 + 1 }}"}, PROJECT_STATES, count=9)
+    finding = living(fields={"id": "finding-{{ index }}", "project": text})
+    workshop = support.workshop(support.spec({"x": 1}), entities=(project, finding))
+    population = workshop.populations["finding"]
+    cut = 0
+    for days in range(0, 100, 5):
+        workshop.pools.lives["finding"].advance(support.NOW + days * DAY)
+        by_key = {row["id"]: row for row in workshop.pools["project"]}
+        for place, row in enumerate(population.rows):
+            own = population.path.end(population._numbers[place], row.born)
+            assert row.ends == min(own, by_key[row["project"]].ends)
+            cut += row.ends < own
+    assert 20 < cut < 400
+
+
 def test_it_depends_on_nothing_but_time():
     """Not on the length of the windows, nor on who else looks."""
     other = support.spec({"id": "{{ pick('project').id }}"}, "OTHER", interval="7m")
@@ -279,6 +301,22 @@ def test_rows_of_an_unchanged_entity_live_on_over_a_reload():
     before = old.populations["finding"].count
     new.pools.lives["project"].advance(support.NOW + 3 * DAY)
     assert new.populations["finding"].count > before
+
+
+def test_a_stream_that_stays_sees_what_has_become_of_its_entity():
+    """The number of rows and their states are in what it was compiled to."""
+    picking = support.spec({"id": "{{ pick('finding', zipf=1.1).id }}"}, "PICKING")
+    still = support.entity("finding", {"id": "old-{{ index }}"}, count=40)
+    old = support.workshop(picking, entities=(still,))
+    made = stream.Stream(picking, old, "epoch")
+    assert made.next_batch(support.NOW, 5).error is None
+    new = support.workshop(picking, entities=(living(count=3),))
+    made.adopt(new)
+    batch = made.next_batch(support.NOW + 400 * DAY, 200)
+    assert batch.error is None
+    found = {one["data"]["id"] for one in support.events(batch)}
+    assert found == {row["id"] for row in new.pools["finding"]}
+    assert not found & {f"finding-{number}" for number in range(3)}
 
 
 def test_a_row_that_cannot_be_made_leaves_the_old_one_there(caplog):
