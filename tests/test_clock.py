@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from regstream import clock
+from regstream import clock, model
 from regstream.clock import waking
 
 T = 1_700_000_000.0
@@ -57,6 +57,23 @@ def test_after_a_stall_each_is_fired_once_and_the_rest_is_counted(hands: Hands):
     assert hands.turn() == [("A", 0, 0)]
     assert hands.turn(1.55) == [("A", 0.1, 14)]
     assert hands.turn(0.06) == [("A", 1.6, 0)]
+
+
+def test_after_a_stall_points_of_a_rate_are_fired_each_unless_they_are_old(hands: Hands):
+    rate = model.RateSpec(base="50/s")
+    points = clock.Arrivals.declared(rate, "UTC", 1.0, seed=7, name="A")
+    hands.clock.set("A", points)
+    hands.turn()
+    for stall, skips in ((1.5, False), (6.0, True), (0.02, False), (0.5, False)):
+        begin = hands.wall
+        fired = hands.turn(stall)
+        wanted = [round(point - T, 6) for point in points.between(begin, hands.wall)]
+        told = [due for _, due, _ in fired]
+        missed = sum(skipped for *_, skipped in fired)
+        assert (missed > 0) == skips
+        assert len(told) + missed == len(wanted)
+        assert told == sorted(told) and set(told) <= set(wanted)
+        assert set(told[1:]) == {due for due in wanted if due > hands.wall - T - 2.0} - set(told[:1])
 
 
 def test_a_changed_interval_takes_effect_at_once(hands: Hands):

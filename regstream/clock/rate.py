@@ -39,8 +39,11 @@ class Arrivals(Schedule):
     """The points of a rate, which is ``per_second`` where the curve is 1.
 
     A tick is due at every n-th arrival of some blocks, with n = ``size``, and has the events that arrived since the one
-    before; the rest of the blocks comes with their last arrival.
+    before; the rest of the blocks comes with their last arrival. Two may be due at almost the same time by chance, so
+    none is passed over because the one before has just been.
     """
+
+    patience = 2.0
 
     def __init__(
         self, curve: Curve, per_second: float, *, even: bool = False, size: int = 1, seed: int = 0, name: str = ""

@@ -30,6 +30,9 @@ class Schedule(abc.ABC):
     that comes from seed, name and that place alone: it never adds up, and points never change their order.
     """
 
+    patience: float = 0.0
+    """How many seconds late each of its points is still fired; 0: of those that have passed only the first is."""
+
     def __init__(self, jitter: float, seed: int, name: str):
         self._jitter = jitter
         self._key = hashlib.blake2b(f"{seed}/{name}".encode(), person=b"clock").digest()

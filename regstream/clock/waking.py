@@ -57,7 +57,7 @@ class Clock:
     loop's own time), intervals and wakes move along, so that nothing storms and nothing falls silent; what follows the
     wall clock goes by its new time. ``jumped`` is then told by how much, to move the starts of later schedules too.
 
-    With ``every`` no point is skipped, however late it is.
+    With ``every`` no point is skipped, however late it is; without it those are not that a schedule is patient with.
 
     All methods belong to the event loop's thread; a synchronous block of them is one change.
     """
@@ -205,7 +205,8 @@ class Clock:
         elif isinstance(entry, _Line):
             due = entry.served = entry.due
             since = max(due, entry.since)
-            following, skipped = entry.points.after(since, since if self._every else now)
+            oldest = since if self._every else max(since, now - entry.points.patience)
+            following, skipped = entry.points.after(since, oldest)
             entry.due = _NEVER if following is None else following
             self._gap = min(self._gap, entry.due - due)
             self._push(entry)
@@ -227,7 +228,7 @@ class Clock:
             heapq.heapify(self._heap)
         # What is set by a callback for a time that is past has to wait for the next turn: it might do so for ever.
         # A schedule goes on by itself, and its late points keep their place among those of others.
-        goes_on = self._every and isinstance(entry, _Line)
+        goes_on = isinstance(entry, _Line) and (self._every or entry.points.patience > 0)
         place = entry.due if goes_on else max(entry.due, math.nextafter(self._turning, _NEVER))
         heapq.heappush(self._heap, (place, entry.serial, entry))
         if self._heap[0][2] is entry:

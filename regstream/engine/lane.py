@@ -17,6 +17,7 @@ from regstream.generate import lives
 from regstream.generate import stream as streams
 
 MAX_JOBS = 64
+MAX_WAITING = 1_000
 _LAID_OVER = ("interval", "batch_size", "priority", "fields")
 
 
@@ -207,6 +208,11 @@ class Lane:
         return clock.Arrivals.declared(
             spec.rate, spec.timezone, self.speed, size=self.batch_size, seed=seed, name=spec.name
         )
+
+    @property
+    def patience(self) -> int:
+        """How many of its ticks may wait: those of a rate come close together by chance."""
+        return MAX_WAITING if isinstance(self._points, clock.Arrivals) else 1
 
     def target(self, now: float) -> float | None:
         """How many events a second there are to be at ``now``; None where that is not declared."""

@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 class Works:
     """The queue of due streams and those who serve it.
 
-    Full: a stream has at most ``patience`` waiting ticks (more are counted as missed) and ``lanes.MAX_JOBS`` bursts
-    (more are refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a number, and counted.
+    Full: a stream has at most ``patience`` waiting ticks, or as many as its lane bears (more are counted as missed),
+    and ``lanes.MAX_JOBS`` bursts (more are refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a
+    number, and counted.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Works:
 
     def tick(self, lane: lanes.Lane, due: float, skipped: int) -> None:
         """A stream is due; if too many of its ticks wait already, this one is missed, as are ``skipped`` before it."""
-        full = len(lane.due) >= self._patience
+        full = len(lane.due) >= max(self._patience, lane.patience)
         missed = skipped + full
         if missed:
             lane.counts.missed += missed

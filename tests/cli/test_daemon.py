@@ -25,7 +25,7 @@ def test_run_says_where_it_is_what_it_makes_and_what_to_try(daemon: Daemon) -> N
     rates = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[2:8]}
     assert rates["COMPLIANCE_ALERTS"] == "changes of state, every 500ms, CRITICAL"
     assert rates["RISK_EVENTS"] == "2 events every 9s, HIGH"
-    assert re.fullmatch(r"1 event about every [1-9]\d{1,3}ms now, NORMAL", rates["TRANSACTION_STREAM"])
+    assert re.fullmatch(r"5 events about every [1-9]\d{1,3}ms now, NORMAL", rates["TRANSACTION_STREAM"])
     tried = "\n".join(lines[8:])
     assert f"regstream tail --url {daemon.url}" in tried
     assert f"curl {daemon.url}/api/streaming/status" in tried

@@ -139,7 +139,7 @@ def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
     empty = table.index("")
     rows = {line.split()[0]: line.split() for line in table[2:empty]}
     assert rows["SYSTEM_METRICS"][1:7] == ["every", "1500ms", "5", "LOW", "12,000", "288,000"]
-    assert rows["TRANSACTION_STREAM"][1:5] == ["16.6667/s", "payments", "1", "NORMAL"]
+    assert rows["TRANSACTION_STREAM"][1:5] == ["16.6667/s", "payments", "5", "NORMAL"]
     assert set(rows) == {*(one["stream"] for one in plan_of(files)["streams"]), "all"}
     assert table[empty + 1].startswith("with Kafka     7 topics, 7 partitions, 1 copy: ")
     assert table[empty + 2].startswith("with database  ")
