@@ -82,11 +82,16 @@ class Workshop:
 
     def recall(self, old: Workshop, remembered: Callable[[str], Mapping[str, Mapping[str, Any]]]) -> None:
         """Give the rows of entities that ``old`` did not have the state that is ``remembered`` of them, by key."""
-        for name in self.catalog.entities.keys() - old.pools.keys() - self.populations.keys():
+        for name in self.catalog.entities.keys() - old.pools.keys() - self._replaced:
             found, fields = remembered(name), self._fields[name]
             for row in self.pools[name] if found else ():
                 state = found.get(str(row[self.catalog.entities[name].key]), {})
                 row.update({field: state[field] for field in fields if field in state and field in row})
+
+    @property
+    def _replaced(self) -> frozenset[str]:
+        """The entities whose rows end: when the daemon starts again they are others."""
+        return frozenset(name for name, one in self.populations.items() if one.path.last is not None)
 
     def within(self, names: Iterable[str]) -> frozenset[str]:
         """These entities, and those whose rows can be reached from theirs."""
@@ -103,8 +108,7 @@ class Workshop:
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for name, row in {id(row): (name, row) for name, row in touched}.values():
             spec = self.catalog.entities.get(name)
-            # Rows with states are others when the daemon starts again
-            if spec is not None and spec.key in row and not spec.states:
+            if spec is not None and spec.key in row and name not in self._replaced:
                 state = {field: row[field] for field in self._fields[name] if field in row}
                 found.setdefault(name, {})[str(row[spec.key])] = state
         return found

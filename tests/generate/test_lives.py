@@ -319,6 +319,26 @@ def test_a_stream_that_stays_sees_what_has_become_of_its_entity():
     assert not found & {f"finding-{number}" for number in range(3)}
 
 
+def test_what_events_change_is_remembered_of_rows_that_do_not_end():
+    states = {"UP": {"lasts": {"mean": "6d"}, "then": {"DOWN": 1}}, "DOWN": {"lasts": "2d", "then": {"UP": 1}}}
+    fields = {"id": "{{ index }}", "load": 0}
+    specs = [living("machine", fields, states, count=3), living("case", fields, count=3)]
+    changing = support.spec(
+        {"x": 1},
+        "CHANGING",
+        update={"m.load": 7, "c.load": 7},
+        **{"with": {"m": "{{ pick('machine') }}", "c": "{{ pick('case') }}"}},
+    )
+    workshop = support.workshop(changing, entities=tuple(specs))
+    batch = stream.Stream(changing, workshop, "epoch").next_batch(support.NOW, 1)
+    kept = workshop.states(batch.touched)
+    assert list(kept) == ["machine"] and [*kept["machine"].values()] == [{"load": 7}]
+    again = support.workshop(changing, entities=tuple(specs))
+    again.recall(stream.Workshop(model.EMPTY, 7, support.IDENTITY), lambda name: kept.get(name, {}))
+    [key] = kept["machine"]
+    assert {str(row["id"]): row["load"] for row in again.pools["machine"]}[key] == 7
+
+
 def test_a_row_that_cannot_be_made_leaves_the_old_one_there(caplog):
     fields = {"id": "finding-{{ 1 // (0 if index > 45 else 1) ~ index }}"}
     workshop = support.workshop(support.spec({"x": 1}), entities=(living(fields=fields),))
