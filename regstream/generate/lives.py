@@ -27,7 +27,7 @@ LEAST_GONE = 1_000
 _MOST, _LOOK = 10_000, 100
 _PATH, _PLACE = 2**32 - 2, 2**32 - 3
 _SAMPLE = 500
-# When a row could not be made, its place is looked at again so many seconds later
+# When a row could not be made, its place is looked at again so many seconds later, or twice as late
 _AGAIN = 60.0
 
 _log = logging.getLogger("regstream.generate")
@@ -276,7 +276,8 @@ class Population:
         if following is not None:
             self._enter(place, following, at)
         elif not self._replaced(place, at):
-            row.ends = at + _AGAIN
+            # Later and later, for what failed with these draws may fail for good
+            row.ends = at + max(_AGAIN, at - row["since"].timestamp())
             heapq.heapreplace(self._queue, (row.ends, place))
             return
         due, _ = self._next(place, at)
