@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from regstream import clock, errors, model, settings
-from regstream.generate import draws, lives
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
@@ -76,7 +75,7 @@ def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast
 
 def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     spec = stream.spec
-    daily = _daily(catalog, spec) if spec.enabled else 0.0
+    daily = _daily(catalog, stream) if spec.enabled else 0.0
     if spec.rate is not None:
         cadence = f"{model.rate_text(spec.rate.base * catalog.profile.speed)} {spec.rate.curve}"
     elif spec.interval is not None:
@@ -91,16 +90,14 @@ def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), daily / 24, daily, size)
 
 
-def _daily(catalog: model.Catalog, spec: model.StreamSpec) -> float:
+def _daily(catalog: model.Catalog, stream: streams.Stream) -> float:
     """Events of a day, without those that are lost; where days differ, the mean of the coming week."""
+    spec = stream.spec
     kept = 1.0 if spec.arrival is None else 1.0 - spec.arrival.loss
     now = time.time()
-    followed = catalog.entities.get(spec.follow or "")
-    if followed is not None:
-        path = lives.Path(
-            followed.states, draws.key(catalog.seed or 0, f"entity {followed.name}"), catalog.profile.speed
-        )
-        return kept * DAY * followed.count * path.passages_a_second()
+    if spec.follow is not None:
+        followed = stream.workshop.populations[spec.follow]
+        return kept * DAY * followed.spec.count * followed.path.passages_a_second()
     if spec.rate is not None:
         arrivals = clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed)
         return kept * arrivals.expected(now, now + 7 * DAY) / 7

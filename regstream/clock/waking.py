@@ -72,7 +72,7 @@ class Clock:
         every: bool = False,
     ):
         self._now = now
-        self._every = every
+        self._patience = math.inf if every else 0.0
         self._fire = fire
         self._jumped = jumped
         self._steady = steady
@@ -205,12 +205,15 @@ class Clock:
         elif isinstance(entry, _Line):
             due = entry.served = entry.due
             since = max(due, entry.since)
-            oldest = since if self._every else max(since, now - entry.points.patience)
-            following, skipped = entry.points.after(since, oldest)
+            following, skipped = entry.points.after(since, max(since, now - self._patient(entry)))
             entry.due = _NEVER if following is None else following
             self._gap = min(self._gap, entry.due - due)
             self._push(entry)
             self._fire(str(entry.key), due, skipped)
+
+    def _patient(self, line: _Line) -> float:
+        """How many seconds late a point of it is still fired."""
+        return max(self._patience, line.points.patience)
 
     def _begin(self, line: _Line, now: float) -> None:
         due = line.points.first(now)
@@ -228,7 +231,7 @@ class Clock:
             heapq.heapify(self._heap)
         # What is set by a callback for a time that is past has to wait for the next turn: it might do so for ever.
         # A schedule goes on by itself, and its late points keep their place among those of others.
-        goes_on = isinstance(entry, _Line) and (self._every or entry.points.patience > 0)
+        goes_on = isinstance(entry, _Line) and self._patient(entry) > 0
         place = entry.due if goes_on else max(entry.due, math.nextafter(self._turning, _NEVER))
         heapq.heappush(self._heap, (place, entry.serial, entry))
         if self._heap[0][2] is entry:

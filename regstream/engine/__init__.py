@@ -20,8 +20,6 @@ from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 WORKERS = 4
-PATIENCE = 1_000
-"""So many ticks of a stream may wait where none is to be left out."""
 WINDOW = 2_000
 """Events of a history that are made without letting anybody else run."""
 SEAM = 0.05
@@ -93,7 +91,7 @@ class Engine:
         self._workshop = streams.Workshop(model.EMPTY, origin.seed, origin.identity)
         self._alerts = streams.Stream(alerts.SPEC, self._workshop, origin.epoch())
         self._works = work.Works(
-            origin.now, carrier, self._alerts, observe, memory, self._traces, PATIENCE if keeps_all else 1
+            origin.now, carrier, self._alerts, observe, memory, self._traces, lanes.MAX_WAITING if keeps_all else 1
         )
         self._floor = floor.Floor(self._clock, self._works.enqueue)
         self._runs = runs.Runs(

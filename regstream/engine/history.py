@@ -129,8 +129,7 @@ class History:
             self._observe(lane, batch, points[-1])
         events, name = batch.events, lane.name
         known = self._known.get(name, 0)
-        single = lane.spec.follow is None and ticks[0].events == 1 and len(events) == len(points)
-        if single and not batch.signals and events[0].seq > known:
+        if batch.counts == [1] * len(points) and not batch.signals and events[0].seq > known:
             return zip(points, itertools.repeat(name), zip(events, strict=True), itertools.repeat(()), strict=False)
         return self._apart(name, points, batch, known)
 

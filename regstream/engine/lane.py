@@ -8,22 +8,22 @@ import dataclasses
 import hashlib
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from regstream import clock, errors, model, tracing
 from regstream.engine import health, status
-from regstream.generate import lives
 from regstream.generate import stream as streams
 
 MAX_JOBS = 64
 MAX_WAITING = 1_000
+"""So many ticks of a stream wait where none is to be missed."""
 _LAID_OVER = ("interval", "batch_size", "priority", "fields")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Job:
-    """Events to be made in slices: one tick, or one burst whose caller waits for ``done``.
+    """Events to be made in slices: those of a ``tick``, or one burst whose caller waits for ``done``.
 
     ``at`` is when it is to be: the point of the tick, or when the burst was asked for.
     """
@@ -31,9 +31,7 @@ class Job:
     count: int
     at: float
     fields: Mapping[str, Any] | None = None
-    tick: bool = False
-    times: Sequence[float] | None = None
-    passed: Sequence[lives.Passage] | None = None
+    tick: streams.Tick | None = None
     scenario: str | None = None
     run_id: str | None = None
     first: int = 0

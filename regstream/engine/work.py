@@ -126,7 +126,7 @@ class Works:
     def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
         fields = lane.fields
         [tick] = lane.ticks([due])
-        job = lanes.Job(tick.events, due, fields, tick=True, times=tick.times, passed=tick.passed)
+        job = lanes.Job(tick.events, due, fields, tick=tick)
         if fields:
             layer = next(one for one in reversed(lane.layers.values()) if one.fields)
             job.scenario, job.run_id = layer.scenario, layer.run_id
@@ -146,20 +146,11 @@ class Works:
         # A tick happens at its point, however late it is made; a burst happens now
         at = job.at if job.tick else now
         with job.span.part("generate"):
-            done = job.made + job.lost
-            part = streams.Tick(at, job.count, job.times, job.passed).part(done, wanted)
-            base, trace = job.first or None, job.span.traceparent
-            batch = source.next_batch(
-                at,
-                wanted,
-                job.fields,
-                lane.priority,
-                base,
-                trace,
-                times=part.times,
-                passed=part.passed,
-                losing=job.tick,
-            )
+            given = job.fields, lane.priority, job.first or None, job.span.traceparent
+            if job.tick is None:
+                batch = source.next_batch(at, wanted, *given)
+            else:
+                batch = source.next_part(job.tick.part(job.made + job.lost, wanted), *given)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq

@@ -12,7 +12,7 @@ from jinja2 import nodes
 
 from regstream import errors, model
 from regstream.generate import cost, pools, sandbox, tables, vocabulary
-from regstream.generate.site import UNKNOWN, Code, Site, constant_of
+from regstream.generate.site import UNKNOWN, Code, Site, constant_of, kind_of
 
 _SUBSCRIPT = re.compile(r"\w+\['\w+'\]")
 _NOON = vocabulary.Instant.at(1_767_268_800.0)
@@ -212,11 +212,8 @@ class Call:
         values = self._constant("values")
         if not isinstance(values, list | tuple):
             return None
-        kinds = {type(one).__name__ for one in values}
-        kind = kinds.pop() if len(kinds) == 1 else "any"
         name = self._site.constant(tuple(values))
-        kind = kind if kind in {"str", "int", "float", "bool"} else "any"
-        return Code(f"{name}[int({len(values)} * {self._draw()})]", kind, max(map(cost.size, values)))
+        return Code(f"{name}[int({len(values)} * {self._draw()})]", kind_of(values), max(map(cost.size, values)))
 
     def _weighted(self) -> Code | None:
         weights = self._constant("weights")

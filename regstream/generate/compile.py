@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from regstream import errors, model
 from regstream.generate import cost, sandbox, text
 from regstream.generate.program import Builder, Fault, Program
 from regstream.generate.site import Code
 
-Pools = Mapping[str, list[dict[str, Any]]]
 _SUMMANDS = 50
 
 

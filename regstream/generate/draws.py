@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 BLOCK = 32
+# A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
+# at the next tick, with the same draws, so an event that was given up would hold its stream up
+ATTEMPTS = 20
 _FRACTION = (0x000F_FFFF_FFFF_FFFF).to_bytes(8, "little")
 _ONE = (0x3FF0_0000_0000_0000).to_bytes(8, "little")
 

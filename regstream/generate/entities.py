@@ -7,29 +7,39 @@ from collections.abc import Iterable
 from regstream import errors, model
 from regstream.generate import compile, draws, sandbox, vocabulary
 from regstream.generate import pools as pools_
-from regstream.generate.program import cause
+from regstream.generate.program import Program, cause
 
 Row = pools_.Row
 
 
 def make(
-    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, pools: compile.Pools, seed: int, now: float
+    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, pools: pools_.Pools, seed: int, now: float
 ) -> tuple[pools_.Rows, frozenset[str]]:
     """The rows of one entity, and the entities that they may hold rows of; draws depend on (seed, entity, index) alone.
 
     Raises RenderError when a template fails or two rows have the same key.
     """
-    key = draws.key(seed, f"entity {spec.name}")
-    program = compile.entity(box, spec, catalog.entities, key)
+    made, key = program(box, spec, catalog, seed)
     rows = pools_.Rows(key=spec.key)
     instant = vocabulary.Instant.at(now)
-    records = draws.Draws(key, program.layout).span(1, spec.count)
+    records = draws.Draws(key, made.layout).span(1, spec.count)
     try:
-        program.function(records, 0, instant, str(instant), pools, rows)
+        made.function(records, 0, instant, str(instant), pools, rows)
     except Exception as error:
-        raise errors.RenderError(spec.name, program.place(error), cause(error)) from error
+        raise errors.RenderError(spec.name, made.place(error), cause(error)) from error
     _check_keys(spec, rows)
-    return rows, program.reads
+    return rows, made.reads
+
+
+def program(box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, seed: int) -> tuple[Program, bytes]:
+    """What makes the rows of an entity, and what its draws are keyed by."""
+    key = draws.key(seed, f"entity {spec.name}")
+    return compile.entity(box, spec, catalog.entities, key), key
+
+
+def doubled(spec: model.EntitySpec, key: str) -> errors.RenderError:
+    """That a second row has a key."""
+    return errors.RenderError(spec.name, f"fields.{spec.key}", f"two rows have the key {key!r}")
 
 
 def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
@@ -37,7 +47,7 @@ def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
     for row in rows:
         text = str(row[spec.key])
         if text in seen:
-            raise errors.RenderError(spec.name, f"fields.{spec.key}", f"two rows have the key {text!r}")
+            raise doubled(spec, text)
         seen.add(text)
 
 

@@ -17,11 +17,10 @@ from jinja2 import nodes
 
 from regstream import errors
 from regstream.generate import calls, cost, sandbox, vocabulary
-from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of, total
+from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of, kind_of, total
 
 _DATE_PARTS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
 _FILTER_KINDS = {"upper": "str", "lower": "str", "string": "str", "int": "int"}
-_PLAIN = {"int", "float", "bool", "str"}
 _DIRECT = {("list", "int"), ("dict", "str"), ("dict", "int")}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
 
@@ -211,9 +210,7 @@ class Translator:
     def _kind_within(self, owner: Code) -> str:
         """What all the values of a constant table are."""
         table = self._site.constants.get(owner.text)
-        values = list(table.values()) if isinstance(table, dict) else table
-        kinds = {type(one).__name__ for one in values} if isinstance(values, list) else set()
-        return kinds.pop() if len(kinds) == 1 and kinds <= _PLAIN else "any"
+        return kind_of(table.values() if isinstance(table, dict) else table or ())
 
     def _looked_up(self, owner: Code, key: Code) -> str:
         # What is not there may still be an attribute, and is undefined otherwise: the guard knows

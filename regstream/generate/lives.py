@@ -17,10 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from regstream import errors, model
-from regstream.generate import compile, draws, motion, pools, sandbox, vocabulary
+from regstream.generate import draws, entities, motion, pools, sandbox, vocabulary
 from regstream.generate.program import Program, cause
 
-ATTEMPTS = 20
 LEAST_LOG = 10_000
 LEAST_GONE = 1_000
 # So many states a row goes through at most, and so many are looked at of those that never end
@@ -249,7 +248,7 @@ class Population:
                 born = row.born
             key = str(row[self.spec.key])
             if key in self.rows.by_key:
-                raise errors.RenderError(self.spec.name, f"fields.{self.spec.key}", f"two rows have the key {key!r}")
+                raise entities.doubled(self.spec, key)
             self._numbers.append(number)
             self._steps.append(0)
             self.rows.settle(place, row)
@@ -310,7 +309,7 @@ class Population:
             row = self._row(number, at)
             key, own = str(row[self.spec.key]), str(self.rows[place][self.spec.key])
             if key != own and key in self.rows.by_key:
-                raise errors.RenderError(self.spec.name, f"fields.{self.spec.key}", f"a row has the key {key!r}")
+                raise entities.doubled(self.spec, key)
         except errors.RenderError as error:
             if not self._stuck:
                 _log.error("a new row of %s could not be made, the old one stays: %s", self.spec.name, error)
@@ -343,7 +342,7 @@ class Population:
         self, number: int, given: tuple[Any, ...], made: list[pools.Row], first: Exception, taken: list[Any]
     ) -> None:
         try:
-            for attempt in range(1, ATTEMPTS + 1):
+            for attempt in range(1, draws.ATTEMPTS + 1):
                 self._box.attempt = attempt
                 taken.clear()
                 try:
@@ -374,12 +373,11 @@ class Lives:
 
     def advance(self, now: float) -> None:
         """Let everything happen that does up to ``now``. Those declared first go first at the same time."""
-        while self.next <= now:
+        first = min(self.populations, key=_due)
+        while first.due <= now:
+            first.step()
             first = min(self.populations, key=_due)
-            # Those of a catalog that is prepared are moved on meanwhile by the one in force
-            if first.due <= now:
-                first.step()
-            self.next = min(one.due for one in self.populations)
+        self.next = first.due
 
 
 def _due(one: Population) -> float:
@@ -400,8 +398,7 @@ def make(
     box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, others: pools.Pools, seed: int, begin: float
 ) -> tuple[Population, frozenset[str]]:
     """The population of an entity with states, and the entities that its rows may hold rows of. Raises RenderError."""
-    key = draws.key(seed, f"entity {spec.name}")
-    program = compile.entity(box, spec, catalog.entities, key)
+    program, key = entities.program(box, spec, catalog, seed)
     population = Population(spec, program, box, key, others, catalog.profile.speed)
     population.settle(begin)
     return population, program.reads

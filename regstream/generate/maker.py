@@ -14,9 +14,6 @@ from regstream import errors, model
 from regstream.generate import arrival, cost, draws, lives, pools, sandbox, vocabulary
 from regstream.generate.program import Program, cause
 
-# A template that fails for a quarter of its draws fails so often once in 10**12 events; the same number is tried again
-# at the next tick, with the same draws, so an event that was given up would hold its stream up
-ATTEMPTS = 20
 _DATA = b',"data":'
 
 
@@ -239,7 +236,7 @@ class Maker:
     def _retry(self, seq: int) -> None:
         box = self._variant.box
         try:
-            for attempt in range(1, ATTEMPTS + 1):
+            for attempt in range(1, draws.ATTEMPTS + 1):
                 box.attempt = attempt
                 if self._succeeds(self._variant.records.again(seq, attempt)):
                     return

@@ -11,6 +11,7 @@ from regstream import model
 from regstream.generate import cost, sandbox
 
 NUMBERS = frozenset({"int", "float", "bool", "number"})
+_PLAIN = frozenset({"int", "float", "bool", "str"})
 _SMALL = NUMBERS | {"none", "now"}
 
 
@@ -110,6 +111,12 @@ class _Unknown:
 
 
 UNKNOWN: Any = _Unknown()
+
+
+def kind_of(values: Iterable[Any]) -> str:
+    """What all of some constants are, ``any`` when that differs."""
+    kinds = {type(one).__name__ for one in values}
+    return kinds.pop() if len(kinds) == 1 and kinds <= _PLAIN else "any"
 
 
 def constant_of(node: nodes.Expr) -> Any:

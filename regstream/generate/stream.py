@@ -149,10 +149,10 @@ class Stream:
     def adopt(self, workshop: Workshop) -> None:
         """Go on with the rows and templates of another workshop, in which this stream's declaration is the same."""
         own = self._variants[b""]
-        before, after = ({name: _nature(one.catalog.entities.get(name)) for name in own.program.reads}
-                         for one in (self.workshop, workshop))  # fmt: skip
+        before, after = self.workshop.catalog.entities, workshop.catalog.entities
+        same = all(_nature(before.get(name)) == _nature(after.get(name)) for name in own.program.reads)
         self.workshop = workshop
-        self._variants = {b"": own} if before == after else {}
+        self._variants = {b"": own} if same else {}
         self._variant(None)
 
     def next_batch(
@@ -164,8 +164,6 @@ class Stream:
         base: int | None = None,
         traceparent: str = "",
         *,
-        times: Sequence[float] | None = None,
-        passed: Sequence[lives.Passage] | None = None,
         losing: bool = False,
     ) -> Batch:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
@@ -173,32 +171,37 @@ class Stream:
         ``base`` is the number of the first event when a batch is made in several calls. An event whose templates fail
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
         that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
-        ``traceparent`` if there is one. ``times`` are those of the events, if each has its own, ``passed`` what each
-        tells of in a stream that follows an entity; without it they tell of the rows as they are, one after the other.
-        With ``losing``, ``count`` is how often something happens, of which the declared part is lost.
+        ``traceparent`` if there is one. In a stream that follows an entity they tell of the rows as they are, one after
+        the other. With ``losing``, ``count`` is how often something happens, of which the declared part is lost.
         """
+        count = self.spec.batch_size if count is None else count
+        tick = Tick(now, count) if self.spec.follow is None else Tick.told(now, self._shown(now, count))
+        return self.next_part(tick, fields, priority, base, traceparent, losing=losing)
+
+    def next_part(
+        self,
+        tick: Tick,
+        fields: Mapping[str, Any] | None = None,
+        priority: model.Priority | None = None,
+        base: int | None = None,
+        traceparent: str = "",
+        *,
+        losing: bool = True,
+    ) -> Batch:
+        """The events of a tick, or of a part of one; the rest is as in ``next_batch``."""
         try:
             variant = self._variant(fields)
         except ValueError as error:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
-        count = self.spec.batch_size if count is None else count
-        if self.spec.follow is not None and passed is None:
-            passed = self._shown(now, count)
-        tick = Tick(now, count, times, passed)
         form = self._form(priority or self.spec.priority)
         if losing and self.lossy:
             return self._thinned(variant, form, tick, base, traceparent)
         return self._done(maker.Maker(self._place(), variant, form, [tick], base, traceparent).make())
 
     def next_ticks(self, ticks: Sequence[Tick]) -> Batch:
-        """What a call of ``next_batch``, losing, for each of these would give, faster; ``error`` is the first."""
+        """What a call of ``next_part`` for each of these would give, faster; ``error`` is the first."""
         if self.lossy:
-            return Batch.joined(
-                [
-                    self.next_batch(tick.due, tick.events, times=tick.times, passed=tick.passed, losing=True)
-                    for tick in ticks
-                ]
-            )
+            return Batch.joined([self.next_part(tick) for tick in ticks])
         parts: list[Batch] = []
         while ticks:
             form = self._form(self.spec.priority)
