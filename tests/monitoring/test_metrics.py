@@ -24,7 +24,13 @@ def text(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         reader.subscribe("dashboard-updates", after={"RISK_EVENTS": {"epoch": "none", "seq": 1}})
         last = daemon.burst("RISK_EVENTS", 5)[1]
         reader.event("RISK_EVENTS", last)
-        yield daemon.http.get("/metrics").text
+        # A burst is no tick: until the clock has served one, no stream has a lateness to show.
+        yield process.eventually(lambda: ticked(daemon.http.get("/metrics").text), 60, "a tick")
+
+
+def ticked(text: str) -> str:
+    """That text, when the clock of its daemon has served a tick; nothing before."""
+    return text if re.search(r"^regstream_stream_ticks_total\{.*\} [1-9]", text, re.MULTILINE) else ""
 
 
 def documented() -> dict[str, tuple[str, str]]:
