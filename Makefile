@@ -44,7 +44,7 @@ soak: $(VENV)/.dev ## let clients come and go for ten minutes and see what they 
 	@$(BIN)/python -m scripts.soak $(ARGS)
 
 same: $(VENV)/.dev ## see that a million events are the same twice, live, in other batches and after a kill -9, and that ten million name no row that is gone (ten minutes)
-	@SAME_EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m pytest -q tests/test_same.py tests/generate/test_dangling.py $(ARGS)
+	@SAME_EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m pytest -q --timeout 7200 tests/test_same.py tests/generate/test_dangling.py $(ARGS)
 
 steady: $(VENV)/.dev ## 2,000 events a second to 200 clients for half an hour, with reloads (ARGS=--short: 40 seconds)
 	@$(BIN)/python -m scripts.steady $(ARGS)
