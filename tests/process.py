@@ -235,6 +235,9 @@ class Daemon:
             self.tell(number)
         try:
             return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as late:
+            late.add_note(self.log.read_text()[-4000:])
+            raise
         finally:
             if self.process.poll() is None:
                 self.process.kill()

@@ -108,6 +108,7 @@ class FailoverBroker:
             await asyncio.wait_for(self._flush(), FLUSH_SECONDS)
         self._closed = True
         self._room.set()
+        self._hurry.set()
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -219,10 +220,12 @@ class FailoverBroker:
     # The connection
 
     async def _supervise(self) -> None:
-        while True:
+        # A task group that is ending for an error already forgets that it was cancelled meanwhile
+        while not self._closed:
             pause = await self._one_connection()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
             self._hurry.clear()
 
     async def _one_connection(self) -> float:

@@ -254,7 +254,8 @@ class Recorder:
         """Until there is something; who says nothing for long is asked whether it is there."""
         self._taken.filled.clear()
         try:
-            await asyncio.wait_for(self._taken.filled.wait(), IDLE_SECONDS)
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._taken.filled.wait()
         except TimeoutError:
             async with database.bounded(connection, PING_SECONDS):
                 await connection.execute(queries.named("ping"))

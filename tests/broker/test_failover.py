@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import cast
 
 import pytest
 
-from regstream import errors, model
+from regstream import broker, errors, model
 from regstream.broker import failover, spool
 from tests.test_broker import events
 from tests.test_outages import TOPIC, Cluster, Connection, Life, begin, cluster, numbers, quick, until
@@ -146,6 +146,33 @@ class TestAStop:
         await life.broker.close()
         await asyncio.wait_for(life._pump, 5)
         assert life.shown == numbers(10)
+
+    async def test_while_the_connection_is_being_given_up(
+        self, cluster: Cluster, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leaving, may_leave = asyncio.Event(), asyncio.Event()
+
+        async def read_on(one: Connection) -> AsyncIterator[list[broker.Record]]:
+            try:
+                await asyncio.Event().wait()
+                yield []
+            finally:
+                leaving.set()
+                await may_leave.wait()
+
+        monkeypatch.setattr(Connection, "consume", read_on)
+        life = Life(cluster, tmp_path / "spool")
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        cluster.up = False
+        # A probe failed, and what reads is on its way out: the stop comes in the middle
+        await leaving.wait()
+        closing = asyncio.create_task(life.broker.close())
+        await until(lambda: life.broker._closed)
+        may_leave.set()
+        async with asyncio.timeout(10):
+            await closing
+            await life._pump
 
 
 class TestDeclaring:

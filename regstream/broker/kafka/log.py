@@ -126,7 +126,8 @@ class Log:
                     await self._survey()
                 self._news.set()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._asked.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._asked.wait()
         finally:
             self._news.set()
 
@@ -217,7 +218,8 @@ class Log:
         if not self._assigned:
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
             return {}
         found: dict[Any, list[Any]] = await self._consumer.getmany(timeout_ms=int(seconds * 1000), max_records=limit)
         # Marks of transactions move it too, and nothing is given for them
