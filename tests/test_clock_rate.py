@@ -54,15 +54,17 @@ def test_a_curve_has_no_step_and_its_integral_is_the_area_below_it(hours, where,
 
 
 @settings(deadline=None, max_examples=60)
-@given(WEIGHTS, some.sampled_from(ZONES), some.integers(0, 500), some.floats(0, 1))
-def test_the_integral_is_turned_round(hours, where, days, part):
+@given(WEIGHTS, some.sampled_from(ZONES), some.integers(0, 500), some.floats(0, 1), some.lists(some.floats(0, 1)))
+def test_the_integral_is_turned_round(hours, where, days, part, parts):
     one = curve(model.CurveSpec(hour=tuple(hours)), where)
     day = one.day(datetime.date(2026, 1, 1) + datetime.timedelta(days))
     assert day.end - day.start in (23 * HOUR, 23.5 * HOUR, 24 * HOUR, 24.5 * HOUR, 25 * HOUR)
-    time = day.reach(day.total * part)
+    (time,) = day.reach([day.total * part])
     assert day.start <= time <= day.end
     assert day.upto(time) == pytest.approx(day.total * part, abs=1e-3 * max(1.0, max(hours)))
     assert day.upto(day.start) == 0 and day.upto(day.end) == day.total
+    areas = sorted(day.total * part for part in parts)
+    assert list(day.reach(areas)) == [time for area in areas for time in day.reach([area])]
 
 
 def test_at_full_hours_of_the_wall_clock_it_is_what_was_declared():
@@ -176,7 +178,8 @@ def test_the_size_of_ticks_does_not_change_when_events_arrive(size, day):
     assert [moment for some_ in moments for moment in some_] == alone.between(start, start + DAY)
     assert alone.moments(ticks[0]) is None
     # Asked in another order, and of one that has made nothing before
-    assert arrivals(0.2, size=size).moments(ticks[-1]) == moments[-1]
+    other = arrivals(0.2, size=size)
+    assert [other.moments(due) for due in reversed(ticks)] == moments[::-1]
 
 
 def test_other_seeds_and_names_have_other_arrivals():

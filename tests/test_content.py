@@ -73,7 +73,8 @@ class Bank:
 
     def passed(self, name: str, now: float) -> list[Row]:
         """What a stream that follows has to tell since it was asked last."""
-        batch = self.streams[name].next_ticks([self.streams[name].tick(now, 1)])
+        one = self.streams[name]
+        batch = one.next_ticks(one.ticks([(now, 1, None)]))
         assert batch.error is None
         self.raised[name] += len(batch.signals)
         return [orjson.loads(event.value)["data"] for event in batch.events]

@@ -11,6 +11,7 @@ import collections
 import datetime
 import itertools
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from regstream import calendars, model
@@ -54,15 +55,21 @@ class Day(NamedTuple):
         slope = (self.values[at + 1] - self.values[at]) / (self.times[at + 1] - self.times[at])
         return self.sums[at] + length * (self.values[at] + slope * length / 2)
 
-    def reach(self, area: float) -> float:
-        """The time at which the integral is ``area``, of 0 to the total."""
-        at = min(bisect.bisect_right(self.sums, area), len(self.sums) - 1) - 1
-        rest = max(0.0, area - self.sums[at])
-        first, length = self.values[at], self.times[at + 1] - self.times[at]
-        slope = (self.values[at + 1] - first) / length
-        # Of the two forms of the solution of the quadratic, the one that loses no digits for a small slope
-        root = first + math.sqrt(max(0.0, first * first + 2 * slope * rest))
-        return self.times[at] + (min(length, 2 * rest / root) if root else 0.0)
+    def reach(self, areas: Iterable[float]) -> Iterator[float]:
+        """The times at which the integral is each of ``areas``, of 0 to the total and in order."""
+        times, values, sums = self.times, self.values, self.sums
+        start = length = first = slope = below = 0.0
+        above = -math.inf
+        for area in areas:
+            if area >= above:
+                at = min(bisect.bisect_right(sums, area), len(sums) - 1) - 1
+                below, above = sums[at], sums[at + 1] if at + 2 < len(sums) else math.inf
+                start, first, length = times[at], values[at], times[at + 1] - times[at]
+                slope = (values[at + 1] - first) / length
+            rest = area - below if area > below else 0.0
+            # Of the two forms of the solution of the quadratic, the one that loses no digits for a small slope
+            root = first + math.sqrt(max(0.0, first * first + 2 * slope * rest))
+            yield start + (min(length, 2 * rest / root) if root else 0.0)
 
 
 class Curve:

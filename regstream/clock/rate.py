@@ -12,7 +12,6 @@ import bisect
 import datetime
 import functools
 import hashlib
-import itertools
 import math
 import struct
 from collections.abc import Iterator
@@ -34,6 +33,10 @@ class _Stretch(NamedTuple):
     ticks: list[float]
     ends: list[int]
 
+    def of(self, number: int) -> list[float]:
+        """The arrivals of a tick."""
+        return self.arrivals[self.ends[number - 1] if number else 0 : self.ends[number]]
+
 
 class Arrivals(Schedule):
     """The points of a rate, which is ``per_second`` where the curve is 1.
@@ -54,6 +57,8 @@ class Arrivals(Schedule):
         self._even = even
         self._size = size
         self._known: tuple[tuple[datetime.date, int], _Stretch] | None = None
+        # The events of the ticks that ``between`` gave last, which are asked for next
+        self._given: dict[float, list[float]] = {}
 
     @classmethod
     def declared(
@@ -80,12 +85,24 @@ class Arrivals(Schedule):
 
     def between(self, start: float, end: float) -> list[float]:
         """See ``Schedule``."""
-        return list(itertools.takewhile(lambda point: point < end, self._points(start)))
+        points: list[float] = []
+        self._given = {}
+        for stretch, at in self._from(start):
+            to = bisect.bisect_left(stretch.ticks, end, at)
+            for number in range(at, to) if self._size > 1 else ():
+                self._given[stretch.ticks[number]] = stretch.of(number)
+            points += stretch.ticks[at:to]
+            if to < len(stretch.ticks):
+                break
+        return points
 
     def moments(self, due: float) -> list[float] | None:
         """When the events of the tick at ``due`` happen, in order; None when there is one, which happens then."""
         if self._size == 1:
             return None
+        given = self._given.get(due)
+        if given is not None:
+            return given
         day = self._curve.day(self._curve.date(due))
         # A point may lie a rounding away from the stretch that it is of
         number = self._number(day, due)
@@ -94,7 +111,7 @@ class Arrivals(Schedule):
             if stretch is not None:
                 at = bisect.bisect_left(stretch.ticks, due)
                 if at < len(stretch.ticks) and stretch.ticks[at] == due:
-                    return stretch.arrivals[stretch.ends[at - 1] if at else 0 : stretch.ends[at]]
+                    return stretch.of(at)
         return []
 
     def at(self, time: float) -> float:
@@ -107,16 +124,22 @@ class Arrivals(Schedule):
 
     def _points(self, start: float) -> Iterator[float]:
         """The points at or after ``start``."""
+        for stretch, at in self._from(start):
+            yield from stretch.ticks[at:]
+
+    def _from(self, start: float) -> Iterator[tuple[_Stretch, int]]:
+        """The stretches with points at or after ``start``, and the place of the first of these in each."""
         date, empty = self._curve.date(start), 0
         while empty < _LONGEST:
             day = self._curve.day(date)
             before = max(0, self._number(day, start) - 1) if start > day.start else 0
             found = False
             for number in range(before, self._count(day)):
-                ticks = self._stretch(day, number).ticks
-                at = bisect.bisect_left(ticks, start)
-                found = found or at < len(ticks)
-                yield from ticks[at:]
+                stretch = self._stretch(day, number)
+                at = bisect.bisect_left(stretch.ticks, start)
+                if at < len(stretch.ticks):
+                    found = True
+                    yield stretch, at
             empty = 0 if found else empty + 1
             date += datetime.timedelta(1)
 
@@ -138,10 +161,11 @@ class Arrivals(Schedule):
         blocks = range(number * self._size, min((number + 1) * self._size, math.ceil(total / BLOCK)))
         places = [place for block in blocks for place in self._places(day.date, block, total)]
         arrivals, last = [], -math.inf
-        for place in places:
+        end = math.nextafter(day.end, -math.inf)
+        for time in day.reach([place / self._rate for place in places]):
             # No two at once, and none of the next day: both are a rounding away
-            last = max(day.reach(place / self._rate), math.nextafter(last, math.inf))
-            arrivals.append(min(last, math.nextafter(day.end, -math.inf)))
+            last = time if time > last else math.nextafter(last, math.inf)
+            arrivals.append(last if last < end else end)
         ends = [*range(self._size, len(arrivals), self._size), len(arrivals)] if arrivals else []
         return _Stretch(arrivals, [arrivals[end - 1] for end in ends], ends)
 

@@ -10,7 +10,6 @@ import abc
 import copy
 import datetime
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -103,13 +102,13 @@ class _Interval(Schedule):
         return self._point(last + 1), last - served
 
     def between(self, start: float, end: float) -> list[float]:
-        found = []
-        for number in itertools.count(self._last(math.nextafter(start, -math.inf)) + 1):
-            due = self._point(number)
-            if due >= end:
-                break
-            found.append(due)
-        return found
+        numbers = range(
+            self._last(math.nextafter(start, -math.inf)) + 1, self._last(math.nextafter(end, -math.inf)) + 1
+        )
+        if self._jitter:
+            return [self._point(number) for number in numbers]
+        begin, ms = self._start, self._ms
+        return [begin + number * ms / 1000 for number in numbers]
 
     def moved(self, delta: float) -> Schedule:
         other = copy.copy(self)

@@ -193,8 +193,8 @@ class Lane:
         """What its ticks at some points of ``schedule`` are."""
         size, found = self.batch_size, self._points
         if isinstance(found, clock.Arrivals):
-            return [self.source.tick(due, size, found.moments(due)) for due in points]
-        return [self.source.tick(due, size) for due in points]
+            return self.source.ticks((due, size, found.moments(due)) for due in points)
+        return self.source.ticks((due, size, None) for due in points)
 
     def _schedule(self) -> clock.Schedule:
         seed, spec = self.source.workshop.seed, self.spec

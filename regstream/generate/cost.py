@@ -174,6 +174,8 @@ def _text(value: Any) -> str:
 
 def rounded(value: Any, places: Any) -> Any:
     """``round(value, places)``. Raises CostError for more than 300 places."""
+    if places.__class__ is int and value.__class__ is float and -MAX_PLACES <= places <= MAX_PLACES:
+        return round(value, places)
     check_growth("round", (places,))
     return round(value, places)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,11 +35,6 @@ class Tick(NamedTuple):
     events: int
     times: Sequence[float] | None = None
     passed: Sequence[lives.Passage] | None = None
-
-    @classmethod
-    def of(cls, due: float, size: int, times: Sequence[float] | None) -> Tick:
-        """That of a schedule: ``size`` events, unless it says when each of them happens."""
-        return cls(due, size if times is None else len(times), times)
 
     @classmethod
     def told(cls, due: float, passed: Sequence[lives.Passage]) -> Tick:
@@ -141,24 +136,22 @@ class Maker:
         self._alerts: list[tuple[int, str, str]] = []
         self._touched: list[tuple[str, pools.Row]] = []
         self._form = form
-        program, first = variant.program, place.seq + 1
-        for tick in ticks:
-            start = first + len(self._moments) if base is None else base
-            for at, number, more in self._apart(tick):
-                text = vocabulary.time_text(at)
-                moment: tuple[Any, ...]
-                if program.moves:
-                    moment = start, at, text, arrival.Parts(form.opening, form.closing, text), *more
-                else:
-                    instant = vocabulary.Instant.at(at) if program.reads_now else None
-                    moment = start, instant, text, b"".join((form.opening, text.encode(), form.closing)), *more
-                head = _head((*form.head, text, form.region))
-                if number == 1:
-                    self._moments.append(moment)
-                    self._heads.append(head)
-                else:
-                    self._moments += [moment] * number
-                    self._heads += [head] * number
+        program, (_, opening, closing, _, shared, region) = variant.program, form
+        moment: tuple[Any, ...]
+        for start, at, number, more in self._occasions(base):
+            text = vocabulary.time_text(at)
+            if program.moves:
+                moment = start, at, text, arrival.Parts(opening, closing, text), *more
+            else:
+                instant = vocabulary.Instant.at(at) if program.reads_now else None
+                moment = start, instant, text, opening + text.encode() + closing, *more
+            head = _head((*shared, text, region))
+            if number == 1:
+                self._moments.append(moment)
+                self._heads.append(head)
+            else:
+                self._moments += [moment] * number
+                self._heads += [head] * number
         self._given = (
             form.before,
             traced(form.after, traceparent),
@@ -170,13 +163,20 @@ class Maker:
             place.arriving,
         )
 
-    def _apart(self, tick: Tick) -> Iterable[tuple[float, int, tuple[Any, ...]]]:
-        """The times of a tick's events, how many there are of each, and what else they are given."""
-        due, count, times, passed = tick
-        if passed is not None:
-            return [(one.at, 1, (due, one.row, one.state, one.was)) for one in passed]
-        more = (due,) if self._variant.program.lives else ()
-        return [(due, count, more)] if times is None else [(at, 1, more and (at,)) for at in times]
+    def _occasions(self, base: int | None) -> Iterator[tuple[int, float, int, tuple[Any, ...]]]:
+        """The number of the first event of a tick, a time of it, how many events there are then, what else they get."""
+        sees_lives, start = self._variant.program.lives, self._place.seq + 1
+        for due, count, times, passed in self._ticks:
+            first = start if base is None else base
+            start += count
+            if passed is not None:
+                for one in passed:
+                    yield first, one.at, 1, (due, one.row, one.state, one.was)
+            elif times is None:
+                yield first, due, count, (due,) if sees_lives else ()
+            else:
+                for at in times:
+                    yield first, at, 1, (at,) if sees_lives else ()
 
     def unseen(self, record: draws.Record) -> list[tuple[str, pools.Row]]:
         """Let something happen of which there is no event: gives the rows that it changed. What fails does nothing."""
@@ -203,6 +203,8 @@ class Maker:
         return Batch(list(map(_event, rows)), signals, error, self._touched, self._counts())
 
     def _counts(self) -> list[int]:
+        if len(self._values) == len(self._moments):
+            return [tick.events for tick in self._ticks]
         counts, left = [], len(self._values)
         for _, count, *_ in self._ticks:
             counts.append(min(count, left))

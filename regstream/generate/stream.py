@@ -209,12 +209,15 @@ class Stream:
             ticks = ticks[len(parts[-1].counts) :]
         return Batch.joined(parts)
 
-    def tick(self, due: float, size: int, times: Sequence[float] | None = None) -> Tick:
-        """What a point of its schedule is: so many events, at these times, or what was passed since the last one."""
-        if self.spec.follow is None:
-            return Tick.of(due, size, times)
-        population = self.workshop.populations[self.spec.follow]
-        self.workshop.pools.lives[self.spec.follow].advance(due)
+    def ticks(self, points: Iterable[tuple[float, int, Sequence[float] | None]]) -> list[Tick]:
+        """What points of its schedule are: so many events, at these times if any, or what was passed since the last."""
+        if self.spec.follow is not None:
+            return [self._told_at(due, self.spec.follow) for due, _, _ in points]
+        return [Tick(due, size if times is None else len(times), times) for due, size, times in points]
+
+    def _told_at(self, due: float, entity: str) -> Tick:
+        population = self.workshop.populations[entity]
+        self.workshop.pools.lives[entity].advance(due)
         if self._followed is not population:
             # Taken over from a stream that followed others; what these passed is nothing to this one
             self._followed, self._told = population, population.count

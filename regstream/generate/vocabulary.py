@@ -27,7 +27,7 @@ FITTING = 20
 _OFFSET = re.compile(r"\s*([+-]?\d{1,6})\s*([smhdw])\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _ALPHABETS = {"#": "0123456789", "?": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "*": "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
-_FIRST_DAY = datetime.date(1970, 1, 1)
+_FIRST_MINUTE = datetime.datetime(1970, 1, 1)
 _ROOT_2 = math.sqrt(2)
 _GREATEST = 1.0 - 2.0**-53
 """The last double below 1."""
@@ -43,22 +43,31 @@ class Instant(datetime.datetime):
     @classmethod
     def at(cls, now: float) -> Instant:
         """The instant ``now`` seconds after the epoch, in UTC."""
-        return cls.fromtimestamp(now, datetime.UTC)
+        # Those of a batch are of few minutes, so this takes half the time of fromtimestamp of a class of its own
+        fraction, whole = math.modf(now)
+        micros = round(fraction * 1e6)
+        minute, second = divmod(int(whole) + micros // 1_000_000, 60)
+        return cls(*_minute(minute)[1], second, micros % 1_000_000, datetime.UTC)
 
 
 def time_text(now: float) -> str:
-    """What ``str(Instant.at(now))`` is, in a third of its time."""
+    """What ``str(Instant.at(now))`` is, in a fraction of its time."""
     fraction, whole = math.modf(now)
     # As datetime does it: of the whole in microseconds, the last binary places are lost
     micros = round(fraction * 1e6)
-    days, second = divmod(int(whole) + micros // 1_000_000, 86_400)
-    minutes, second = divmod(second, 60)
-    return f"{_day(days)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.{micros % 1_000_000 // 1000:03d}Z"
+    minute, second = divmod(int(whole) + micros // 1_000_000, 60)
+    return _minute(minute)[0] + _TWO_DIGITS[second] + _MILLIS[micros % 1_000_000 // 1000]
 
 
 @functools.lru_cache(64)
-def _day(days: int) -> str:
-    return (_FIRST_DAY + datetime.timedelta(days)).isoformat()
+def _minute(minute: int) -> tuple[str, tuple[int, int, int, int, int]]:
+    """A minute since the epoch: how the text of its instants begins, and its date and time."""
+    at = _FIRST_MINUTE + datetime.timedelta(minutes=minute)
+    return at.isoformat()[:17], (at.year, at.month, at.day, at.hour, at.minute)
+
+
+_TWO_DIGITS = tuple(f"{second:02d}" for second in range(60))
+_MILLIS = tuple(f".{milli:03d}Z" for milli in range(1000))
 
 
 def choice(u: float, values: Sequence[Any]) -> Any:

@@ -268,7 +268,7 @@ def test_a_burst_tells_of_the_rows_as_they_are():
     rows = workshop.pools["finding"]
     assert [one["data"]["state"] for one in support.events(batch)] == [row["state"] for row in rows[:3]]
     # What has passed meanwhile is still to be told
-    tick = made.tick(support.NOW + DAY, 1)
+    tick = made.ticks([(support.NOW + DAY, 1, None)])[0]
     assert tick.events == workshop.populations["finding"].count > 0
 
 
@@ -276,20 +276,20 @@ def test_a_stream_in_the_place_of_another_tells_what_that_did_not():
     workshop = bank()
     spec = workshop.catalog.streams["TOLD"]
     before, after = (stream.Stream(spec, workshop, "epoch") for _ in range(2))
-    first = before.tick(support.NOW + DAY, 1).events
+    first = before.ticks([(support.NOW + DAY, 1, None)])[0].events
     workshop.pools.lives["finding"].advance(support.NOW + 2 * DAY)
     after.go_on(before)
-    second = after.tick(support.NOW + 2 * DAY, 1).events
+    second = after.ticks([(support.NOW + 2 * DAY, 1, None)])[0].events
     assert first and second and first + second == workshop.populations["finding"].count
 
 
 def test_more_than_is_kept_is_said_to_be_missed(caplog):
     workshop = bank()
     made = stream.Stream(workshop.catalog.streams["TOLD"], workshop, "epoch")
-    tick = made.tick(support.NOW + 3_000 * DAY, 1)
+    tick = made.ticks([(support.NOW + 3_000 * DAY, 1, None)])[0]
     assert tick.events == lives.LEAST_LOG
     assert "were passed over" in caplog.text
-    assert made.tick(support.NOW + 3_000 * DAY, 1).events == 0
+    assert made.ticks([(support.NOW + 3_000 * DAY, 1, None)])[0].events == 0
 
 
 def test_rows_of_an_unchanged_entity_live_on_over_a_reload():

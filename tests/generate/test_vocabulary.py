@@ -252,4 +252,8 @@ def test_the_ends_of_a_draw_stay_in_bounds(u):
 @example(1_795_435_200.0005)
 @example(140_737_488.4979995)
 def test_the_time_as_text_is_that_of_the_instant(now):
-    assert vocabulary.time_text(now) == str(vocabulary.Instant.at(now))
+    expected = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    instant = vocabulary.Instant.at(now)
+    assert isinstance(instant, vocabulary.Instant) and instant == expected
+    text = expected.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert vocabulary.time_text(now) == str(instant) == text
