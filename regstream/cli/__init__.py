@@ -233,6 +233,10 @@ def generate(
     out: Annotated[
         str, typer.Option(metavar="FILE", help="JSON lines into a file, - for standard output; or kafka, postgres.")
     ] = "-",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", min=1, max=256, help="Processes for a file.  [default: as cores]"),
+    ] = None,
     streams: Streams = None,
     scenarios: Scenarios = None,
     templates: Templates = None,
@@ -247,7 +251,7 @@ def generate(
 
     start, stop = when.span(begin, end, duration)
     chosen, catalog = _catalog(streams, scenarios, templates)
-    spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out))
+    spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out, jobs))
 
 
 @app.command()

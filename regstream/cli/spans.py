@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import typer
 
 from regstream import broker, daemon, engine, errors, model, settings, store, tracing
-from regstream.engine import history
+from regstream.engine import crew, history
 from regstream.engine import lane as lanes
 from regstream.generate import alerts
 from regstream.generate import stream as streams
@@ -25,16 +25,21 @@ BATCH = 1_000
 AHEAD = 100_000
 """So many events may wait for the database before more are made."""
 FLUSH_SECONDS = 120.0
+_SERVERS = ("kafka", "postgres")
 
 
 class Asked(NamedTuple):
-    """What is to be made: events of ``begin`` up to ``end`` in epoch seconds, of ``only`` these streams if any."""
+    """What is to be made: events of ``begin`` up to ``end`` in epoch seconds, of ``only`` these streams if any.
+
+    So many ``jobs`` make them; None leaves that to the machine.
+    """
 
     begin: float
     end: float
     only: Sequence[str]
     seed: int | None
     out: str
+    jobs: int | None = None
 
 
 class _Sink(Protocol):
@@ -53,6 +58,9 @@ class _File:
 
     async def write(self, events: Sequence[model.Event]) -> None:
         self._file.write(b"".join([line for event in events for line in (event.value, b"\n")]))
+
+    def add(self, lines: crew.Lines) -> None:
+        self._file.write(lines.text)
 
 
 class _Kafka:
@@ -96,17 +104,37 @@ async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) 
     epoch = history.epoch(seed, asked.begin)
     alerting = streams.Stream(alerts.SPEC, workshop, epoch)
     at_work = _chosen(lanes.of_catalog(workshop, asked.begin, epoch), asked.only)
-    async with _sink(chosen, catalog, asked.out) as sink:
-        history.check(sink.known, epoch)
-        known = {name: position.seq for name, position in sink.known.items()}
-        past = history.History(lambda: at_work, alerting, asked.begin, known, _judge)
-        with _progress(asked) as shown:
-            for events in past.until(asked.end):
-                wanted = [one for one in events if one.head.stream in asked.only] if asked.only else events
-                for start in range(0, len(wanted), BATCH):
-                    await sink.write(wanted[start : start + BATCH])
-                gc.collect(0)
-                shown(past.at, len(wanted))
+    # Into a broker or a database it is they that take the time, and they have to see the events themselves
+    together = crew.Crew(
+        at_work, alerting, asked.begin, 1 if asked.out in _SERVERS else asked.jobs, _judge, asked.only or None
+    )
+    # What is open is not to be open in the other processes
+    with together as several:
+        async with _sink(chosen, catalog, asked.out) as sink:
+            history.check(sink.known, epoch)
+            known = {name: position.seq for name, position in sink.known.items()}
+            with _progress(asked) as shown:
+                if several is not None and isinstance(sink, _File):
+                    for lines in several.until(asked.end):
+                        sink.add(lines)
+                        shown(several.at, lines.number)
+                        await asyncio.sleep(0)
+                else:
+                    past = history.History(lambda: at_work, alerting, asked.begin, known, _judge)
+                    await _alone(past, asked, sink, shown)
+
+
+async def _alone(past: history.History, asked: Asked, sink: _Sink, shown: Callable[[float, int], None]) -> None:
+    for events in past.until(asked.end):
+        wanted = [one for one in events if one.head.stream in asked.only] if asked.only else events
+        for start in range(0, len(wanted), BATCH):
+            await sink.write(wanted[start : start + BATCH])
+        shown(past.at, len(wanted))
+        # What is done with is not to be gone through
+        del events, wanted
+        gc.collect(0)
+        # A file takes what it is given at once, and who interrupts is to be heard
+        await asyncio.sleep(0)
 
 
 def _chosen(found: list[lanes.Lane], only: Sequence[str]) -> list[lanes.Lane]:
@@ -150,7 +178,7 @@ async def _sink(chosen: settings.Settings, catalog: model.Catalog, out: str) -> 
         yield _File(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    if out not in ("kafka", "postgres"):
+    if out not in _SERVERS:
         with _file(Path(out)) as file:
             yield _File(file)
         return

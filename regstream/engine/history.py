@@ -20,11 +20,35 @@ WINDOW = 20_000
 _FIRST_SPAN = 1.0
 _LEAST_SPAN = 0.001
 _GROWTH = 4.0
-_Observe = Callable[[lanes.Lane, streams.Batch, float], None]
+Observe = Callable[[lanes.Lane, streams.Batch, float], None]
 
 
-_Made = tuple[float, str, Sequence[model.Event], Sequence[alerts.Raised]]
+Made = tuple[float, str, Sequence[model.Event], Sequence[alerts.Raised]]
 """One tick: when it was due, its stream, its events and what they raised. The first two sort it."""
+
+
+_ORDER, _EVENTS, _RAISED = operator.itemgetter(0, 1), operator.itemgetter(2), operator.itemgetter(3)
+_flat = itertools.chain.from_iterable
+
+
+class Windows:
+    """Spans of time in a row, each so long that about ``size`` events come of it."""
+
+    def __init__(self, begin: float, size: int) -> None:
+        self._next = begin
+        self._size = size
+        self._span = _FIRST_SPAN
+
+    def upto(self, end: float) -> Iterator[tuple[float, float]]:
+        """Those before ``end``."""
+        while self._next < end:
+            start, self._next = self._next, min(end, self._next + self._span)
+            yield start, self._next
+
+    def adapt(self, size: int) -> None:
+        """Learn how many came of the last one."""
+        factor = max(1 / _GROWTH, min(_GROWTH, self._size / max(1, size)))
+        self._span = max(_LEAST_SPAN, self._span * factor)
 
 
 class History:
@@ -42,7 +66,7 @@ class History:
         alerting: streams.Stream,
         begin: float,
         known: Mapping[str, int] | None = None,
-        observe: _Observe | None = None,
+        observe: Observe | None = None,
         window: int = WINDOW,
     ) -> None:
         self.at = begin
@@ -50,8 +74,7 @@ class History:
         self._alerts = alerting
         self._known = known or {}
         self._observe = observe
-        self._window_size = window
-        self._span = _FIRST_SPAN
+        self._windows = Windows(begin, window)
         self._schedules: dict[str, tuple[object, clock.Schedule]] = {}
 
     def until(self, end: float) -> Iterator[list[model.Event]]:
@@ -59,26 +82,23 @@ class History:
 
         They come in windows, some of which may be empty. Alerts follow the tick that raised them.
         """
-        while self.at < end:
-            to = min(end, self.at + self._span)
-            made = self._window(self.at, to)
-            self._adapt(sum(len(events) for _, _, events, _ in made) + len(made))
+        for start, to in self._windows.upto(end):
+            made = self.window(start, to)
+            self._windows.adapt(sum(map(len, map(_EVENTS, made))) + len(made))
             self.at = to
-            yield list(self._in_order(made))
+            made.sort(key=_ORDER)
+            yield list(self._numbered(made) if any(map(_RAISED, made)) else _flat(map(_EVENTS, made)))
 
-    def _adapt(self, size: int) -> None:
-        factor = max(1 / _GROWTH, min(_GROWTH, self._window_size / max(1, size)))
-        self._span = max(_LEAST_SPAN, self._span * factor)
-
-    def _in_order(self, made: list[_Made]) -> Iterator[model.Event]:
+    def _numbered(self, made: list[Made]) -> Iterator[model.Event]:
         known = self._known.get(model.ALERTS, 0)
-        for _, _, events, raised in sorted(made, key=operator.itemgetter(0, 1)):
+        for _, _, events, raised in made:
             yield from events
             if raised:
                 yield from (event for event in alerts.batch(self._alerts, raised) if event.seq > known)
 
-    def _window(self, start: float, end: float) -> list[_Made]:
-        made: list[_Made] = []
+    def window(self, start: float, end: float) -> list[Made]:
+        """The ticks from ``start`` to ``end``, unit by unit; what lies before was made."""
+        made: list[Made] = []
         for unit in {id(lane.unit): lane.unit for lane in self._lanes()}.values():
             at_work = [lane for lane in unit.lanes if lane.ticking]
             if len(at_work) == 1:
@@ -113,14 +133,14 @@ class History:
         source.seq += number * lane.batch_size
         return points[number:]
 
-    def _together(self, at_work: list[lanes.Lane], start: float, end: float) -> Iterator[_Made]:
+    def _together(self, at_work: list[lanes.Lane], start: float, end: float) -> Iterator[Made]:
         """Ticks of lanes that share rows, one after the other; those of the same lane in a row at once."""
         turns = [(due, lane.name, lane) for lane in at_work for due in self._points(lane, start, end)]
-        turns.sort(key=operator.itemgetter(0, 1))
+        turns.sort(key=_ORDER)
         for lane, run in itertools.groupby(turns, key=operator.itemgetter(2)):
             yield from self._ticks(lane, [due for due, *_ in run])
 
-    def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterable[_Made]:
+    def _ticks(self, lane: lanes.Lane, points: list[float]) -> Iterable[Made]:
         if not points:
             return ()
         ticks = lane.ticks(points)
@@ -133,7 +153,7 @@ class History:
             return zip(points, itertools.repeat(name), zip(events, strict=True), itertools.repeat(()), strict=False)
         return self._apart(name, points, batch, known)
 
-    def _apart(self, name: str, points: list[float], batch: streams.Batch, known: int) -> Iterator[_Made]:
+    def _apart(self, name: str, points: list[float], batch: streams.Batch, known: int) -> Iterator[Made]:
         """What was made at once, by tick."""
         signals, begin = iter(batch.signals), 0
         signal = next(signals, None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
+import os
 import pathlib
+import signal
+import subprocess
 import time
 from typing import Any
 
@@ -99,6 +103,48 @@ def test_a_part_of_the_streams_is_that_part_of_all(folder):
         asked = [one for name in names for one in ("--stream", name)]
         part = span(folder, *asked)
         assert part == of(whole, *names) and part
+
+
+def test_any_number_of_processes_makes_the_same(folder):
+    (folder / "streams.yaml").write_text(STREAMS + OTHER)
+    whole = span(folder, "--jobs", "1")
+    for number in ("2", "3"):
+        assert span(folder, "--jobs", number) == whole
+    process.copy_files(folder)
+    arguments = ("--from", BEGIN, "--duration", "6h")
+    assert lines(folder, *arguments, "--jobs", "1") == lines(folder, *arguments, "-j", "4")
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that run."""
+    found = []
+    for one in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, number = one.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state != "Z":
+                found.append(int(one.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_ended_leaves_no_process(folder, jobs, number):
+    (folder / "streams.yaml").write_text(STREAMS + OTHER)
+    line = process.command("generate", "--from", BEGIN, "--duration", "300d", "--out", "out.jsonl", "--jobs", jobs)
+    with subprocess.Popen(line, cwd=folder, stderr=subprocess.PIPE, start_new_session=True) as made:
+        part = folder / "out.jsonl.part"
+        process.eventually(lambda: part.exists() and part.stat().st_size > 0)
+        # The two units of these files
+        assert len(members(made.pid)) == (1 if jobs == 1 else 3)
+        # A terminal tells all of them of Ctrl-C, who kills one does not
+        (os.killpg if number == signal.SIGINT else os.kill)(made.pid, number)
+        said = made.communicate(timeout=process.SECONDS)[1].decode()
+    process.eventually(lambda: members(made.pid) == [])
+    assert made.returncode != 0
+    assert not (folder / "out.jsonl").exists()
+    assert "Traceback" not in said
+    if number == signal.SIGINT:
+        assert not part.exists()
 
 
 def test_from_when_to_when(folder):

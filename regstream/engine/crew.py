@@ -1,0 +1,201 @@
+"""A past made by several processes: each has some of the units to itself, and what they make is put in order here.
+
+Units share nothing that changes, so what one makes does not depend on who makes the others: the lines are those of one
+process, to the byte. Only what alerts are numbered by is of all streams, so that is done where the order is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import marshal
+import multiprocessing
+import operator
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Container, Iterator, Sequence
+from multiprocessing import connection
+from typing import Any, NamedTuple
+
+from regstream import errors, model
+from regstream.engine import history
+from regstream.engine import lane as lanes
+from regstream.generate import alerts
+from regstream.generate import stream as streams
+
+_AHEAD = 2
+"""So many windows a process has to make, that it does not wait for the others."""
+_END_SECONDS = 5.0
+_RARE = 1 / 60
+
+_Told = tuple[float, str, bytes, int, list[tuple[Any, ...]]]
+"""A tick as it goes through a pipe: when it was due, its stream, its lines, how many events, and what they raised."""
+
+
+class Lines(NamedTuple):
+    """Events in the order of their time as JSON lines, each with its end."""
+
+    text: bytes
+    number: int
+
+
+class Crew:
+    """Processes that make the past of some lanes from ``begin`` on; ``at`` is how far it has come.
+
+    There are as many as ``jobs``, unless told as many as the machine has cores. They are there inside of ``with``,
+    which gives None where there is nothing to share: there is one unit only, or the system is none where processes fork
+    safely. Of streams that are not ``wanted`` there is no line; None stands for all.
+    """
+
+    def __init__(
+        self,
+        at_work: Sequence[lanes.Lane],
+        alerting: streams.Stream,
+        begin: float,
+        jobs: int | None,
+        observe: history.Observe,
+        wanted: Container[str] | None = None,
+    ) -> None:
+        self.at = begin
+        self._alerts = alerting
+        self._wanted = wanted
+        self._windows = history.Windows(begin, history.WINDOW)
+        self._shares = [
+            history.History(some.__iter__, alerting, begin, observe=observe)
+            for some in _shared(at_work, jobs or _cores())
+        ]
+        self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._pipes: list[connection.Connection] = []
+
+    def __enter__(self) -> Crew | None:
+        if len(self._shares) < 2 or sys.platform != "linux":
+            return None
+        forking = multiprocessing.get_context("fork")
+        for number, share in enumerate(self._shares):
+            ours, theirs = forking.Pipe()
+            self._pipes.append(ours)
+            worker = forking.Process(
+                target=self._work, args=(share, theirs, tuple(self._pipes)), name=f"history-{number}", daemon=True
+            )
+            worker.start()
+            self._workers.append(worker)
+            theirs.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for worker in self._workers:
+            worker.join(_END_SECONDS)
+            worker.kill()
+            worker.join()
+            worker.close()
+
+    def until(self, end: float) -> Iterator[Lines]:
+        """What all of them make before ``end``, in the order of time; of the same time, in that of names.
+
+        Raises what a process raised that made its part, and Conflict when one of them is gone.
+        """
+        windows = self._windows.upto(end)
+        asked = [self._ask(window) for window in itertools.islice(windows, _AHEAD)]
+        while asked:
+            ticks = [tick for number in range(len(self._pipes)) for tick in self._told(number)]
+            self._windows.adapt(sum(map(operator.itemgetter(3), ticks)) + len(ticks))
+            asked += [self._ask(window) for window in itertools.islice(windows, 1)]
+            self.at = asked.pop(0)
+            ticks.sort(key=operator.itemgetter(0, 1))
+            yield self._lines(ticks)
+
+    def _ask(self, window: tuple[float, float]) -> float:
+        for pipe in self._pipes:
+            # One that is gone is told of when its answer is looked for
+            with contextlib.suppress(OSError):
+                pipe.send(window)
+        return window[1]
+
+    def _told(self, number: int) -> list[_Told]:
+        try:
+            answer = self._pipes[number].recv_bytes()
+        except (EOFError, OSError):
+            worker = self._workers[number]
+            worker.join(_END_SECONDS)
+            killed = ", perhaps for want of memory: --jobs 1 takes the least" * (worker.exitcode == -signal.SIGKILL)
+            raise errors.Conflict(f"a process that made events ended with code {worker.exitcode}{killed}") from None
+        kind, said = answer[:1], memoryview(answer)[1:]
+        if kind == b"!":
+            fault: errors.RegstreamError = pickle.loads(said)  # noqa: S301 - of a process of our own
+            raise fault
+        ticks: list[_Told] = marshal.loads(said)  # noqa: S302 - of a process of our own
+        return ticks
+
+    def _lines(self, ticks: Sequence[_Told]) -> Lines:
+        parts, number = [], sum([tick[3] for tick in ticks if tick[2]])
+        if not any(tick[4] for tick in ticks):
+            return Lines(b"".join([tick[2] for tick in ticks]), number)
+        is_told = self._wanted is None or model.ALERTS in self._wanted
+        for _, _, text, _, raised in ticks:
+            parts.append(text)
+            if raised:
+                made = alerts.batch(self._alerts, itertools.starmap(alerts.Raised, raised))
+                if is_told:
+                    parts += [event.value + b"\n" for event in made]
+                    number += len(made)
+        return Lines(b"".join(parts), number)
+
+    # In the other process
+
+    def _work(
+        self, share: history.History, pipe: connection.Connection, others: Sequence[connection.Connection]
+    ) -> None:
+        # The one that asks is told of the signal, and ends them
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # With these open here, nobody would see that the one that asks is gone
+        for other in others:
+            other.close()
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                start, end = pipe.recv()
+                pipe.send_bytes(self._answer(share, start, end))
+                gc.collect(0)
+
+    def _answer(self, share: history.History, start: float, end: float) -> bytes:
+        try:
+            made = [self._plain(*tick) for tick in share.window(start, end)]
+        except errors.RegstreamError as error:
+            return b"!" + pickle.dumps(error)
+        return b"=" + marshal.dumps(made)
+
+    def _plain(self, due: float, name: str, events: Sequence[model.Event], raised: Sequence[alerts.Raised]) -> _Told:
+        told = [tuple(one) for one in raised] if raised else []
+        if self._wanted is not None and name not in self._wanted:
+            return due, name, b"", len(events), told
+        if len(events) == 1:
+            return due, name, events[0].value + b"\n", 1, told
+        return due, name, b"".join([line for event in events for line in (event.value, b"\n")]), len(events), told
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+
+
+def _shared(at_work: Sequence[lanes.Lane], jobs: int) -> list[list[lanes.Lane]]:
+    """Lanes in at most so many parts of about the same work; those of a unit are in the same."""
+    units = {id(lane.unit): lane.unit.lanes for lane in at_work}
+    parts: list[tuple[float, list[lanes.Lane]]] = [(0.0, [])] * min(jobs, len(units))
+    for unit in sorted(units.values(), key=lambda some: sum(map(_events_a_second, some)), reverse=True):
+        work, least = min(parts, key=operator.itemgetter(0))
+        parts.remove((work, least))
+        parts.append((work + sum(map(_events_a_second, unit)), [*least, *unit]))
+    return [some for _, some in parts if some]
+
+
+def _events_a_second(lane: lanes.Lane) -> float:
+    """Roughly."""
+    if not lane.ticking:
+        return 0.0
+    if lane.spec.rate is not None:
+        return lane.spec.rate.base * lane.speed
+    return lane.batch_size * (_RARE if lane.interval is None else 1_000 / lane.interval)

@@ -1,0 +1,104 @@
+"""A past made by several processes: the same to the byte as by one, and no process is left, whoever ends how."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from regstream import errors, model
+from regstream.engine import crew, history, lane
+from regstream.generate import stream as streams
+from tests.engine.test_history import BEGIN, FIELDS, WHOLE, lanes_of, specs
+from tests.generate import support
+
+END = BEGIN + 6 * 3600
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Windows of few events, so that there are many; and nobody is left."""
+    monkeypatch.setattr(history, "WINDOW", 500)
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def judge(_: lane.Lane, batch: streams.Batch, at: float) -> None:
+    if batch.error is not None:
+        raise batch.error
+
+
+def working(
+    jobs: int, declared: Sequence[model.StreamSpec] | None = None, wanted: Sequence[str] | None = None
+) -> crew.Crew:
+    alerts = streams.Stream(support.spec({"message": ""}, model.ALERTS), support.workshop(), "E")
+    return crew.Crew(lanes_of(declared or specs()), alerts, BEGIN, jobs, judge, wanted)
+
+
+def made(one: crew.Crew) -> list[bytes]:
+    with one as several:
+        assert several is not None
+        lines = list(several.until(END))
+    text = b"".join(part.text for part in lines)
+    found = text.splitlines()
+    assert [part.text.count(b"\n") for part in lines] == [part.number for part in lines]
+    assert len(lines) > 20
+    assert one.at == END
+    return found
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 50])
+def test_it_is_that_of_one_process(jobs):
+    assert made(working(jobs)) == [event.value for event in WHOLE]
+
+
+@pytest.mark.parametrize("wanted", [("EVEN",), ("TELLER", "RATED"), (model.ALERTS,), ("SHAKEN", model.ALERTS)])
+def test_a_part_is_that_part_of_all(wanted):
+    expected = [event.value for event in WHOLE if event.head.stream in wanted]
+    assert made(working(3, wanted=wanted)) == expected != []
+
+
+def test_one_unit_is_not_shared_out():
+    sharing = [one for one in specs() if one.name in ("TELLER", "CLERK")]
+    for some, jobs in ((sharing, 4), (specs(), 1), (specs()[:1], None)):
+        with working(jobs, some) as several:
+            assert several is None
+
+
+def test_the_work_is_shared_out_evenly():
+    declared = [support.spec(FIELDS, f"S{number}", interval=f"{number + 1}s") for number in range(20)]
+    parts = crew._shared(lanes_of(declared), 3)
+    weights = [sum(1 / int(one.name[1:]) if one.name != "S0" else 1 for one in part) for part in parts]
+    assert sorted(one.name for part in parts for one in part) == sorted(one.name for one in declared)
+    assert max(weights) < 1.6 * min(weights)
+
+
+def test_a_fault_is_raised_here():
+    faulty = support.spec({"n": "{{ 1 // (seq - 300) }}"}, "FAULTY", interval="9s")
+    with pytest.raises(errors.RenderError) as raised:
+        made(working(3, [*specs(), faulty]))
+    assert (raised.value.stream, raised.value.field) == ("FAULTY", "fields.n")
+    assert "ZeroDivisionError" in raised.value.cause
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_process_that_is_killed_is_told_of(before):
+    with pytest.raises(errors.Conflict, match=r"ended with code -9.*--jobs 1"), working(3) as several:
+        assert several is not None
+        parts = several.until(END)
+        for _ in range(before):
+            next(parts)
+        pid = several._workers[1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        list(parts)
+
+
+def test_who_stops_in_the_middle_leaves_nobody():
+    with working(3) as several:
+        assert several is not None
+        next(several.until(END))
+        assert len(multiprocessing.active_children()) == 3
