@@ -22,6 +22,9 @@ from regstream.generate.site import NUMBERS, UNKNOWN, Code, Site, constant_of, k
 _DATE_PARTS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
 _FILTER_KINDS = {"upper": "str", "lower": "str", "string": "str", "int": "int"}
 _DIRECT = {("list", "int"), ("dict", "str"), ("dict", "int")}
+_EXACT_TENS = 22
+"""Up to here a power of ten is a double to the last digit."""
+_SHIFT = 1.5 * 2.0**52
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
 
 
@@ -243,9 +246,28 @@ class Translator:
             return None
         places = constant_of(node.args[0]) if node.args else 0
         kind = inner.kind if inner.kind in NUMBERS else "any"
+        if isinstance(places, int) and abs(places) <= _EXACT_TENS and inner.kind != "int":
+            return Code(self._rounded(inner.text, places), kind)
         if isinstance(places, int) and abs(places) <= cost.MAX_PLACES:
             return Code(f"round({inner.text}, {places})", kind)
         return Code(f"ROUNDED({inner.text}, {self.visit(node.args[0]).text})", kind)
+
+    def _rounded(self, text: str, places: int) -> str:
+        """What ``round(value, places)`` gives, which goes over the digits, but nearly always in a third of its time.
+
+        A product or quotient below 10**12 is off by less than 2**-13, so the whole number that is nearest to it is the
+        digits' too unless a half is about as near. Where it is not, dividing rounds last, and of two exact numbers.
+        Adding and taking off 1.5 * 2**52 leaves a whole number (IEEE 754, rounding to nearest). A zero keeps its sign.
+        """
+        value, scaled, whole = (self._site.temporary() for _ in range(3))
+        up, down = ("*", "/") if places >= 0 else ("/", "*")
+        power = 10.0 ** abs(places)
+        return (
+            f"({whole} {down} {power} if ({value} := {text}).__class__ is FLOAT"
+            f" and -1e12 < ({scaled} := {value} {up} {power}) < 1e12"
+            f" and -0.499 < {scaled} - ({whole} := {scaled} + {_SHIFT} - {_SHIFT}) < 0.499 and {whole}"
+            f" else round({value}, {places}))"
+        )
 
     def _int_filter(self, node: nodes.Filter, inner: Code) -> Code | None:
         return None if node.args or inner.kind not in NUMBERS else Code(f"int({inner.text})", "int")
@@ -257,7 +279,12 @@ class Translator:
         if len(codes) < 2 or not kinds <= NUMBERS:
             return self._applied(node, self._display("[", codes, "]", "list"), "filters", {})
         kind = kinds.pop() if len(kinds) == 1 else "number"
-        return Code(f"{node.name}({', '.join(code.text for code in codes)})", kind)
+        sign, found = {"min": ">", "max": "<"}[node.name], codes[0].text
+        for code in codes[1:]:
+            # As the functions do it: the first stays unless the second is less, or greater
+            one, other = self._site.temporary(), self._site.temporary()
+            found = f"({other} if ({one} := {found}) {sign} ({other} := {code.text}) else {one})"
+        return Code(found, kind)
 
     def _test(self, node: nodes.Test) -> Code:
         inner = self.visit(node.node)

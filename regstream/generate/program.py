@@ -273,7 +273,7 @@ class Builder:
 
 _SPACE: dict[str, Any] = {
     "__builtins__": {
-        "zip": zip, "len": len, "int": int, "round": round, "slice": slice, "dict": dict, "min": min, "max": max,
+        "zip": zip, "len": len, "int": int, "round": round, "slice": slice, "dict": dict,
     },
     "BISECT": bisect.bisect_right,
     "VARIANT": "89ab",
@@ -291,6 +291,7 @@ _SPACE: dict[str, Any] = {
     "TOO_LARGE": _too_large,
     "DUMPS": orjson.dumps,
     "STR": str,
+    "FLOAT": float,
     "LOADED": _loaded,
     "TEXT": sayable,
     "TEXT_OR_NONE": lambda value: None if value is None else sayable(value),

@@ -161,3 +161,36 @@ def test_statements_say_what_jinja_says(expression):
         assume(False)
     assume("object at" not in expected)
     assert support.data({**VALUES, "x": template})[0]["x"] == expected
+
+
+numbers = some.one_of(some.integers(-(2**53), 2**53), some.floats(allow_nan=False, allow_infinity=False))
+
+
+@settings(deadline=None)
+@given(some.integers(-24, 24), some.data())
+def test_rounding_is_pythons(places, more):
+    halves = some.integers(-(10**13), 10**13).map(lambda number: (number + 0.5) * 10.0**-places)
+    near = some.tuples(halves, some.integers(-3, 3)).map(lambda one: one[0] + one[1] * math.ulp(one[0]))
+    small = some.floats(-(10.0 ** (3 - places)), 10.0 ** (3 - places))
+    values = more.draw(some.lists(some.one_of(near, small, numbers), min_size=1, max_size=30))
+    try:
+        expected = [repr(round(value, places)) for value in values]
+    except OverflowError:
+        assume(False)
+    fields = {f"x{place}": f"{{{{ ({value!r}) | round({places}) }}}}" for place, value in enumerate(values)}
+    assert list(map(repr, support.data(fields)[0].values())) == expected
+
+
+@pytest.mark.parametrize("places", [0, 2, 4, -3])
+def test_rounding_is_pythons_where_draws_are(places):
+    for low, high in ((0, 1), (-2, 2), (0.001, 5_000_000), (9e14, 9e15)):
+        made = support.data({"x": f"{{{{ uniform({low}, {high}) }}}}", "y": f"{{{{ x | round({places}) }}}}"}, 3_000)
+        assert [repr(one["y"]) for one in made] == [repr(round(one["x"], places)) for one in made]
+
+
+@settings(deadline=None)
+@given(some.lists(some.one_of(numbers, some.sampled_from([0, 0.0, -0.0, 1, 1.0])), min_size=2, max_size=5))
+def test_the_least_and_the_greatest_are_pythons(values):
+    written = ", ".join(map(repr, values))
+    found = support.data({"least": f"{{{{ [{written}] | min }}}}", "greatest": f"{{{{ [{written}] | max }}}}"})[0]
+    assert (repr(found["least"]), repr(found["greatest"])) == (repr(min(values)), repr(max(values)))
