@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 import sys
 import tempfile
@@ -175,8 +176,8 @@ def _progress(asked: Asked) -> Iterator[Callable[[float, int], None]]:
 @contextlib.asynccontextmanager
 async def _sink(chosen: settings.Settings, catalog: model.Catalog, out: str) -> AsyncIterator[_Sink]:
     if out == "-":
-        yield _File(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        with _standard_output() as file:
+            yield _File(file)
         return
     if out not in _SERVERS:
         with _file(Path(out)) as file:
@@ -189,13 +190,30 @@ async def _sink(chosen: settings.Settings, catalog: model.Catalog, out: str) -> 
 
 
 @contextlib.contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    if sys.stdout is None:
+        raise errors.BadValue("--out", "standard output is closed")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What it holds would be tried again at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise errors.BadValue("--out", f"standard output cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there once it is whole."""
+    """A file that is there once it is whole; a pipe or a device is written to as it is."""
+    is_other = path.exists() and not path.is_file()
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with (path if is_other else part).open("wb") as file:
             yield file
-        part.replace(path)
+        if not is_other:
+            part.replace(path)
     except OSError as error:
         raise errors.BadValue("--out", f"{path} cannot be written: {error.strerror}") from error
     finally:

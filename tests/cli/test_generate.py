@@ -212,6 +212,24 @@ def test_a_pipe_that_is_closed_ends_it_quietly(folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_output_that_takes_nothing_is_named(folder, jobs):
+    (folder / "streams.yaml").write_text(STREAMS + OTHER)
+    command = " ".join(process.command("generate", "--from", BEGIN, "--duration", "1h", "--jobs", jobs))
+    for where, why in ((">/dev/full", "cannot be written: No space left on device"), (">&-", "is closed")):
+        done = process.shell(f"{command} {where}", cwd=folder)
+        assert done.returncode == 2
+        assert done.stderr == f"regstream: --out: standard output {why}\n"
+
+
+def test_a_pipe_with_a_name_is_written_to_and_stays_one(folder):
+    command = " ".join(process.command("generate", "--from", BEGIN, "--duration", "10m", "--out", "pipe"))
+    done = process.shell(f"mkfifo pipe && (cat pipe > got & {command}; wait)", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "got").read_bytes().splitlines() == span(folder)
+    assert (folder / "pipe").is_fifo()
+
+
 PLANNED = """seed: 7
 streams:
   CHANCE: {rate: 40/m, fields: {x: 1}}
