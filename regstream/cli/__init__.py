@@ -37,7 +37,9 @@ class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            # There is none where it was closed
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             # What is buffered would be written again when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -121,7 +121,7 @@ async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) 
                         shown(several.at, lines.number)
                         await asyncio.sleep(0)
                 else:
-                    past = history.History(lambda: at_work, alerting, asked.begin, known, _judge)
+                    past = history.History(lambda: at_work, alerting, asked.begin, known, _judge, strict=True)
                     await _alone(past, asked, sink, shown)
 
 
@@ -207,17 +207,22 @@ def _standard_output() -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     """A file that is there once it is whole; a pipe or a device is written to as it is."""
-    is_other = path.exists() and not path.is_file()
-    part = path.with_name(f"{path.name}.part")
     try:
-        with (path if is_other else part).open("wb") as file:
-            yield file
-        if not is_other:
-            part.replace(path)
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        # Not the link is to be replaced
+        place = path.resolve()
+        part = place.with_name(f"{place.name}.part")
+        try:
+            with part.open("wb") as file:
+                yield file
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise errors.BadValue("--out", f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.asynccontextmanager

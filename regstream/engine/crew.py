@@ -7,6 +7,7 @@ process, to the byte. Only what alerts are numbered by is of all streams, so tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import marshal
@@ -64,7 +65,7 @@ class Crew:
         self._wanted = wanted
         self._windows = history.Windows(begin, history.WINDOW)
         self._shares = [
-            history.History(some.__iter__, alerting, begin, observe=observe)
+            history.History(functools.partial(iter, some), alerting, begin, observe=observe, strict=True)
             for some in _shared(at_work, jobs or _cores())
         ]
         self._workers: list[multiprocessing.process.BaseProcess] = []
@@ -73,24 +74,32 @@ class Crew:
     def __enter__(self) -> Crew | None:
         if len(self._shares) < 2 or sys.platform != "linux":
             return None
-        forking = multiprocessing.get_context("fork")
-        for number, share in enumerate(self._shares):
-            ours, theirs = forking.Pipe()
-            self._pipes.append(ours)
-            worker = forking.Process(
-                target=self._work, args=(share, theirs, tuple(self._pipes)), name=f"history-{number}", daemon=True
-            )
-            worker.start()
-            self._workers.append(worker)
-            theirs.close()
+        try:
+            for number, share in enumerate(self._shares):
+                self._begin(f"history-{number}", share)
+        except OSError as error:
+            self.__exit__()
+            raise errors.Conflict(
+                f"the system gives no further process or pipe, --jobs 1 needs none: {error.strerror}"
+            ) from error
         return self
+
+    def _begin(self, name: str, share: history.History) -> None:
+        forking = multiprocessing.get_context("fork")
+        ours, theirs = forking.Pipe()
+        self._pipes.append(ours)
+        worker = forking.Process(target=self._work, args=(share, theirs, tuple(self._pipes)), name=name, daemon=True)
+        with theirs:
+            worker.start()
+        self._workers.append(worker)
 
     def __exit__(self, *_: object) -> None:
         for pipe in self._pipes:
             pipe.close()
+        # They hold nothing that has to be saved, and may be in the middle of a window
         for worker in self._workers:
-            worker.join(_END_SECONDS)
             worker.kill()
+        for worker in self._workers:
             worker.join()
             worker.close()
 
@@ -103,18 +112,18 @@ class Crew:
         asked = [self._ask(window) for window in itertools.islice(windows, _AHEAD)]
         while asked:
             ticks = [tick for number in range(len(self._pipes)) for tick in self._told(number)]
-            self._windows.adapt(sum(map(operator.itemgetter(3), ticks)) + len(ticks))
+            self._windows.adapt(asked[0], sum(map(operator.itemgetter(3), ticks)) + len(ticks))
             asked += [self._ask(window) for window in itertools.islice(windows, 1)]
-            self.at = asked.pop(0)
+            _, self.at = asked.pop(0)
             ticks.sort(key=operator.itemgetter(0, 1))
             yield self._lines(ticks)
 
-    def _ask(self, window: tuple[float, float]) -> float:
+    def _ask(self, window: history.Window) -> history.Window:
         for pipe in self._pipes:
             # One that is gone is told of when its answer is looked for
             with contextlib.suppress(OSError):
                 pipe.send(window)
-        return window[1]
+        return window
 
     def _told(self, number: int) -> list[_Told]:
         try:
@@ -183,7 +192,7 @@ def _cores() -> int:
 
 def _shared(at_work: Sequence[lanes.Lane], jobs: int) -> list[list[lanes.Lane]]:
     """Lanes in at most so many parts of about the same work; those of a unit are in the same."""
-    units = {id(lane.unit): lane.unit.lanes for lane in at_work}
+    units = {id(lane.unit): lane.unit.lanes for lane in at_work if lane.ticking}
     parts: list[tuple[float, list[lanes.Lane]]] = [(0.0, [])] * min(jobs, len(units))
     for unit in sorted(units.values(), key=lambda some: sum(map(_events_a_second, some)), reverse=True):
         work, least = min(parts, key=operator.itemgetter(0))

@@ -27,6 +27,8 @@ Made = tuple[float, str, Sequence[model.Event], Sequence[alerts.Raised]]
 """One tick: when it was due, its stream, its events and what they raised. The first two sort it."""
 
 
+Window = tuple[float, float]
+"""From when to when."""
 _ORDER, _EVENTS, _RAISED = operator.itemgetter(0, 1), operator.itemgetter(2), operator.itemgetter(3)
 _flat = itertools.chain.from_iterable
 
@@ -39,16 +41,16 @@ class Windows:
         self._size = size
         self._span = _FIRST_SPAN
 
-    def upto(self, end: float) -> Iterator[tuple[float, float]]:
-        """Those before ``end``."""
+    def upto(self, end: float) -> Iterator[Window]:
+        """Those before ``end``, each from where the one before ended."""
         while self._next < end:
             start, self._next = self._next, min(end, self._next + self._span)
             yield start, self._next
 
-    def adapt(self, size: int) -> None:
-        """Learn how many came of the last one."""
+    def adapt(self, window: Window, size: int) -> None:
+        """Learn how many came of one, which others may have followed already."""
         factor = max(1 / _GROWTH, min(_GROWTH, self._size / max(1, size)))
-        self._span = max(_LEAST_SPAN, self._span * factor)
+        self._span = max(_LEAST_SPAN, (window[1] - window[0]) * factor)
 
 
 class History:
@@ -57,7 +59,7 @@ class History:
     ``lanes_`` gives those in force, which may change between two windows. What is ``known`` already, as the last number
     of each stream, is not given out again: its events are made only where something else depends on them. ``observe``
     is told of what is made, with the logical time. ``window`` is about how many events are made between two looks at
-    what is in force.
+    what is in force. One that is ``strict`` makes nothing of a stream after a fault, of which ``observe`` is told.
     """
 
     def __init__(
@@ -68,12 +70,15 @@ class History:
         known: Mapping[str, int] | None = None,
         observe: Observe | None = None,
         window: int = WINDOW,
+        *,
+        strict: bool = False,
     ) -> None:
         self.at = begin
         self._lanes = lanes_
         self._alerts = alerting
         self._known = known or {}
         self._observe = observe
+        self._strict = strict
         self._windows = Windows(begin, window)
         self._schedules: dict[str, tuple[object, clock.Schedule]] = {}
 
@@ -82,10 +87,10 @@ class History:
 
         They come in windows, some of which may be empty. Alerts follow the tick that raised them.
         """
-        for start, to in self._windows.upto(end):
-            made = self.window(start, to)
-            self._windows.adapt(sum(map(len, map(_EVENTS, made))) + len(made))
-            self.at = to
+        for window in self._windows.upto(end):
+            made = self.window(*window)
+            self._windows.adapt(window, sum(map(len, map(_EVENTS, made))) + len(made))
+            self.at = window[1]
             made.sort(key=_ORDER)
             yield list(self._numbered(made) if any(map(_RAISED, made)) else _flat(map(_EVENTS, made)))
 
@@ -144,7 +149,7 @@ class History:
         if not points:
             return ()
         ticks = lane.ticks(points)
-        batch = lane.source.next_ticks(ticks)
+        batch = lane.source.next_ticks(ticks, strict=self._strict)
         if self._observe is not None:
             self._observe(lane, batch, points[-1])
         events, name = batch.events, lane.name

@@ -198,12 +198,17 @@ class Stream:
             return self._thinned(variant, form, tick, base, traceparent)
         return self._done(maker.Maker(self._place(), variant, form, [tick], base, traceparent).make())
 
-    def next_ticks(self, ticks: Sequence[Tick]) -> Batch:
-        """What a call of ``next_part`` for each of these would give, faster; ``error`` is the first."""
-        if self.lossy:
-            return Batch.joined([self.next_part(tick) for tick in ticks])
+    def next_ticks(self, ticks: Sequence[Tick], *, strict: bool = False) -> Batch:
+        """What a call of ``next_part`` for each of these would give, faster; ``error`` is the first.
+
+        One that is ``strict`` ends there.
+        """
         parts: list[Batch] = []
-        while ticks:
+        while ticks and not (strict and parts and parts[-1].error is not None):
+            if self.lossy:
+                parts.append(self.next_part(ticks[0]))
+                ticks = ticks[1:]
+                continue
             form = self._form(self.spec.priority)
             parts.append(self._done(maker.Maker(self._place(), self._variant(None), form, ticks).make()))
             ticks = ticks[len(parts[-1].counts) :]

@@ -212,6 +212,26 @@ def test_a_pipe_that_is_closed_ends_it_quietly(folder):
     assert "Traceback" not in done.stderr
 
 
+def test_only_what_was_asked_for_is_replaced(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "kept.jsonl").write_text("what was there")
+    (folder / "out.jsonl").symlink_to("elsewhere/kept.jsonl")
+    expected = lines(folder, "--from", BEGIN, "--duration", "1m")
+    assert (folder / "out.jsonl").is_symlink()
+    assert (folder / "elsewhere" / "kept.jsonl").read_bytes().splitlines() == expected
+    (folder / "elsewhere.part").write_text("somebody's")
+    done = process.run("generate", "--from", BEGIN, "--duration", "1m", "--out", "elsewhere", cwd=folder)
+    assert done.returncode == 2 and "elsewhere cannot be written: Is a directory" in done.stderr
+    assert (folder / "elsewhere.part").read_text() == "somebody's"
+
+
+def test_a_file_needs_no_standard_output(folder):
+    command = " ".join(process.command("generate", "--from", BEGIN, "--duration", "1m", "--out", "out.jsonl"))
+    done = process.shell(f"{command} >&-", cwd=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert (folder / "out.jsonl").stat().st_size > 0
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_an_output_that_takes_nothing_is_named(folder, jobs):
     (folder / "streams.yaml").write_text(STREAMS + OTHER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -95,6 +96,30 @@ def test_a_process_that_is_killed_is_told_of(before):
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         list(parts)
+
+
+def test_what_the_system_does_not_give_is_named():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_ = os.dup(0)
+    os.close(next_)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_ + 6, hard))
+    try:
+        with pytest.raises(errors.Conflict, match="--jobs 1 needs none: Too many open files"), working(6):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_windows_settle_though_others_are_under_way():
+    windows = history.Windows(BEGIN, 500)
+    upto = windows.upto(END)
+    asked, sizes = [next(upto), next(upto)], []
+    for _ in range(60):
+        start, end = asked.pop(0)
+        sizes.append(round(3 * (end - start)))
+        windows.adapt((start, end), sizes[-1])
+        asked.append(next(upto))
+    assert all(450 <= size <= 550 for size in sizes[-40:])
 
 
 def test_who_stops_in_the_middle_leaves_nobody():

@@ -45,6 +45,18 @@ def test_many_at_once_are_the_same_as_one_by_one(template, ticks):
     assert str(whole.error) == str(first)
 
 
+@pytest.mark.parametrize("loss", ["0%", "20%"])
+def test_one_that_is_strict_ends_at_the_first_fault(loss):
+    fields = {"n": "{{ seq }}", "x": "{{ 1 // (now.minute // 30) }}"}
+    ticks = [stream.Tick(support.NOW + 1_800 - support.NOW % 3_600 + second, 1) for second in range(1_700, 1_900)]
+    first, second = (support.build(fields, arrival={"loss": loss}) for _ in range(2))
+    strict, patient = first.next_ticks(ticks, strict=True), second.next_ticks(ticks)
+    assert str(strict.error) == str(patient.error) != "None"
+    # What is lost cannot fail
+    assert 101 <= len(strict.counts) <= (101 if loss == "0%" else 120) and len(patient.counts) == 200
+    assert strict.events == patient.events[: len(strict.events)] != []
+
+
 def test_the_time_of_a_tick_is_that_of_its_events():
     made = support.build(FIELDS)
     batch = made.next_ticks([stream.Tick(0.0, 2), stream.Tick(86_400.5, 1)])
