@@ -58,7 +58,7 @@ class _File:
         self._file = file
 
     async def write(self, events: Sequence[model.Event]) -> None:
-        self._file.write(b"".join([line for event in events for line in (event.value, b"\n")]))
+        self._file.write(crew.as_lines(events))
 
     def add(self, lines: crew.Lines) -> None:
         self._file.write(lines.text)

@@ -43,6 +43,11 @@ class Lines(NamedTuple):
     number: int
 
 
+def as_lines(events: Sequence[model.Event]) -> bytes:
+    """Events as JSON lines, each with its end."""
+    return b"".join([line for event in events for line in (event.value, b"\n")])
+
+
 class Crew:
     """Processes that make the past of some lanes from ``begin`` on; ``at`` is how far it has come.
 
@@ -150,7 +155,7 @@ class Crew:
             if raised:
                 made = alerts.batch(self._alerts, itertools.starmap(alerts.Raised, raised))
                 if is_told:
-                    parts += [event.value + b"\n" for event in made]
+                    parts.append(as_lines(made))
                     number += len(made)
         return Lines(b"".join(parts), number)
 
@@ -181,9 +186,8 @@ class Crew:
         told = [tuple(one) for one in raised] if raised else []
         if self._wanted is not None and name not in self._wanted:
             return due, name, b"", len(events), told
-        if len(events) == 1:
-            return due, name, events[0].value + b"\n", 1, told
-        return due, name, b"".join([line for event in events for line in (event.value, b"\n")]), len(events), told
+        text = events[0].value + b"\n" if len(events) == 1 else as_lines(events)
+        return due, name, text, len(events), told
 
 
 def _cores() -> int:
@@ -193,12 +197,14 @@ def _cores() -> int:
 def _shared(at_work: Sequence[lanes.Lane], jobs: int) -> list[list[lanes.Lane]]:
     """Lanes in at most so many parts of about the same work; those of a unit are in the same."""
     units = {id(lane.unit): lane.unit.lanes for lane in at_work if lane.ticking}
-    parts: list[tuple[float, list[lanes.Lane]]] = [(0.0, [])] * min(jobs, len(units))
-    for unit in sorted(units.values(), key=lambda some: sum(map(_events_a_second, some)), reverse=True):
-        work, least = min(parts, key=operator.itemgetter(0))
-        parts.remove((work, least))
-        parts.append((work + sum(map(_events_a_second, unit)), [*least, *unit]))
-    return [some for _, some in parts if some]
+    weighed = [(sum(map(_events_a_second, unit)), unit) for unit in units.values()]
+    parts: list[list[lanes.Lane]] = [[] for _ in range(min(jobs, len(units)))]
+    loads = [0.0] * len(parts)
+    for work, unit in sorted(weighed, key=operator.itemgetter(0), reverse=True):
+        least = loads.index(min(loads))
+        loads[least] += work
+        parts[least] += unit
+    return parts
 
 
 def _events_a_second(lane: lanes.Lane) -> float:

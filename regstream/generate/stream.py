@@ -204,14 +204,15 @@ class Stream:
         One that is ``strict`` ends there.
         """
         parts: list[Batch] = []
-        while ticks and not (strict and parts and parts[-1].error is not None):
+        done = 0
+        while done < len(ticks) and not (strict and parts and parts[-1].error is not None):
             if self.lossy:
-                parts.append(self.next_part(ticks[0]))
-                ticks = ticks[1:]
-                continue
-            form = self._form(self.spec.priority)
-            parts.append(self._done(maker.Maker(self._place(), self._variant(None), form, ticks).make()))
-            ticks = ticks[len(parts[-1].counts) :]
+                parts.append(self.next_part(ticks[done]))
+                done += 1
+            else:
+                form = self._form(self.spec.priority)
+                parts.append(self._done(maker.Maker(self._place(), self._variant(None), form, ticks[done:]).make()))
+                done += len(parts[-1].counts)
         return Batch.joined(parts)
 
     def ticks(self, points: Iterable[tuple[float, int, Sequence[float] | None]]) -> list[Tick]:
