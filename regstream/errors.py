@@ -10,7 +10,9 @@ import dataclasses
 import difflib
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -19,7 +21,8 @@ class Problem:
 
     ``file`` is the path as given, ``line`` and ``column`` are 1-based and lie inside the file (1:1 for a file that is
     empty or cannot be read), ``path`` is the dotted place in the tree (``streams.BUDGET.interval``, empty for the whole
-    file), ``message`` says what is wrong, ``hint`` what to do (empty when there is nothing to add).
+    file), ``message`` says what is wrong, ``hint`` what to do (empty when there is nothing to add). One whose
+    ``severity`` is ``warning`` does not refuse the file.
     """
 
     file: str
@@ -28,11 +31,17 @@ class Problem:
     path: str
     message: str
     hint: str = ""
+    severity: Severity = "error"
 
     def __str__(self) -> str:
         """``file:line:column: message (hint)``, the form that editors and terminals can jump to."""
         tail = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}:{self.column}: {self.message}{tail}"
+        kind = "warning: " if self.severity == "warning" else ""
+        return f"{self.file}:{self.line}:{self.column}: {kind}{self.message}{tail}"
+
+    def data(self) -> dict[str, Any]:
+        """The members of the problem as the API gives them: all but the severity, which follows from the list."""
+        return {name: getattr(self, name) for name in ("file", "line", "column", "path", "message", "hint")}
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
@@ -60,9 +69,13 @@ class RegstreamError(Exception):
 
 @dataclasses.dataclass(eq=False)
 class ConfigError(RegstreamError):
-    """The files cannot become a catalog; ``problems`` holds all of them, sorted by file and position."""
+    """The files cannot become a catalog; ``problems`` holds all of them, sorted by file and position.
+
+    ``warnings`` holds what else was found, which does not refuse the files by itself.
+    """
 
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
 
     def __str__(self) -> str:
         count = len(self.problems)

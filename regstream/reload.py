@@ -66,7 +66,8 @@ class Paths:
 class Receipt:
     """What a reload did: the generation in force, when it was loaded (epoch seconds), and the differences.
 
-    ``added changed removed unchanged`` name streams. With ``dry_run`` nothing was changed.
+    ``added changed removed unchanged`` name streams. With ``dry_run`` nothing was changed. ``warnings`` holds what is
+    odd in the files but does not refuse them.
     """
 
     generation: int
@@ -78,6 +79,7 @@ class Receipt:
     scenarios: plan.Diff
     entities: plan.Diff
     dry_run: bool = False
+    warnings: tuple[errors.Problem, ...] = ()
 
 
 class Door:
@@ -162,12 +164,12 @@ class Door:
         difference = plan.plan(self._engine.catalog, catalog)
         prepared = await self._prepare(catalog, difference)
         if dry_run:
-            return self._receipt(self.receipt.generation, difference, dry_run=True)
+            return self._receipt(self.receipt.generation, difference, catalog.warnings, dry_run=True)
         await self._equip(catalog)
         self._check_open()
         self._engine.commit(prepared)
         self.error = None
-        self.receipt = self._receipt(self.receipt.generation + 1, difference)
+        self.receipt = self._receipt(self.receipt.generation + 1, difference, catalog.warnings)
         self.counts[reason, "applied"] += 1
         self._tell(reason)
         return self.receipt
@@ -189,11 +191,16 @@ class Door:
             where = ("entities", error.stream, *filter(None, error.field.split(".")))
             raise errors.ConfigError((self._locate(where, error.cause),)) from error
 
-    def _receipt(self, generation: int, difference: plan.Plan, dry_run: bool = False) -> Receipt:
-        return Receipt(generation, self._now(), *difference.streams, difference.scenarios, difference.entities, dry_run)
+    def _receipt(
+        self, generation: int, difference: plan.Plan, warnings: tuple[errors.Problem, ...], dry_run: bool = False
+    ) -> Receipt:
+        streams, scenarios, entities = difference.streams, difference.scenarios, difference.entities
+        return Receipt(generation, self._now(), *streams, scenarios, entities, dry_run, warnings)
 
     def _tell(self, reason: str) -> None:
         receipt = self.receipt
+        for warning in receipt.warnings[:MAX_LOGGED]:
+            _log.warning("%s", warning)
         diff = {name: getattr(receipt, name) for name in ("added", "changed", "removed")}
         counts = ", ".join(f"{len(names)} {name}" for name, names in diff.items())
         _log.info("generation %d in force (%s): %s", receipt.generation, reason, counts)
@@ -207,7 +214,7 @@ class Door:
         # At the start, whoever started the daemon gets the error itself
         if self.receipt.generation and not repeated:
             self._log_refusal(reason, error)
-        problems = [dataclasses.asdict(problem) for problem in error.problems]
+        problems = [problem.data() for problem in error.problems]
         self._announce("reload-refused", {"reason": reason, "problems": problems})
 
     @staticmethod

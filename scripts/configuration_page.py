@@ -30,8 +30,10 @@ HEAD = """# Configuration
 | address, identity, environment | [environment variables](#environment-variables) | at the next start |
 
 `regstream validate` reads all files and prints every problem as `file:line:column: message`; a running daemon refuses
-files with a problem and goes on with what it has. YAML is read as version 1.2 has it: `yes` and `2026-01-01` are text,
-anchors, aliases and merge keys (`<<`) work, and a file may have 8 MiB.
+files with a problem and goes on with what it has. What is odd but can be used, like `interval: 5` (5 ms), is a warning:
+`validate` prints it as `file:line:column: warning: message` and succeeds, or fails with `--strict`; the daemon logs it
+when the files come into force, and a reload has it among the `warnings` of its answer. YAML is read as version 1.2 has
+it: `yes` and `2026-01-01` are text, anchors, aliases and merge keys (`<<`) work, and a file may have 8 MiB.
 
 For completion and checks while you type, let your editor know the schema:
 

@@ -1,4 +1,7 @@
-"""Every file of ``testdata/config``: a bad one gives what its first lines expect and nothing else, a good one loads."""
+"""Every file of ``testdata/config``: a bad one gives what its first lines expect and nothing else, a good one loads.
+
+One that ends in ``.warning.yaml`` loads too, with the warnings that its first lines expect.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ TEMPLATES = FOLDER / "templates"
 COMPANION = FOLDER / "six-streams.good.yaml"
 EXPECT = "# expect: "
 BAD = sorted(FOLDER.glob("*.bad.yaml"))
+ODD = sorted(FOLDER.glob("*.warning.yaml"))
 GOOD = sorted(FOLDER.glob("*.good.yaml"))
 
 
@@ -72,6 +76,25 @@ def test_a_good_file_loads(path: pathlib.Path, tmp_path: pathlib.Path) -> None:
     catalog = load(path, tmp_path)
     assert catalog.streams
     assert bool(catalog.scenarios) == is_scenario(path)
+    assert catalog.warnings == ()
+
+
+@pytest.mark.parametrize("path", ODD, ids=identify)
+def test_an_odd_file_loads_with_exactly_the_warnings_that_it_expects(
+    path: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    # Twice, because the second load remembers what the first one found sound
+    for _ in range(2):
+        found = load(path, tmp_path).warnings
+        file = str(tmp_path / "scenarios" / path.name if is_scenario(path) else path)
+        assert {one.file for one in found} == {file}
+        assert [str(one).removeprefix(f"{file}:") for one in found] == expected(path.read_text(encoding="utf-8"))
+
+
+def test_the_shipped_files_give_no_warning() -> None:
+    paths = [support.ROOT / name for name in ("streams.yaml", "scenarios", "templates")]
+    for env in ("development", "test", "production"):
+        assert config.load(*paths, env).warnings == ()
 
 
 @pytest.mark.parametrize("path", GOOD, ids=identify)

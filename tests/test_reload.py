@@ -60,6 +60,18 @@ async def test_a_receipt_tells_what_became_of_each_stream(tmp_path):
     }  # fmt: skip
 
 
+async def test_warnings_are_logged_when_the_files_come_into_force(tmp_path, caplog):
+    async with World(tmp_path, {"streams.yaml": file(A=stream(50))}).running() as world:
+        (warning,) = world.door.receipt.warnings
+        assert (warning.severity, warning.message) == ("warning", "interval: 50 is 50 ms")
+        assert (await world.door.reload("test", dry_run=True)).warnings == (warning,)
+        logged = [one.getMessage() for one in caplog.records if one.name == "regstream.reload"]
+        assert logged.count(str(warning)) == 1
+        assert caplog.records[[one.getMessage() for one in caplog.records].index(str(warning))].levelname == "WARNING"
+        await world.reload({"streams.yaml": file(A=stream("50ms"))})
+        assert world.door.receipt.warnings == ()
+
+
 async def test_an_unchanged_stream_keeps_object_phase_numbers_and_entities(tmp_path):
     files = {"streams.yaml": file({"svp": SVP}, A=stream("2ms", **SPENDING), B=stream())}
     async with World(tmp_path, files).running() as world:

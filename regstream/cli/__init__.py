@@ -80,7 +80,7 @@ def _settings(**flags: Any) -> Any:
 def _names(incomplete: str) -> list[str]:
     """Streams of the files here that begin so, for the completion of the shell."""
     with contextlib.suppress(errors.RegstreamError):
-        return [name for name in _catalog(None, None, None)[1].streams if name.startswith(incomplete)]
+        return [name for name in _loaded(None, None, None)[1].streams if name.startswith(incomplete)]
     return []
 
 
@@ -98,6 +98,14 @@ def _schemas(incomplete: str) -> list[str]:
 
 
 def _catalog(streams: Path | None, scenarios: Path | None, templates: Path | None) -> tuple[Any, Any]:
+    """Settings and catalog, the warnings of which are printed."""
+    chosen, catalog = _loaded(streams, scenarios, templates)
+    for warning in catalog.warnings:
+        _complain(str(warning))
+    return chosen, catalog
+
+
+def _loaded(streams: Path | None, scenarios: Path | None, templates: Path | None) -> tuple[Any, Any]:
     from regstream import config
 
     chosen = _settings(streams=streams, scenarios=scenarios, templates=templates)
@@ -146,15 +154,22 @@ def run(
 
 
 @app.command()
-def validate(streams: Streams = None, scenarios: Scenarios = None, templates: Templates = None) -> None:
+def validate(
+    streams: Streams = None,
+    scenarios: Scenarios = None,
+    templates: Templates = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for problems.")] = False,
+) -> None:
     """Print every problem of the files.
 
-    Each is one line, file:line:column: message, with the name that was probably meant. Exit code 0 when the files
-    are good, 78 when they are not.
+    Each is one line, file:line:column: message, with the name that was probably meant. What is odd but can be used
+    is a warning, file:line:column: warning: message. Exit code 0 when the files are good, 78 when they are not.
     """
     from regstream.generate import tables
 
     _, catalog = _catalog(streams, scenarios, templates)
+    if strict and catalog.warnings:
+        _leave(f"{_counted(catalog.warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
     counts: tuple[str, ...] = (
         _counted(catalog.streams, "stream", "streams"),
         _counted(catalog.scenarios, "scenario", "scenarios"),
@@ -163,6 +178,8 @@ def validate(streams: Streams = None, scenarios: Scenarios = None, templates: Te
     )
     if found := list(filter(tables.is_table, catalog.templates)):
         counts = (*counts, _counted(found, "CSV file", "CSV files"))
+    if catalog.warnings:
+        counts = (*counts, _counted(catalog.warnings, "warning", "warnings"))
     typer.echo(f"ok: {', '.join(counts)}")
 
 
@@ -383,7 +400,7 @@ def main() -> None:
     try:
         app(prog_name="regstream", color=_colour())
     except errors.ConfigError as error:
-        for problem in error.problems:
+        for problem in sorted((*error.problems, *error.warnings)):
             _complain(str(problem))
         _leave(f"{_counted(error.problems, 'problem', 'problems')} in the configuration", EX_CONFIG)
     except errors.SettingsError as error:

@@ -57,6 +57,7 @@ class Loading:
             templates=templates.texts,
             digest=self.digest(),
             channels=declared.head.channels,
+            warnings=self._warnings(),
         )
 
     def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:
@@ -81,7 +82,10 @@ class Loading:
         for sheet in self._sheets():
             problems += sheet.problems
         if problems:
-            raise errors.ConfigError(tuple(sorted(problems)))
+            raise errors.ConfigError(tuple(sorted(problems)), self._warnings())
+
+    def _warnings(self) -> tuple[errors.Problem, ...]:
+        return tuple(sorted(warning for sheet in self._sheets() for warning in sheet.warnings))
 
     def _sheets(self) -> list[sheets.Sheet]:
         return [self._streams, *self._scenarios, *self._templates]

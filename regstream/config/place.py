@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
@@ -68,7 +68,8 @@ def _inner(kind: Any, part: str | int) -> Any:
     if isinstance(kind, type) and issubclass(kind, model.Spec):
         for name, names in spellings(kind).items():
             if part in names:
-                return kind.model_fields[name].annotation
+                field = kind.model_fields[name]
+                return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         return None
     inner = typing.get_args(kind)
     return (inner[1] if isinstance(part, str) else inner[0]) if len(inner) > 1 else None
@@ -83,6 +84,33 @@ def misspelt(spec: Spec, key: str, given: Iterable[str]) -> bool:
 
 def empty(kind: Any, data: Any) -> Iterator[yaml.Where]:
     """Where a key is given without a value."""
+    return (one.where for one in _members(kind, data) if one.declared and one.value is None)
+
+
+def durations(kind: Any, data: Any) -> Iterator[tuple[yaml.Where, int]]:
+    """Where a duration is given as a whole number, and which."""
+    return ((one.where, one.value) for one in _members(kind, data) if type(one.value) is int and _is_duration(one.kind))
+
+
+def _is_duration(kind: Any) -> bool:
+    """Whether values of an annotated type are read as durations."""
+    if typing.get_origin(kind) is Annotated:
+        inner, *more = typing.get_args(kind)
+        return any(getattr(one, "func", None) is model.milliseconds for one in more) or _is_duration(inner)
+    return any(_is_duration(one) for one in typing.get_args(kind))
+
+
+class _Member(NamedTuple):
+    """A value within others: its place, the type of what may stand there, and whether its key is a declared one."""
+
+    where: yaml.Where
+    kind: Any
+    declared: bool
+    value: Any
+
+
+def _members(kind: Any, data: Any) -> Iterator[_Member]:
+    """Every value within ``data``, depth first."""
     kind = bare(kind)
     if _is_step(kind) and isinstance(data, dict):
         kind = next((model.STEP_KINDS[key] for key in data if key in model.STEP_KINDS), None)
@@ -90,7 +118,7 @@ def empty(kind: Any, data: Any) -> Iterator[yaml.Where]:
         return
     declared = isinstance(kind, type) and issubclass(kind, model.Spec)
     for part, value in data.items() if isinstance(data, dict) else enumerate(data):
-        if declared and value is None:
-            yield (part,)
-        for where in empty(_inner(kind, part), value):
-            yield (part, *where)
+        inner = _inner(kind, part)
+        yield _Member((part,), inner, declared, value)
+        for one in _members(inner, value):
+            yield one._replace(where=(part, *one.where))

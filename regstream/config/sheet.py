@@ -27,6 +27,7 @@ class Sheet:
         self.text = ""
         self._lines = syntax.Lines("")
         self._problems: dict[tuple[int, int, str], errors.Problem] = {}
+        self._warnings: dict[tuple[int, int, str], errors.Problem] = {}
         try:
             self.data = files.read(path)
             self._show(self.data.decode("utf-8-sig", "replace"))
@@ -49,30 +50,57 @@ class Sheet:
         return sorted(self._problems.values())
 
     @property
+    def warnings(self) -> list[errors.Problem]:
+        """What is odd but does not refuse the file, as ``problems`` has what does."""
+        return sorted(self._warnings.values())
+
+    @property
     def count(self) -> int:
         """How many problems there are."""
         return len(self._problems)
 
-    def _at(self, offset: int, message: str, hint: str = "", path: str = "") -> None:
+    @property
+    def remarks(self) -> int:
+        """How many problems and warnings there are."""
+        return len(self._problems) + len(self._warnings)
+
+    def _at(
+        self, offset: int, message: str, hint: str = "", path: str = "", severity: errors.Severity = "error"
+    ) -> None:
         line, column = self._lines.place(offset)
-        self._add(line, column, message, hint, path)
+        self._add(line, column, message, hint, path, severity)
 
-    def _add(self, line: int, column: int, message: str, hint: str, path: str) -> None:
-        if len(self._problems) > MAX_PROBLEMS:
+    def _add(
+        self, line: int, column: int, message: str, hint: str, path: str, severity: errors.Severity = "error"
+    ) -> None:
+        found, kind = (self._problems, "problems") if severity == "error" else (self._warnings, "warnings")
+        if len(found) > MAX_PROBLEMS:
             return
-        if len(self._problems) == MAX_PROBLEMS:
-            message, hint, path = f"more than {MAX_PROBLEMS:,} problems, the others are not shown", "", ""
-        problem = errors.Problem(self.file, line, column, _printable(path), _printable(message), _printable(hint))
-        self._problems.setdefault((line, column, message), problem)
+        if len(found) == MAX_PROBLEMS:
+            message, hint, path = f"more than {MAX_PROBLEMS:,} {kind}, the others are not shown", "", ""
+        texts = _printable(path), _printable(message), _printable(hint)
+        found.setdefault((line, column, message), errors.Problem(self.file, line, column, *texts, severity))
 
-    def report(self, where: yaml.Where, message: str, hint: str = "", *, key: bool = False) -> None:
+    def report(
+        self,
+        where: yaml.Where,
+        message: str,
+        hint: str = "",
+        *,
+        key: bool = False,
+        severity: errors.Severity = "error",
+    ) -> None:
         """A problem of the value at ``where``, or of its key; of the nearest one above it when there is no such value.
 
         Nothing is added when the value is known to be broken already.
         """
         at, broken = self._find(where, key)
         if not broken:
-            self._at(at, message, hint, dotted(where))
+            self._at(at, message, hint, dotted(where), severity)
+
+    def warn(self, where: yaml.Where, message: str, hint: str = "", *, key: bool = False) -> None:
+        """The same as a warning: the file is odd there, and can be used."""
+        self.report(where, message, hint, key=key, severity="warning")
 
     def _find(self, where: yaml.Where, key: bool) -> tuple[int, bool]:
         node, at = self.root, 0
@@ -88,17 +116,19 @@ class Sheet:
             at, node = (node.keys[part] if as_key else child.at), child
         return at, node.broken and not key
 
-    def report_text(self, where: yaml.Where, line: int, message: str, hint: str = "") -> None:
+    def report_text(
+        self, where: yaml.Where, line: int, message: str, hint: str = "", severity: errors.Severity = "error"
+    ) -> None:
         """A problem inside the text at ``where``, in its line ``line`` (from 1)."""
         node = self.node(where)
         if node is None or not isinstance(node.data, str):
-            self.report(where, message, hint)
+            self.report(where, message, hint, severity=severity)
             return
         begin, column = self._lines.place(node.at)
         row = min(begin + node.block + line - 1, self._lines.place(max(node.at, node.end - 1))[0])
         if row > begin:
             column = self._lines.first(row)
-        self._add(row, column, message, hint, dotted(self._indexed(where)))
+        self._add(row, column, message, hint, dotted(self._indexed(where)), severity)
 
     def _indexed(self, where: yaml.Where) -> yaml.Where:
         """``where`` with the indexes of lists as numbers."""

@@ -142,7 +142,7 @@ def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.
     known = memory.recall(name, raw, scope)
     if known is not None:
         return known
-    before = sheet.count
+    before = sheet.remarks
     spec = _member(sheet, where, model.StreamSpec)
     if isinstance(raw, dict):
         _check_keys(sheet, where, raw)
@@ -151,7 +151,8 @@ def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.
         return None
     spec = spec.model_copy(update=_inherited(spec, scope.defaults) | {"files": scope.templates.files(spec)})
     checks.stream(sheet, where, spec, scope)
-    if sheet.count == before:
+    # What has warnings is read again each time, so that they are given each time
+    if sheet.remarks == before:
         memory.keep(name, raw, scope, spec)
     checked: model.StreamSpec = spec
     return checked

@@ -12,6 +12,9 @@ from regstream import errors, model
 from regstream.config import place, sentences, yaml
 from regstream.config import sheet as sheets
 
+LEAST_BARE = 100
+"""Whole numbers below that are seldom meant as milliseconds."""
+
 
 class Finding(typing.NamedTuple):
     """One fault of a value: where (from the value on), what kind pydantic calls it."""
@@ -27,14 +30,21 @@ def check(
 
     ``ignore`` names keys about which nothing is said.
     """
+    for where in place.empty(spec, data):
+        sheet.report(
+            (*base, *where), f"{sentences.label(where)}: {sentences.NOTHING}", "give a value or leave the key out"
+        )
+    for where, number in place.durations(spec, data):
+        if 0 < number < LEAST_BARE:
+            sheet.warn((*base, *where), f"{sentences.label(where)}: {number} is {number} ms", _with_unit(number))
     try:
-        for where in place.empty(spec, data):
-            sheet.report(
-                (*base, *where), f"{sentences.label(where)}: {sentences.NOTHING}", "give a value or leave the key out"
-            )
         return spec.model_validate(data, by_alias=True, by_name=False), []
     except pydantic.ValidationError as error:
         return None, _report(sheet, base, spec, error, ignore)
+
+
+def _with_unit(number: int) -> str:
+    return f"write {number}s if seconds are meant, {number}ms if not"
 
 
 def _report(

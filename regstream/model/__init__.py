@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import AliasChoices, Field
 
+from regstream import errors
 from regstream.model.flow import Event, Head, Position, rfc3339, ulid
 from regstream.model.states import Dwell, States, StateSpec
 from regstream.model.states import problem as problem_of_states
@@ -376,7 +377,8 @@ class Catalog(NamedTuple):
     """All declarations in force. It is never changed: a reload makes another one.
 
     ``templates`` maps the name of each file under ``templates/``, ``.j2`` or ``.csv``, to its text; ``digest``
-    identifies the bytes of all files that it was made of.
+    identifies the bytes of all files that it was made of. ``warnings`` holds what is odd in them but does not refuse
+    them, sorted by file and position.
     """
 
     seed: int | None
@@ -387,6 +389,7 @@ class Catalog(NamedTuple):
     templates: Mapping[str, str]
     digest: str
     channels: Mapping[str, ChannelSpec] = {}
+    warnings: tuple[errors.Problem, ...] = ()
 
 
 EMPTY = Catalog(None, Profile(), {}, {}, {}, {}, "")

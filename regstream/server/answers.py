@@ -147,13 +147,17 @@ class Changes(shapes.Shape):
 
 
 class ReloadResult(Changes):
-    """What a reload changed; ``added`` to ``unchanged`` name streams."""
+    """What a reload changed; ``added`` to ``unchanged`` name streams.
+
+    ``warnings`` has what is odd in the files but does not refuse them.
+    """
 
     generation: Count
     loaded_at: Time
     dry_run: bool
     scenarios: Changes
     entities: Changes
+    warnings: list[shapes.Place]
 
 
 class ConfigState(shapes.Shape):

@@ -110,7 +110,7 @@ def _input_members(error: InvalidInput) -> dict[str, Any]:
 
 
 def _config_members(error: errors.ConfigError) -> dict[str, Any]:
-    return {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
+    return {"problems": [problem.data() for problem in error.problems]}
 
 
 def _retry_header(error: errors.Overloaded | errors.StoreError | TooOften | Crowded) -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from regstream import broker as brokers
 from regstream import engine as engines
-from regstream import model, plan, reload
+from regstream import errors, model, plan, reload
 from regstream.engine import status as statuses
 from regstream.server import answers, instants, process, shapes
 from regstream.server.services import Services
@@ -85,19 +85,23 @@ def receipt(value: reload.Receipt) -> answers.ReloadResult:
         dry_run=value.dry_run,
         scenarios=changes(value.scenarios),
         entities=changes(value.entities),
+        warnings=_places(value.warnings),
         **_names(value),
     )
+
+
+def _places(found: Iterable[errors.Problem]) -> list[shapes.Place]:
+    return [shapes.Place.model_validate(one.data()) for one in found]
 
 
 def config_state(door: reload.Door) -> answers.ConfigState:
     """Which configuration is in force, and the problems of the one that was refused."""
     error = door.error
-    places = [shapes.Place.model_validate(dataclasses.asdict(one)) for one in error.problems] if error else []
     return answers.ConfigState(
         generation=door.receipt.generation,
         loaded_at=instants.text(door.receipt.loaded_at),
         error=str(error) if error else None,
-        problems=places,
+        problems=_places(error.problems if error else ()),
     )
 
 

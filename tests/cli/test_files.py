@@ -58,6 +58,24 @@ def test_validate_prints_every_problem_of_every_file_with_its_place(files: pathl
     assert re.search(r"scenarios/bad\.yaml:4:\d+: .*VISIT.*VISITS", text)
 
 
+def test_a_warning_is_printed_and_refuses_nothing_unless_validate_is_strict(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text("streams: {A: {interval: 5, fields: {n: 1}}}\n")
+    said = "streams.yaml:1:25: warning: interval: 5 is 5 ms (write 5s if seconds are meant, 5ms if not)\n"
+    done = process.run("validate", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, said)
+    assert done.stdout == "ok: 1 stream, 0 scenarios, 0 entities, 0 template files, 1 warning\n"
+    done = process.run("validate", "--strict", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"{said}regstream: 1 warning in the configuration\n"
+    done = process.run("preview", "A", "-n", 1, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, said)
+    assert json.loads(done.stdout)["data"] == {"n": 1}
+    (tmp_path / "streams.yaml").write_text("streams: {A: {interval: 5, fields: {n: 1}, colour: 1}}\n")
+    done = process.run("validate", cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.startswith(said) and done.stderr.endswith("regstream: 1 problem in the configuration\n")
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "preview"])
 def test_files_that_are_not_there_are_named_with_the_cure(tmp_path: pathlib.Path, command: str) -> None:
     done = process.run(command, *(["X"] if command == "preview" else []), cwd=tmp_path)

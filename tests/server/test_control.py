@@ -86,6 +86,22 @@ async def test_reload_says_what_changed(live: Any) -> None:
     assert (await live.get("/streams/SYSTEM_METRICS"))["schedule"] == "0 4 29 2 *"
 
 
+async def test_a_reload_gives_the_warnings_of_the_files(live: Any) -> None:
+    file = live.folder / "streams.yaml"
+    assert (await live.client.post(f"{BASE}/reload?dryRun=true")).json()["warnings"] == []
+    file.write_text(conftest.STREAMS.replace("50ms", "50"))
+    for path in ("reload?dryRun=true", "reload"):
+        (warning,) = (await live.client.post(f"{BASE}/{path}")).json()["warnings"]
+        assert warning.pop("file") == str(file)
+        assert warning == {
+            "line": 1 + conftest.STREAMS.splitlines().index("    interval: 50ms"),
+            "column": 15,
+            "path": "streams.TRANSACTION_STREAM.interval",
+            "message": "interval: 50 is 50 ms",
+            "hint": "write 50s if seconds are meant, 50ms if not",
+        }
+
+
 async def test_a_refused_reload_changes_nothing_but_the_report(live: Any) -> None:
     before = await live.get("/config")
     (live.folder / "streams.yaml").write_text(conftest.STREAMS.replace("50ms", "fast").replace("schedule", "shedule"))
