@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from unittest import mock
 
 import httpx
@@ -43,15 +43,17 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return tmp_path
 
 
-def build(**flags: object) -> daemon.Parts:
-    return daemon.build(settings.load({}, port=0, **flags))
+def build(environ: Mapping[str, str] | None = None, **flags: object) -> daemon.Parts:
+    return daemon.build(settings.load(environ or {}, **{"port": 0, **flags}))
 
 
 @contextlib.asynccontextmanager
-async def running(**flags: object) -> AsyncIterator[tuple[daemon.Parts, asyncio.Task[None]]]:
+async def running(
+    environ: Mapping[str, str] | None = None, **flags: object
+) -> AsyncIterator[tuple[daemon.Parts, asyncio.Task[None]]]:
     """A daemon in this process, ready; nothing of it may be left behind it."""
     before = asyncio.all_tasks()
-    parts, ready = build(**flags), asyncio.Event()
+    parts, ready = build(environ, **flags), asyncio.Event()
     task = asyncio.create_task(daemon.Daemon(parts, lambda _: ready.set()).run())
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)

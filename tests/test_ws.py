@@ -18,7 +18,7 @@ from sanic.http.constants import HTTP
 from websockets.asyncio.client import ClientConnection
 
 from regstream import hub, model
-from regstream.server import messages, outlet, problems, ws
+from regstream.server import context, messages, outlet, problems, ws
 
 BOUND = 20.0
 NOW = 1795348800.0
@@ -40,11 +40,11 @@ class Server:
         self.app.config.AUTO_EXTEND = self.app.config.ACCESS_LOG = self.app.config.MOTD = False
         self.sockets = ws.attach(
             self.app,
-            self.hub,
+            context.TransportContext(
+                hub=self.hub, origins=("http://localhost:*",), **{"max_connections": 1000, **options}
+            ),
             now=lambda: NOW,
             welcome={"server": "TEST"},
-            origins=("http://localhost:*",),
-            **options,
         )
 
     async def start(self) -> None:

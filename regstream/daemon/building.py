@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings, tracing
 from regstream.broker import simulated
 from regstream.generate import stream as streams
-from regstream.server import app, guard, lookback, outlet, process, protocol, pulse, refusals, sio, sse, ws
+from regstream.server import app, context, guard, lookback, outlet, process, protocol, pulse, refusals, sio, sse, ws
 
 if TYPE_CHECKING:
     from regstream import store
@@ -75,37 +75,27 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
         return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
 
     door = reload.Door(load, worker, now, fanout.announce, locate, digest)
-    outlets = outlet.Outlets(chosen.window / 1000)
-    readers = sse.Readers(fanout, outlets, history, QUEUE)
     replays = _replays(keeper, carrier, fanout)
     refused = refusals.Refusals()
     entrance = guard.Guard(chosen.all_tokens, chosen.rate_limit, refused)
+    most = process.connections(chosen.max_connections)
+    shared = context.TransportContext(
+        hub=fanout,
+        max_connections=most,
+        origins=chosen.cors_origins,
+        subscriber_limits=QUEUE,
+        history=history,
+        outlets=outlet.Outlets(chosen.window / 1000),
+        guard=entrance,
+    )
+    readers = sse.Readers(shared)
     services = app.Services(
         chosen, worker, fanout, carrier, door, now, __version__, identity, readers, entrance, keeper, replays, traces
     )
     site = app.build(services)
     welcome = {"server": chosen.server_name, "region": chosen.region, "version": __version__}
-    sockets = ws.attach(
-        site,
-        fanout,
-        now=now,
-        welcome=welcome,
-        origins=chosen.cors_origins,
-        subscriber_limits=QUEUE,
-        history=history,
-        outlets=outlets,
-        keeper=entrance,
-    )
-    sessions = sio.attach(
-        site,
-        fanout,
-        origins=chosen.cors_origins,
-        subscriber_limits=QUEUE,
-        history=history,
-        outlets=outlets,
-        keeper=entrance,
-    )
-
+    sockets = ws.attach(site, shared, now=now, welcome=welcome)
+    sessions = sio.attach(site, shared)
     ways = site.ctx.ways
     ways.update(websocket=sockets, socketio=sessions)
 
@@ -113,8 +103,8 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
         await asyncio.gather(*(way.close_all(CLOSING_SECONDS) for way in ways.values()))
 
     per_address = None if chosen.proxies else chosen.max_per_address
-    bounded = protocol.Door(process.connections(chosen.max_connections), per_address, refused)
-    server = app.Server(site, chosen.host, chosen.port, closing=closing, door=bounded)
+    bounded = protocol.Door(most, per_address, refused)
+    server = app.Server(site, chosen.host, chosen.port, bounded, closing)
     return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, traces, services.pulse)
 
 

@@ -21,13 +21,11 @@ from sanic.http.constants import HTTP
 
 from regstream import errors
 from regstream.server import cors, pages, problems, protocol, routes, routing
-from regstream.server.refusals import Refusals
 from regstream.server.services import Services
 
 __all__ = ["Server", "Services", "build"]
 
 BODY_LIMIT = 2**20
-MOST = 10_000
 # Its clients ask with the slash unless they are told not to
 SOCKET_IO = "/socket.io/"
 _CLOSE_STEP = 0.02
@@ -94,11 +92,11 @@ class Server:
         app: sanic.Sanic[Any, Any],
         host: str,
         port: int,
+        door: protocol.Door,
         closing: Callable[[], Awaitable[None]] | None = None,
-        door: protocol.Door | None = None,
     ) -> None:
         self._app = app
-        self._door = door or protocol.Door(MOST, None, Refusals())
+        self._door = door
         self._host = host
         self._asked = port
         self._closing = closing

@@ -14,6 +14,7 @@ from sanic.request import Request
 
 from regstream import hub
 from regstream.server import gate, lookback, marks, messages, outlet
+from regstream.server.context import TransportContext
 
 MEDIA = "text/event-stream"
 BEAT = 15.0
@@ -24,20 +25,13 @@ _LAST = "last-event-id"
 
 
 class Readers:
-    """All readers of Server-Sent Events. ``limits`` are keywords of ``hub.Subscriber``."""
+    """All readers of Server-Sent Events."""
 
-    def __init__(
-        self,
-        source: hub.Hub,
-        outlets: outlet.Outlets,
-        history: lookback.History | None = None,
-        limits: Mapping[str, int] | None = None,
-        max_connections: int = 10_000,
-    ) -> None:
-        self._hub, self._outlets, self._history = source, outlets, history
-        self._limits = limits or {}
+    def __init__(self, context: TransportContext) -> None:
+        self._hub, self._outlets, self._history = context.hub, context.outlets, context.history
+        self._limits = context.subscriber_limits
         self._readers: set[Reader] = set()
-        self._gate = gate.Gate(self._readers, max_connections)
+        self._gate = gate.Gate(self._readers, context.max_connections)
 
     @property
     def connections(self) -> int:

@@ -20,6 +20,7 @@ from websockets.protocol import State
 
 from regstream import errors, hub, model
 from regstream.server import gate, guard, lookback, messages, outlet, problems, security
+from regstream.server.context import TransportContext
 
 GOING_AWAY, INTERNAL_ERROR, UNAUTHORIZED, TOO_SLOW, BAD_MESSAGE = 1001, 1011, 4001, 4008, 4009
 MAX_MESSAGE = 64 * 1024
@@ -34,27 +35,13 @@ log = logging.getLogger("regstream.server.ws")
 
 
 def attach(
-    app: sanic.Sanic[Any, Any],
-    source: hub.Hub,
-    *,
-    now: Callable[[], float],
-    welcome: Mapping[str, Any],
-    origins: Sequence[str] = (),
-    max_connections: int = 10_000,
-    subscriber_limits: Mapping[str, int] | None = None,
-    history: lookback.History | None = None,
-    outlets: outlet.Outlets | None = None,
-    keeper: guard.Guard | None = None,
+    app: sanic.Sanic[Any, Any], context: TransportContext, *, now: Callable[[], float], welcome: Mapping[str, Any]
 ) -> Sockets:
-    """Serve ``source`` on ``/ws`` of ``app``; call before the server is made.
+    """Serve the hub on ``/ws`` of ``app``; call before the server is made.
 
-    ``now`` gives epoch seconds, ``welcome`` is what the first frame says besides the channels, ``origins`` are the
-    patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are keywords of
-    ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes what waits.
-    ``keeper`` knows the tokens; None: there are none.
+    ``now`` gives epoch seconds, ``welcome`` is what the first frame says besides the channels.
     """
-    limits, flushes = subscriber_limits or {}, outlets or outlet.Outlets()
-    sockets = Sockets(source, now, welcome, origins, max_connections, limits, history, flushes, keeper or guard.Guard())
+    sockets = Sockets(context, now, welcome)
     app.config.WEBSOCKET_MAX_SIZE = MAX_MESSAGE
     app.config.WEBSOCKET_PING_INTERVAL = app.config.WEBSOCKET_PING_TIMEOUT = 20
     app.add_websocket_route(sockets.serve, "/ws", name="ws")
@@ -65,24 +52,13 @@ def attach(
 class Sockets:
     """All connections of ``/ws``."""
 
-    def __init__(
-        self,
-        source: hub.Hub,
-        now: Callable[[], float],
-        welcome: Mapping[str, Any],
-        origins: Sequence[str],
-        max_connections: int,
-        subscriber_limits: Mapping[str, int],
-        history: lookback.History | None,
-        outlets: outlet.Outlets,
-        keeper: guard.Guard,
-    ) -> None:
-        self.hub, self.now, self.history = source, now, history
-        self.subscriber_limits, self.outlets = subscriber_limits, outlets
-        self.tasks, self.keeper = gate.Tasks(), keeper
-        self._welcome, self._origins = welcome, tuple(origins)
+    def __init__(self, context: TransportContext, now: Callable[[], float], welcome: Mapping[str, Any]) -> None:
+        self.hub, self.now, self.history = context.hub, now, context.history
+        self.subscriber_limits, self.outlets = context.subscriber_limits, context.outlets
+        self.tasks, self.keeper = gate.Tasks(), context.guard
+        self._welcome, self._origins = welcome, tuple(context.origins)
         self._connections: set[Connection] = set()
-        self._gate = gate.Gate(self._connections, max_connections)
+        self._gate = gate.Gate(self._connections, context.max_connections)
         self.join = outlet.Joined(_frames)
 
     @property

@@ -57,47 +57,47 @@ class Settings(pydantic.BaseModel):
     """Name of the profile in force."""
     debug: tuple[str, ...]
     """Those of ``PARTS`` that log in detail."""
-    log: str = "text"
+    log: str
     """How the daemon logs: ``text`` or ``json``."""
-    traces: str = "none"
+    traces: str
     """Where traces go: ``none`` or ``otlp``."""
     cors_origins: tuple[str, ...]
     """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
     rate_limit: Rate
     """How often a client may use the control routes."""
-    tokens: tuple[credentials.Token, ...] = ()
+    tokens: tuple[credentials.Token, ...]
     """Who may do what; none: everybody everything. Those of the file are ``tokens_of_file``."""
-    tokens_of_file: tuple[credentials.Token, ...] = ()
+    tokens_of_file: tuple[credentials.Token, ...]
     """As ``tokens``, besides those."""
-    proxies: int = 0
+    proxies: int
     """How many proxies stand in front."""
-    max_connections: int = 10_000
+    max_connections: int
     """How many connections may be open at once."""
-    max_per_address: int = 1_000
+    max_per_address: int
     """How many of them from one address, where no proxies stand in front."""
-    kafka_servers: tuple[str, ...] = ()
+    kafka_servers: tuple[str, ...]
     """Bootstrap servers; none: simulation."""
-    kafka_protocol: str = "PLAINTEXT"
+    kafka_protocol: str
     """One of ``PROTOCOLS``."""
-    kafka_mechanism: str = "PLAIN"
+    kafka_mechanism: str
     """One of ``MECHANISMS``."""
-    kafka_username: str = ""
+    kafka_username: str
     """User at Kafka."""
-    kafka_password: pydantic.SecretStr = pydantic.SecretStr("")
+    kafka_password: pydantic.SecretStr
     """Password at Kafka; it does not show itself."""
-    kafka_ca: str = ""
+    kafka_ca: str
     """File of trusted certificates; empty: the system's."""
-    kafka_cert: str = ""
+    kafka_cert: str
     """File of the client's certificate; empty: none."""
-    kafka_key: str = ""
+    kafka_key: str
     """File of the client's key."""
-    database: pydantic.SecretStr = pydantic.SecretStr("")
+    database: pydantic.SecretStr
     """Address of PostgreSQL; empty: nothing is stored. It does not show itself."""
-    retention: int | None = None
+    retention: int | None
     """Seconds for which events are kept in the database; None: for ever."""
-    window: int = 5
+    window: int
     """Milliseconds in which what is due to readers may gather."""
-    state: pathlib.Path = pathlib.Path(".regstream")
+    state: pathlib.Path
     """Folder for what has to outlive the process."""
     streams: pathlib.Path
     """The streams file."""

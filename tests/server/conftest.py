@@ -18,7 +18,7 @@ import pytest_asyncio
 from regstream import broker, config, credentials, engine, hub, model, reload, store
 from regstream.broker import simulated, spool
 from regstream.generate import stream as streams
-from regstream.server import app, guard, outlet, sio, sse, ws
+from regstream.server import app, context, guard, protocol, sio, sse, ws
 from regstream.store import database
 
 STREAMS = """\
@@ -59,6 +59,8 @@ steps:
 """,
     "quick.yaml": "name: QUICK\nsteps: [{pause: SYSTEM_METRICS}, {resume: SYSTEM_METRICS}]\n",
 }
+
+MOST = 1000
 
 
 TOKENS = {"read": "r-0123456789abcdef", "control": "c-0123456789abcdef", "admin": "a-0123456789abcdef"}
@@ -132,8 +134,8 @@ def services(folder: pathlib.Path, url: str | None = None, entrance: guard.Guard
         return config.load(folder / "streams.yaml", folder / "scenarios", folder / "templates", "development")
 
     door = reload.Door(load, worker, time.time, fanout.announce)
-    readers = sse.Readers(fanout, outlet.Outlets())
     entrance = entrance or guard.Guard()
+    readers = sse.Readers(context.TransportContext(hub=fanout, max_connections=MOST, guard=entrance))
     return app.Services(
         Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers, entrance, keeper
     )
@@ -151,12 +153,12 @@ def _store(folder: pathlib.Path, url: str, fanout: hub.Hub) -> store.Store:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: pathlib.Path, url: str | None = None, entrance: guard.Guard | None = None, **options: Any
+    folder: pathlib.Path,
+    url: str | None = None,
+    entrance: guard.Guard | None = None,
+    door: protocol.Door | None = None,
 ) -> AsyncIterator[Live]:
-    """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one.
-
-    ``options`` are keywords of ``app.Server``.
-    """
+    """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one."""
     parts = services(folder, url, entrance)
     await parts.broker.start()
     if parts.store is not None:
@@ -167,16 +169,18 @@ async def serving(
         asyncio.create_task(_pump(parts.broker, parts.hub, parts.store)),
     ]
     site = app.build(parts)
-    same: dict[str, Any] = {"origins": parts.settings.cors_origins, "keeper": parts.guard}
-    sockets = ws.attach(site, parts.hub, now=time.time, welcome={}, **same)
-    sessions = sio.attach(site, parts.hub, **same)
-
+    shared = context.TransportContext(
+        hub=parts.hub, max_connections=MOST, origins=parts.settings.cors_origins, guard=parts.guard
+    )
+    sockets = ws.attach(site, shared, now=time.time, welcome={})
+    sessions = sio.attach(site, shared)
     site.ctx.ways.update(websocket=sockets, socketio=sessions)
 
     async def closing() -> None:
         await asyncio.gather(*(way.close_all(2) for way in site.ctx.ways.values()))
 
-    server = app.Server(site, "127.0.0.1", 0, closing=closing, **options)
+    door = door or protocol.Door(MOST, None, parts.guard.refusals)
+    server = app.Server(site, "127.0.0.1", 0, door, closing)
     await server.start()
     parts.engine.start()
     try:

@@ -21,7 +21,7 @@ GIVEN = [{"auth": {"token": TOKEN}}, {"extraHeaders": {"Authorization": f"Bearer
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[world.Server]:
-    async with world.serving(keeper=guard.Guard(credentials.parse(f"read:{TOKEN}"))) as one:
+    async with world.serving(guard=guard.Guard(credentials.parse(f"read:{TOKEN}"))) as one:
         yield one
 
 

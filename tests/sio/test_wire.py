@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from regstream import hub, model
-from regstream.server import guard, sio, ws
+from regstream.server import context, sio, ws
 from regstream.server.sio import client as clients
 from regstream.server.sio import library, transport
 from tests.sio import world
@@ -118,7 +118,7 @@ class TestBytes:
                 assert (event, data["seq"], len(data["pad"])) == (name, seq, size)
 
     def test_the_same_for_all_is_made_once(self) -> None:
-        sessions = sio.Sessions(hub.Hub(lambda: 0.0), (), 1, {}, None, None, guard.Guard())  # type: ignore[arg-type]
+        sessions = sio.Sessions(context.TransportContext(hub=hub.Hub(lambda: 0.0), max_connections=1))
         entries = [hub.reply("system", {"kind": "x"})]
         assert sessions.join(entries) is sessions.join(list(entries))
         assert sessions.join(entries) == b'\x81\x1642["system",{"kind":"x"}]'.replace(b"\x16", bytes([25]))

@@ -13,7 +13,7 @@ from typing import Any
 import sanic
 
 from regstream import hub, model
-from regstream.server import app, cors, problems, routing, sio
+from regstream.server import app, context, cors, problems, protocol, routing, sio
 from tests import node_packages
 from tests.relay import Relay, relaying
 
@@ -56,8 +56,10 @@ class Server:
         site.config.AUTO_EXTEND = site.config.ACCESS_LOG = site.config.MOTD = False
         site.ctx.ready = False
         cors.attach(site, ORIGINS)
-        self.sessions = sio.attach(site, self.hub, origins=ORIGINS, **options)
-        self.server = app.Server(site, "127.0.0.1", port, closing=lambda: self.sessions.close_all(1.0))
+        shared = context.TransportContext(hub=self.hub, origins=ORIGINS, **{"max_connections": 1000, **options})
+        self.sessions = sio.attach(site, shared)
+        door = protocol.Door(10_000, None, shared.guard.refusals)
+        self.server = app.Server(site, "127.0.0.1", port, door, closing=lambda: self.sessions.close_all(1.0))
 
     @property
     def port(self) -> int:

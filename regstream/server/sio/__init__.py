@@ -9,7 +9,7 @@ order of what a client sees is the order of what happened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import sanic
@@ -17,35 +17,17 @@ from sanic import exceptions
 from sanic.request import Request
 from sanic.response import HTTPResponse
 
-from regstream import hub
-from regstream.server import gate, guard, lookback, outlet, problems, security, ws
+from regstream.server import gate, outlet, problems, security, ws
+from regstream.server.context import TransportContext
 from regstream.server.sio import library, packets, transport
 from regstream.server.sio.client import Client
 
 PATH = "/socket.io"
 
 
-def attach(
-    app: sanic.Sanic[Any, Any],
-    source: hub.Hub,
-    *,
-    origins: Sequence[str] = (),
-    max_connections: int = 10_000,
-    subscriber_limits: Mapping[str, int] | None = None,
-    history: lookback.History | None = None,
-    outlets: outlet.Outlets | None = None,
-    keeper: guard.Guard | None = None,
-) -> Sessions:
-    """Serve ``source`` on ``/socket.io/`` of ``app``; call before the server is made.
-
-    ``origins`` are the patterns that an ``Origin`` header must match when there is one. ``subscriber_limits`` are
-    keywords of ``hub.Subscriber``. ``history`` is asked for what the rings do not hold any more. ``outlets`` flushes
-    what waits. ``keeper`` knows the tokens; None: there are none.
-    """
-    flushes = outlets or outlet.Outlets()
-    sessions = Sessions(
-        source, origins, max_connections, subscriber_limits or {}, history, flushes, keeper or guard.Guard()
-    )
+def attach(app: sanic.Sanic[Any, Any], context: TransportContext) -> Sessions:
+    """Serve the hub on ``/socket.io/`` of ``app``; call before the server is made."""
+    sessions = Sessions(context)
     app.config.WEBSOCKET_MAX_SIZE = ws.MAX_MESSAGE
     app.enable_websocket()
 
@@ -61,22 +43,13 @@ def attach(
 class Sessions:
     """All clients on Socket.IO."""
 
-    def __init__(
-        self,
-        source: hub.Hub,
-        origins: Sequence[str],
-        max_connections: int,
-        subscriber_limits: Mapping[str, int],
-        history: lookback.History | None,
-        outlets: outlet.Outlets,
-        keeper: guard.Guard,
-    ) -> None:
-        self.hub, self.history, self.outlets, self.keeper = source, history, outlets, keeper
-        self.subscriber_limits = subscriber_limits
-        self._origins = tuple(origins)
+    def __init__(self, context: TransportContext) -> None:
+        self.hub, self.history, self.keeper = context.hub, context.history, context.guard
+        self.subscriber_limits, self.outlets = context.subscriber_limits, context.outlets
+        self._origins = tuple(context.origins)
         self.tasks = gate.Tasks()
         self._clients: dict[str, Client] = {}
-        self._gate = gate.Gate(self._clients, max_connections)
+        self._gate = gate.Gate(self._clients, context.max_connections)
         self.join = outlet.Joined(packets.frames)
         self._library = library.make(self)
 
