@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 EVERY = 60.0
 """Seconds between two lines."""
-REASONS = ("connections", "forbidden", "message", "origin", "rate", "size", "unauthorized")
+REASONS = ("connections", "forbidden", "message", "origin", "rate", "size", "slow", "unauthorized")
 """Everything that may be counted; each is there from the start, so that a rate can be taken of it."""
 
 _log = logging.getLogger("regstream.server")

@@ -28,7 +28,7 @@ MAX_MISTAKES = 20
 MAX_HELD = 100
 CLOSE_GRACE = 2.0
 
-_REFUSED = {UNAUTHORIZED: "unauthorized", BAD_MESSAGE: "message"}
+REFUSED = {UNAUTHORIZED: "unauthorized", BAD_MESSAGE: "message"}
 _FIRST = 'a token is needed first: {"action": "auth", "token": ...}'
 
 log = logging.getLogger("regstream.server.ws")
@@ -276,8 +276,8 @@ class Connection(outlet.Outlet):
         """Begin the closing handshake behind what can still be written; cut the client off if it takes no part."""
         if self._closing:
             return
-        if code in _REFUSED:
-            self._sockets.keeper.refusals.count(_REFUSED[code], self._address)
+        if code in REFUSED:
+            self._sockets.keeper.refusals.count(REFUSED[code], self._address)
         self.write_out()
         if self.is_open:
             self._ws.ws_proto.send_close(code, reason)

@@ -178,8 +178,8 @@ class Client(outlet.Outlet):
         """End the session behind what can still be written; cut the client off if it takes no part."""
         if not self.is_open:
             return
-        if code == ws.BAD_MESSAGE:
-            self._sessions.keeper.refusals.count("message", self._address)
+        if code in ws.REFUSED:
+            self._sessions.keeper.refusals.count(ws.REFUSED[code], self._address)
         self.write_out()
         if self._wire is not None:
             self._wire.close(code, reason)
