@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -426,17 +427,28 @@ class TestFull:
         assert sum(loss.events for loss in lost) == lost[-1].last - 30
         assert self.seqs(one)["LOW"] == list(range(lost[-1].last + 1, 1401))
 
-    def test_what_is_being_sent_stays(self, make: Make) -> None:
+    def test_what_is_being_sent_goes_too_and_is_lost_only_if_that_fails(self, make: Make) -> None:
         one = make(limit=1600 * KIB)
         self.fill(one, Priority.LOW, 10)
-        one.hold(250)
-        lost = self.fill(one, Priority.HIGH, 12)
+        one.hold(300)
+        lost = self.fill(one, Priority.HIGH, 14)
         left = self.seqs(one)
-        assert set(range(1, 251)) <= set(left["LOW"])
-        assert lost == {"LOW": 1000 - len(left["LOW"])} | ({"HIGH": lost["HIGH"]} if "HIGH" in lost else {})
-        one.hold(0)
-        self.fill(one, Priority.HIGH, 10, first=12)
-        assert "LOW" not in self.seqs(one)
+        assert left["HIGH"] == list(range(1, 1401))
+        # Those that are being sent went first: they are the oldest of the least urgent
+        assert lost == {"LOW": left["LOW"][0] - 301}
+        one.acknowledge(200)
+        assert one.release() == (spool.Loss("LOW", "01JD", 201, 300, 100),)
+        assert one.status.lost == {"LOW": left["LOW"][0] - 201}
+
+    def test_what_is_in_memory_alone_is_lost_with_it(self, make: Make) -> None:
+        one = make(limit=100 * KIB)
+        one.append(events(90, size=1000, priority=Priority.CRITICAL), held=True)
+        assert one.append(events(90, size=1000, stream="LOW", priority=Priority.LOW), held=True) == (180, ())
+        assert one.status.lost == {}
+        one.acknowledge(90)
+        assert one.release() == (spool.Loss("LOW", "01JD", 1, 90, 90),)
+        assert one.release() == ()
+        assert one.status.lost == {"LOW": 90}
 
     def test_what_is_done_with_makes_room_first(self, make: Make) -> None:
         one = make(limit=1600 * KIB)
@@ -489,6 +501,22 @@ class TestFull:
         one.close()
 
 
+@pytest.fixture
+def small(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A disk of 512 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", f"{folder}"]
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no mount: {error}")
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", f"{folder}"], check=True)
+
+
 class TestDisk:
     def check_full_and_free_again(self, one: spool.Spool, free: Callable[[], Any]) -> None:
         kept: list[model.Event] = []
@@ -518,26 +546,77 @@ class TestDisk:
         assert (again.status.damaged, again.status.torn) == (0, 0)
         again.close()
 
-    def test_a_disk_that_is_full(self, tmp_path: pathlib.Path) -> None:
-        small = tmp_path / "small"
-        small.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", f"{small}"]
+    def test_a_disk_that_is_full(self, small: pathlib.Path) -> None:
+        (small / "ballast").write_bytes(b"x" * 100 * KIB)
+        one = spool.Spool(small / "spool")
+        one.open()
+        self.check_full_and_free_again(one, (small / "ballast").unlink)
+
+    def test_a_full_disk_takes_the_urgent_in_place_of_the_less_urgent(self, small: pathlib.Path, make: Make) -> None:
+        one = make(small / "spool")
+        batches = itertools.count()
+
+        def fill(priority: Priority, count: int = 50) -> int:
+            """How many of them are lost at once."""
+            made = events(count, 1 + 50 * next(batches), 1000, priority.value, priority)
+            return told(one.append(made)).get(priority.value, 0)
+
+        while not fill(Priority.NORMAL, 10):
+            fill(Priority.LOW, 10)
+        before = dict(one.status.lost)
+        assert before.pop("LOW", 0) and before == {"NORMAL": 10}
+        assert fill(Priority.LOW)
+        assert not any(fill(Priority.CRITICAL) for _ in range(4))
+        # A part of them, not one whole file of the disk's size
+        assert 0 < one.status.waiting - 200
+        while not fill(Priority.CRITICAL):
+            pass
+        left = everything(one)
+        assert {event.head.priority for event in left} == {Priority.CRITICAL}
+        # Not among themselves
+        assert [event.seq for event in left] == sorted(event.seq for event in left)
+        killed(one)
+        again = make(small / "spool")
+        assert everything(again) == left
+        # The numbers of what went are not used again
+        assert set(again.positions) == {"LOW", "NORMAL", "CRITICAL"}
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_nothing_is_lost_while_something_less_urgent_waits(self, small: pathlib.Path, data: st.DataObject) -> None:
+        """Whatever there is too little of: the spool's own room, the disk's, or that of a file."""
+        for path in sorted(small.glob("**/*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit, most = data.draw(st.sampled_from([(300 * KIB, 0), (spool.LIMIT, 0), (spool.LIMIT, 50 * KIB)]))
+        one = spool.Spool(small / "spool", limit=limit)
+        one.open()
+        made, lost = collections.Counter[str](), collections.Counter[str]()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most or before[0], before[1]))
         try:
-            mounted = subprocess.run(command, capture_output=True, text=True)
-        except OSError as error:
-            pytest.skip(f"no mount: {error}")
-        if mounted.returncode:
-            pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
-        try:
-            (small / "ballast").write_bytes(b"x" * 100 * KIB)
-            one = spool.Spool(small / "spool")
-            one.open()
-            self.check_full_and_free_again(one, (small / "ballast").unlink)
+            for _ in range(data.draw(st.integers(20, 60))):
+                priority = data.draw(st.sampled_from(Priority))
+                count, size = data.draw(st.integers(1, 30)), data.draw(st.sampled_from([10, 400, 1000]))
+                batch = events(count, made[priority.value] + 1, size, priority.value, priority)
+                if data.draw(st.integers(0, 5)) == 0:
+                    one.hold(one.last)
+                made[priority.value] += count
+                gone = collections.Counter(told(one.append(batch)))
+                lost += gone
+                if gone:
+                    most_urgent = min(Priority(name).rank for name in gone)
+                    assert all(event.head.priority.rank <= most_urgent for event in everything(one))
+                if data.draw(st.integers(0, 9)) == 0:
+                    one.acknowledge(one.acknowledged + one.waiting // 3)
+                if data.draw(st.integers(0, 5)) == 0:
+                    lost += collections.Counter({loss.stream: loss.events for loss in one.release()})
         finally:
-            subprocess.run(["umount", "-l", f"{small}"], check=True)
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert one.status.lost == lost
+        one.close()
 
     def test_a_file_that_may_not_grow(self, tmp_path: pathlib.Path) -> None:
-        """The kernel writes the part that fits: a torn block, which must not stay."""
+        """The kernel writes the part that fits: a torn block, which must not stay. The next file takes the whole."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         one = spool.Spool(tmp_path)
         one.open()
@@ -546,16 +625,19 @@ class TestDisk:
             for number in range(5):
                 one.append(events(50, first=1 + 50 * number, size=1000))
             appended = one.append(events(50, first=251, size=1000))
-            assert told(appended) == {"ONE": 50}
-            assert one.status.error
+            assert (appended.lost, one.status.error) == ((), "")
+            huge = events(1, first=1000, size=400_000, stream="HUGE")
+            assert told(one.append(huge)) == {"HUGE": 1}
+            assert one.status.error == os.strerror(errno.EFBIG).lower()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert everything(one) == events(250, size=1000)
+        assert everything(one) == events(300, size=1000)
         assert one.append(events(50, first=301, size=1000)).lost == ()
         killed(one)
         again = spool.Spool(tmp_path)
         again.open()
-        assert len(everything(again)) == 300
+        assert len(everything(again)) == 350
+        assert len(files(tmp_path)) == 3
         assert again.status.torn == 0
         again.close()
 

@@ -54,7 +54,6 @@ class Outbox:
         self._room = room
         self._refused = refused
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
-        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
         self._filled = asyncio.Event()
         self._doubt = 0
         self.ahead = 0
@@ -70,7 +69,8 @@ class Outbox:
         return self._spool
 
     def close(self) -> None:
-        """Leave the spool to others."""
+        """Leave the spool to others; what is not on disk is lost by that."""
+        self._count(self._spool.release())
         self._spool.close()
 
     @property
@@ -85,13 +85,10 @@ class Outbox:
 
     def put(self, events: Sequence[model.Event], live: bool) -> None:
         """Take events; ``live``: they are sent from memory, and not when the spool is drained."""
-        kept = self._spool.append(events)
+        kept = self._spool.append(events, held=live)
+        self._count(kept.lost)
         if not live:
-            self._count(kept.lost)
             return
-        if kept.lost:
-            # Not on disk, but in memory: lost only if the cluster goes before it has them
-            self._unkept.append((kept.last, kept.lost))
         self._pending.append((kept.last, events))
         self.ahead += len(events)
         self._filled.set()
@@ -99,9 +96,7 @@ class Outbox:
     def fall(self) -> None:
         """The cluster is away: from now on only the spool has what was not acknowledged."""
         self._pending.clear()
-        for _, lost in self._unkept:
-            self._count(lost)
-        self._unkept.clear()
+        self._count(self._spool.release())
         self.ahead = 0
         self._room.set()
 
@@ -123,8 +118,6 @@ class Outbox:
                 await self._filled.wait()
             upto, chunk = self._take()
             await self._deliver(one, upto, chunk)
-            while self._unkept and self._unkept[0][0] <= upto:
-                self._unkept.popleft()
             self._room.set()
 
     def _take(self) -> tuple[int, list[model.Event]]:

@@ -34,7 +34,6 @@ class Intake:
     def __init__(self, kept: spool.Spool) -> None:
         self._spool = kept
         self._pending: collections.deque[tuple[int, Sequence[model.Event]]] = collections.deque()
-        self._unkept: collections.deque[tuple[int, Sequence[spool.Loss]]] = collections.deque()
         self._ahead = self._taken = 0
         self._spilled = True
         self.filled = asyncio.Event()
@@ -48,7 +47,8 @@ class Intake:
             self.filled.set()
 
     def close(self) -> None:
-        """Leave the spool to others."""
+        """Leave the spool to others; what is not on disk is lost by that."""
+        self._count(self._spool.release())
         self._spool.close()
 
     @property
@@ -88,18 +88,12 @@ class Intake:
 
     def put(self, events: Sequence[model.Event]) -> None:
         """Take events; never waits, never fails."""
-        kept = self._spool.append(events)
-        if self._spilled or self._ahead + len(events) > LIMIT:
-            self._spilled = True
-            self._count(kept.lost)
-        else:
-            if kept.lost:
-                # Not on disk, but in memory: lost only if the database goes before it has them
-                self._unkept.append((kept.last, kept.lost))
+        self._spilled = self._spilled or self._ahead + len(events) > LIMIT
+        kept = self._spool.append(events, held=not self._spilled)
+        self._count(kept.lost)
+        if not self._spilled:
             self._pending.append((kept.last, events))
             self._ahead += len(events)
-            # What is in memory is on disk for as long
-            self._spool.hold(kept.last)
         self.filled.set()
 
     def take(self, most: int = CHUNK) -> Chunk | None:
@@ -109,7 +103,7 @@ class Intake:
             self.filled.clear()
         else:
             self._taken = found.upto
-            self._spool.hold(max(found.upto, self._pending[-1][0] if self._pending else 0))
+            self._spool.hold(found.upto)
         return found
 
     def _from_memory(self, most: int) -> Chunk:
@@ -131,18 +125,13 @@ class Intake:
 
     def acknowledge(self, upto: int) -> None:
         """The table has everything up to that mark."""
-        while self._unkept and self._unkept[0][0] <= upto:
-            self._unkept.popleft()
         self._spool.acknowledge(upto)
 
     def fall(self) -> None:
         """The database is away: what was not acknowledged is taken again, from the spool, which alone has it now."""
         self._pending.clear()
-        for _, lost in self._unkept:
-            self._count(lost)
-        self._unkept.clear()
+        self._count(self._spool.release())
         self._ahead, self._taken, self._spilled = 0, self._spool.acknowledged, True
-        self._spool.hold(0)
         self.filled.set()
 
     def _count(self, lost: Iterable[spool.Loss]) -> None:

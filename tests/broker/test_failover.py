@@ -71,10 +71,11 @@ class TestASpoolThatIsFull:
         life = begin()
         await life.start()
         await until(lambda: life.broker.status.state == "live")
-        lost = (spool.Loss("ONE", "E1", 1, 10, 10),)
-        monkeypatch.setattr(life.spool, "append", lambda sent: spool.Appended(life.spool.last, lost))
+        monkeypatch.setattr(life.spool, "_limit", 1)
         await life.broker.publish(events(10))
         await until(lambda: cluster.seqs() == numbers(10))
+        cluster.up = False
+        await until(lambda: life.broker.status.state == "fallback")
         assert life.broker.status.dropped == {}
 
     async def test_is_a_loss_when_the_cluster_goes_before_it_has_them(
@@ -83,12 +84,26 @@ class TestASpoolThatIsFull:
         life = begin()
         await life.start()
         await until(lambda: life.broker.status.state == "live")
-        lost = (spool.Loss("ONE", "E1", 1, 10, 10),)
-        monkeypatch.setattr(life.spool, "append", lambda sent: spool.Appended(life.spool.last + 10, lost))
+        monkeypatch.setattr(life.spool, "_limit", 1)
         cluster.up = False
         await life.broker.publish(events(10))
         await until(lambda: life.broker.status.state == "fallback")
         assert life.broker.status.dropped == {"ONE": 10}
+
+    async def test_gives_up_what_was_being_sent_too_when_the_cluster_goes(
+        self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life = begin()
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        # All there is was under way when the cluster went
+        cluster.up = False
+        await life.broker.publish(ranked(100, model.Priority.LOW, "REST"))
+        await until(lambda: life.broker.status.state == "fallback")
+        monkeypatch.setattr(life.spool, "_limit", 100_000)
+        await life.broker.publish(ranked(100, model.Priority.CRITICAL, "URGENT"))
+        assert life.broker.status.dropped == {"REST": 100}
+        assert life.broker.status.waiting == 100
 
 
 class TestAnEventThatIsRefused:

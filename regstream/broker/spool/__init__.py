@@ -10,7 +10,11 @@ appended.
   too), not that of the machine.
 - Bounded: the files take at most ``limit`` bytes. To make room, the events of the lowest priority go first, and among
   those the oldest; new ones that are less urgent than all that wait are refused. A whole file goes at a time, about a
-  sixteenth of ``limit`` or less. What goes is returned by the call that caused it, and counted.
+  sixteenth of ``limit``, or of the room that the disk has when the file is begun, or less.
+- A disk without room (or a quota that is used up) loses no event while a less urgent one waits: those go as above. New
+  ones are refused when none is less urgent.
+- What goes is returned by the call that caused it, and counted; events that the caller holds in memory (``hold``) are
+  lost only if it lets go of them before they are acknowledged, and are returned and counted then.
 - A disk that is full or broken is a state (``status.error``), never an exception from ``append``, ``acknowledge`` or
   ``read``; the events concerned are returned as lost.
 
@@ -22,8 +26,11 @@ that has the folder. All calls are for one thread and none waits for anything bu
 from __future__ import annotations
 
 import collections
+import errno
+import itertools
+import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from regstream import errors, model
@@ -36,6 +43,7 @@ LIMIT = 256 * 1024 * 1024
 SEGMENT = 8 * 1024 * 1024
 LEAST = 64 * 1024
 WORTH_DELETING = 1024 * 1024
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _Lane = collections.deque[segment.Segment]
 _Block = tuple[int, Sequence[model.Event], tuple[bytes, bytes]]
@@ -90,6 +98,8 @@ class Spool:
         self._next = 1
         self._acknowledged = self._held = self._size = self._damaged = self._torn = 0
         self._lost: collections.Counter[str] = collections.Counter()
+        # Blocks that are in the caller's memory alone: mark of the last event, and what is lost if it lets go of them
+        self._unpersisted: list[tuple[int, Loss]] = []
         self._error = "the spool is not open"
 
     def open(self) -> None:
@@ -168,16 +178,18 @@ class Spool:
             self._error,
         )
 
-    def append(self, events: Sequence[model.Event]) -> Appended:
+    def append(self, events: Sequence[model.Event], held: bool = False) -> Appended:
         """Write events down, in order, behind all others; one write for events of one priority. Never raises.
 
-        Those that are lost have marks too, so what is acknowledged needs no account of them.
+        Those that are lost have marks too, so what is acknowledged needs no account of them. ``held``: as ``hold`` up
+        to the last of them.
         """
         lost = segment.Tally()
+        if held:
+            self.hold(self.last + len(events))
         for rank, blocks, size in self._packed(events):
             if not self._write(rank, blocks, size, lost):
-                for _, refused, _ in blocks:
-                    lost.add_events(refused)
+                self._lose(((first + len(part) - 1, segment.loss(part)) for first, part, _ in blocks), lost)
         return Appended(self._next - 1, self._count(lost.losses()) if lost else ())
 
     def acknowledge(self, upto: int) -> None:
@@ -185,12 +197,22 @@ class Spool:
         if not self._folder.is_open or min(upto, self.last) <= self._acknowledged:
             return
         self._acknowledged = min(upto, self.last)
+        if self._unpersisted:
+            self._unpersisted = [one for one in self._unpersisted if one[0] > self._acknowledged]
         self._try(lambda: self._folder.remember(self._acknowledged))
         self._reclaim(WORTH_DELETING)
 
     def hold(self, upto: int) -> None:
-        """Events up to the mark ``upto`` are being sent, and are not dropped to make room; 0: none are any more."""
-        self._held = upto
+        """The caller has events up to the mark ``upto`` in memory, to send them, until ``release``."""
+        self._held = max(self._held, upto)
+
+    def release(self) -> tuple[Loss, ...]:
+        """What was not acknowledged is in the caller's memory no more; what is lost by that."""
+        lost = segment.Tally()
+        lost.add_losses(loss for _, loss in self._unpersisted)
+        self._held = 0
+        self._unpersisted.clear()
+        return self._count(lost.losses())
 
     def read(self, after: int, count: int = 500) -> Chunk | None:
         """About ``count`` events behind the mark ``after``, a few more or fewer; None when nothing waits there.
@@ -206,7 +228,9 @@ class Spool:
             except OSError as error:
                 self._error = _reason(error)
                 self._damaged += 1
-                self._count(self._drop(one))
+                lost = segment.Tally()
+                self._drop(one, lost)
+                self._count(lost.losses())
             else:
                 events += found
                 self._damaged += bad
@@ -239,27 +263,50 @@ class Spool:
     def _write(self, rank: int, blocks: list[_Block], size: int, lost: segment.Tally) -> bool:
         if not self._folder.is_open or not self._make_room(rank, size, lost):
             return False
-        try:
-            self._writable(rank, blocks[0][0]).write(blocks)
-        except OSError as error:
-            self._error = _reason(error)
-            self._abandon(rank)
-            return False
-        self._size += size
-        self._error = ""
-        return True
+        victims: list[segment.Segment] | None = None
+        while True:
+            try:
+                self._writable(rank, blocks[0][0]).write(blocks)
+            except OSError as error:
+                self._error = _reason(error)
+                active = self._active[rank]
+                self._abandon(rank)
+                if error.errno == errno.EFBIG and active is not None and active.count:
+                    # This file may not grow any more, the next one may
+                    active.close()
+                    self._active[rank] = None
+                    continue
+                if error.errno not in _NO_ROOM:
+                    return False
+                if victims is None:
+                    self._reclaim(0)
+                    victims = list(self._from_the_least_urgent(rank + 1))
+                elif not victims:
+                    return False
+                else:
+                    self._drop(victims.pop(0), lost)
+            else:
+                self._size += size
+                self._error = ""
+                return True
 
     def _writable(self, rank: int, mark: int) -> segment.Segment:
         active = self._active[rank]
-        if active is not None and active.size < self._segment_size:
+        if active is not None and active.size < active.most:
             return active
         if active is not None:
             active.close()
-        made = segment.Segment(self._folder.path / f"{rank}-{mark:020d}.spool", rank)
+        made = segment.Segment(self._folder.path / f"{rank}-{mark:020d}.spool", rank, self._most())
         made.open()
         self._lanes[rank].append(made)
         self._active[rank] = made
         return made
+
+    def _most(self) -> int:
+        """How large the next file may become: on a small disk too it is a small part of what waits."""
+        found = os.statvfs(self._folder.path)
+        room = self._size + found.f_bavail * found.f_frsize
+        return min(self._segment_size, max(LEAST, room // 16))
 
     def _abandon(self, rank: int) -> None:
         """After a failed write: no file stays that has nothing in it, and none is written to that may end torn."""
@@ -275,7 +322,7 @@ class Spool:
             return True
         self._reclaim(0)
         victims, missing = [], self._size + size - self._limit
-        for one in self._less_urgent(rank):
+        for one in self._from_the_least_urgent(rank):
             if missing <= 0:
                 break
             victims.append(one)
@@ -283,19 +330,31 @@ class Spool:
         if missing > 0:
             return False
         for one in victims:
-            lost.add_losses(self._drop(one))
+            self._drop(one, lost)
         return True
 
-    def _less_urgent(self, rank: int) -> Iterator[segment.Segment]:
-        """What may go for events of ``rank``, in the order in which it goes."""
-        for lane in reversed(self._lanes[rank:]):
-            yield from (one for one in lane if (one.next(self._acknowledged) or 0) > self._held)
+    def _from_the_least_urgent(self, rank: int) -> Iterator[segment.Segment]:
+        """The files of ``rank`` and of what is less urgent, in the order in which they go."""
+        return itertools.chain.from_iterable(reversed(self._lanes[rank:]))
 
-    def _drop(self, one: segment.Segment) -> tuple[Loss, ...]:
-        losses = one.since(self._acknowledged)
+    def _drop(self, one: segment.Segment, lost: segment.Tally) -> None:
+        if (one.next(0) or 0) > max(self._acknowledged, self._held):
+            lost.add_losses(one.tally.losses())
+        else:
+            try:
+                self._lose(one.since(self._acknowledged), lost)
+            except OSError:
+                lost.add_losses(one.tally.losses())
         self._lanes[one.rank].remove(one)
         self._forget(one)
-        return losses
+
+    def _lose(self, blocks: Iterable[tuple[int, Loss]], lost: segment.Tally) -> None:
+        """Blocks, by the mark of their last event, are not on disk, or not any more."""
+        for last, loss in blocks:
+            if last <= self._held:
+                self._unpersisted.append((last, loss))
+            else:
+                lost.add_losses((loss,))
 
     def _reclaim(self, least: int) -> None:
         """Delete files in which nothing waits; one that is still written to only if it is as large as ``least``."""
@@ -312,6 +371,8 @@ class Spool:
         # First, because afterwards nothing may say that these numbers are used
         self._try(self._positions.keep)
         self._try(one.delete)
+        # A disk that was full has room for it now; it does nothing when it was kept before
+        self._try(self._positions.keep)
 
     def _turn(self, after: int) -> tuple[segment.Segment, int] | None:
         """The file with the first event behind ``after``, and the mark at which it is the turn of another one."""

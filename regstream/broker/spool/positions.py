@@ -40,7 +40,12 @@ class Positions:
         if self.newest == self._kept:
             return
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(self.newest))
+        try:
+            new.write_text(json.dumps(self.newest))
+        except OSError:
+            # On a full disk a part of it would take the room that all of it needs
+            new.unlink(missing_ok=True)
+            raise
         # At once or not at all, whenever the process is killed
         new.replace(self._path)
         self._kept = dict(self.newest)

@@ -27,6 +27,12 @@ class Loss(NamedTuple):
     events: int
 
 
+def loss(events: Sequence[model.Event]) -> Loss:
+    """The loss of events that follow each other in their stream, of which there is at least one."""
+    first, last = events[0], events[-1]
+    return Loss(first.head.stream, first.head.epoch, first.seq, last.seq, len(events))
+
+
 class Tally:
     """How many events of which streams."""
 
@@ -39,11 +45,6 @@ class Tally:
     def add(self, head: model.Head, first: int, last: int, count: int) -> None:
         """Count events, the first and last of which have these numbers in their stream."""
         self._add((head.stream, head.epoch), first, last, count)
-
-    def add_events(self, events: Iterable[model.Event]) -> None:
-        """Count events one by one."""
-        for event in events:
-            self.add(event.head, event.seq, event.seq, 1)
 
     def add_losses(self, losses: Iterable[Loss]) -> None:
         """Count what was counted elsewhere."""
@@ -67,11 +68,11 @@ class Segment:
     """A file, and where its blocks lie. Marks rise from block to block, and by one from event to event of a block.
 
     ``rank`` is the priority of its events (3 is the lowest), ``size`` its bytes, ``count`` its events, ``tally`` of
-    which streams they are.
+    which streams they are. ``most`` bytes are written to it, or one write more.
     """
 
-    def __init__(self, path: pathlib.Path, rank: int) -> None:
-        self.path, self.rank = path, rank
+    def __init__(self, path: pathlib.Path, rank: int, most: int = 0) -> None:
+        self.path, self.rank, self.most = path, rank, most
         self.size = self.count = 0
         self.tally = Tally()
         self._fd = -1
@@ -122,8 +123,12 @@ class Segment:
         try:
             # The kernel takes 1,024 parts at most.
             done = os.writev(self._fd, parts) if len(parts) <= 256 else os.write(self._fd, b"".join(parts))
-            if done != total:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            while done < total:
+                # Only the next write says why this one was short: no room on the disk, or none in the file
+                more = os.write(self._fd, b"".join(parts)[done:])
+                if not more:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                done += more
         except OSError:
             self._undo()
             raise
@@ -198,16 +203,13 @@ class Segment:
         for at, end in enumerate(ends, begin):
             yield at, data[self._starts[at] - start : end - start]
 
-    def since(self, after: int) -> tuple[Loss, ...]:
-        """What events there are with marks behind ``after``."""
-        if self.waiting(after)[0] == self.count:
-            return self.tally.losses()
-        tally = Tally()
-        try:
-            tally.add_events(self.read(after, self.last + 1, self.count)[0])
-        except OSError:
-            return self.tally.losses()
-        return tally.losses()
+    def since(self, after: int) -> Iterator[tuple[int, Loss]]:
+        """What each block has with marks behind ``after``, with the mark of its last event. Raises OSError."""
+        for at, data in self._blocks(bisect.bisect_right(self._lasts, after), len(self._lasts)):
+            found = block.sound(data, 0)
+            if found is not None:
+                events = block.unpack(data, found)[max(0, after + 1 - found.first) :]
+                yield self._lasts[at], loss(events)
 
     def sync(self) -> None:
         """Have the disk itself hold what was written; raises OSError."""
