@@ -29,11 +29,25 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
         return None
     value: model.ScenarioSpec | None
     value, _ = validate.check(sheet, (), model.ScenarioSpec, data)
+    _check_keeps(sheet, data.get("keeps"), declared.scope.entities)
     for step in _steps(data.get("steps"), ("steps",)):
         _check_stream_name(sheet, step, declared.names)
         _check_effect(sheet, step)
         _check_texts(sheet, step, declared)
     return value
+
+
+def _check_keeps(sheet: sheets.Sheet, keeps: Any, entities: checks.Entities) -> None:
+    for index, one in enumerate(keeps if isinstance(keeps, list) else ()):
+        name, _, field = one.partition(".") if isinstance(one, str) else ("", "", "")
+        entity = entities.known.get(name)
+        if not (name.isidentifier() and field.isidentifier()) or (entity is None and not entities.complete):
+            continue
+        if entity is None:
+            sheet.report(("keeps", index), f"unknown entity '{name}'", errors.did_you_mean(name, entities.known))
+        elif field not in entity.fields:
+            hint = errors.did_you_mean(field, entity.fields)
+            sheet.report(("keeps", index), f"entity '{name}' has no field '{field}'", hint)
 
 
 def _steps(data: Any, where: yaml.Where) -> Iterator[_Step]:

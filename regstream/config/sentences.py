@@ -38,6 +38,7 @@ PATTERNS = {
     r"^[A-Za-z][A-Za-z0-9_-]{0,63}$": "must begin with a letter and hold only letters, digits, _ and -, 64 at most",
     r"^[A-Za-z][A-Za-z0-9_]{0,63}$": _WORD,
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,248}$": "must hold only letters, digits, '.', _ and -, 249 at most",
+    r"^[A-Za-z][A-Za-z0-9_]{0,63}\.[A-Za-z][A-Za-z0-9_]{0,63}$": "must be ENTITY.FIELD, like svp.spent",
     r"^[a-z0-9][a-z0-9._-]{0,63}$": "must hold only small letters, digits, '.', _ and -, 64 at most",
 }
 _TRUTH = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}

@@ -132,11 +132,13 @@ class Engine:
     def commit(self, prepared: Prepared) -> None:
         """Make a catalog live. It cannot yield, so no tick and no request sees half of it."""
         difference, workshop = prepared.plan, prepared.workshop
-        workshop.carry(self._workshop, frozenset(difference.entities.unchanged))
+        old, entities = self._workshop, difference.entities
+        self._works.undo.release({*entities.changed, *entities.removed}, old.pools)
+        workshop.carry(old, frozenset(entities.unchanged))
         if self._begins:
             self._alerts.epoch = histories.epoch(workshop.seed, self._origin.begin or 0.0)
         elif self._memory is not None:
-            workshop.recall(self._workshop, self._memory.rows)
+            workshop.recall(old, self._memory.rows)
         for name in difference.streams.removed:
             self._floor.remove(name)
             self._hub.forget(name)
@@ -152,6 +154,8 @@ class Engine:
         channels = prepared.catalog.channels
         self._hub.deliver({name: hub.Delivery(one.policy, one.max_rate) for name, one in channels.items()})
         self.catalog, self._workshop, self._runs.workshop = prepared.catalog, workshop, workshop
+        # Of streams that are gone no event is left to be made
+        self._runs.give_back()
 
     @property
     def _begins(self) -> bool:
@@ -211,6 +215,7 @@ class Engine:
         self._runs.cancel_all()
         for lane in self._floor.all():
             lane.clear(errors.Conflict("streaming was stopped"))
+        self._runs.give_back()
 
     # The history, before anything is live
 
@@ -346,6 +351,8 @@ class Engine:
             lane.paused = paused
             lane.take_over("paused")
         self._floor.arm(lane)
+        # Ticks of a run that waited may be gone with it
+        self._runs.give_back()
         told = self._describe(lane)
         self._hub.announce("stream-changed", {"stream": lane.name, "state": told.state})
         return told

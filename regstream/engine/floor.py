@@ -61,7 +61,7 @@ class Floor:
             self._clock.set(lane.name, lane.schedule())
         else:
             self._clock.remove(lane.name)
-            lane.due.clear()
+            lane.forget_ticks()
 
     def begin(self, now: float) -> None:
         """Let lanes that have not ticked yet begin now: the point that they got may have passed meanwhile."""
@@ -78,6 +78,7 @@ class Floor:
         """The system's clock was set on by ``delta`` seconds: keep later schedules in phase with those on the clock."""
         for lane in self._lanes.values():
             lane.anchor += delta
+            lane.due_by.clear()
 
     def lay(self, stream: str, key: Key, layer: lanes.Layer) -> None:
         """Lay a layer over a stream. Raises UnknownName."""
@@ -90,6 +91,10 @@ class Floor:
         """Take a layer away again; one that is gone with its stream does not matter."""
         lane = self._layers.pop(key, None)
         if lane is not None:
+            shaping, due = lane.shaping, self._clock.next(lane.name)
+            if shaping is not None and due is not None and due <= self._clock.look():
+                # The clock still fires for it
+                lane.due_by[due] = shaping
             del lane.layers[key]
             self.arm(lane)
 

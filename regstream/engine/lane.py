@@ -114,6 +114,8 @@ class Lane:
         self.set: dict[str, Any] = {}
         self.layers: dict[tuple[str, int], Layer] = {}
         self.due: collections.deque[float] = collections.deque()
+        # By the time of a tick the layer under which it came to be due: it may be gone when the tick is made
+        self.due_by: dict[float, Layer] = {}
         self.jobs: collections.deque[Job] = collections.deque()
         self.serving: Job | None = None
         self._points: clock.Schedule | None = None
@@ -163,6 +165,17 @@ class Lane:
             return None
         layers = [layer.fields for layer in self.layers.values() if layer.fields]
         return {key: value for fields in layers for key, value in fields.items()} or None
+
+    @property
+    def shaping(self) -> Layer | None:
+        """The layer without which its ticks would not be what they are, the newest of several.
+
+        One that says what events hold goes before those that say how many there are, or that there are any.
+        """
+        newest = list(reversed(self.layers.values()))
+        return next((one for one in newest if one.fields), None) or next(
+            (one for one in newest if one.interval or one.batch_size or (self.paused and one.paused is False)), None
+        )
 
     @property
     def halted(self) -> bool:
@@ -231,6 +244,28 @@ class Lane:
             return self.due[0], self.name
         return None if first is None else (first.at, self.name)
 
+    def wait(self, due: float) -> None:
+        """Let a tick wait."""
+        self.due.append(due)
+        layer = self.shaping if self.layers else None
+        if layer is not None:
+            self.due_by[due] = layer
+
+    def forget_ticks(self) -> None:
+        """Drop the ticks that wait."""
+        self.due.clear()
+        self.due_by.clear()
+
+    def begin_tick(self) -> tuple[float, Layer | None]:
+        """Take the first tick that waits, and the layer without which it would not be what it is."""
+        due = self.due.popleft()
+        before = self.due_by.pop(due, None) if self.due_by else None
+        return due, (self.shaping if self.layers else None) or before
+
+    def of_runs(self) -> set[str | None]:
+        """The runs of which events are still to be made."""
+        return {job.run_id for job in self.jobs} | {layer.run_id for layer in self.due_by.values()}
+
     def take_over(self, attribute: str) -> None:
         """Clear an attribute in all layers: what an operator sets is neither hidden by a run nor undone at its end."""
         for layer in self.layers.values():
@@ -259,7 +294,7 @@ class Lane:
 
     def clear(self, reason: errors.RegstreamError) -> None:
         """Drop what waits. Bursts end with the events that they have made, or with ``reason`` when they have none."""
-        self.due.clear()
+        self.forget_ticks()
         for job in self.jobs:
             if job is not self.serving:
                 job.settle(reason)

@@ -44,12 +44,16 @@ class Runs:
         self._spans: dict[str, tracing.Span] = {}
         self._running: dict[str, scenario.Run] = {}
         self._ended: collections.OrderedDict[str, scenario.Run] = collections.OrderedDict()
+        # Those that have ended and changed rows that are not given back, since events of theirs are still to be made
+        self._closing: dict[str, None] = {}
+        works.run_served = self.give_back
 
     def start(self, run_id: str, spec: model.ScenarioSpec) -> status.RunStatus:
         """Begin a run and carry out what is due at once. Raises Overloaded."""
         if len(self._running) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running scenarios", 5.0)
         run = self._running[run_id] = scenario.Run(run_id, spec, self._now())
+        self._works.undo.begin(run_id, spec.kept)
         said = {"regstream.scenario": spec.name, "regstream.run_id": run_id}
         self._spans[run_id] = self._traces.begin(f"run {spec.name}", said)
         _log.info("scenario %s begins", spec.name, extra={"run": run_id})
@@ -82,6 +86,14 @@ class Runs:
         """End every run, the newest first."""
         for run_id in reversed(list(self._running)):
             self.cancel(run_id)
+
+    def give_back(self) -> None:
+        """Give back what runs that have ended changed in rows, where none of their events is left to be made."""
+        if self._closing:
+            waiting = set().union(*(lane.of_runs() for lane in self._floor.all()))
+            for run_id in [run_id for run_id in self._closing if run_id not in waiting]:
+                del self._closing[run_id]
+                self._works.undo.undo(run_id, self.workshop.pools)
 
     def move(self, delta: float) -> None:
         """The system's clock was set on by ``delta`` seconds, and the wakes with it."""
@@ -143,6 +155,8 @@ class Runs:
         span.note({"regstream.state": run.state})
         span.end(run.error or "")
         self._ended[run.run_id] = self._running.pop(run.run_id)
+        self._closing[run.run_id] = None
+        self.give_back()
         while len(self._ended) > MAX_KEPT:
             self._ended.popitem(last=False)
         why = f": {run.error}" if run.error else ""

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from regstream import broker, errors, model, tracing
-from regstream.engine import health, memory, status
+from regstream.engine import health, memory, status, undo
 from regstream.engine import lane as lanes
 from regstream.generate import alerts
 from regstream.generate import stream as streams
@@ -48,6 +48,8 @@ class Works:
         self._observe = observe
         self._memory = remember
         self._traces = traces
+        self.undo = undo.UndoLog()
+        self.run_served: Callable[[], None] = _nobody
         self._queue: asyncio.PriorityQueue[tuple[int, int, lanes.Unit | None, int]] = asyncio.PriorityQueue()
         self._order = itertools.count()
         self._alerts = alerting
@@ -71,8 +73,10 @@ class Works:
         if missed:
             lane.counts.missed += missed
             self.totals.missed += missed
-        if not full:
-            lane.due.append(due)
+        if full:
+            lane.due_by.pop(due, None)
+        else:
+            lane.wait(due)
             self.enqueue(lane.unit)
 
     def enqueue(self, unit: lanes.Unit) -> None:
@@ -103,7 +107,7 @@ class Works:
             return
         try:
             if lane.due and not (lane.jobs and lane.jobs[0].begun):
-                self._begin_tick(lane, lane.due.popleft())
+                self._begin_tick(lane)
             if lane.jobs:
                 await self._go_on(lane, lane.jobs[0])
         finally:
@@ -122,13 +126,15 @@ class Works:
                 return
             lane.jobs.remove(job)
         job.settle(lane.health.fault)
+        if job.run_id is not None:
+            self.run_served()
 
-    def _begin_tick(self, lane: lanes.Lane, due: float) -> None:
+    def _begin_tick(self, lane: lanes.Lane) -> None:
+        due, layer = lane.begin_tick()
         fields = lane.fields
         [tick] = lane.ticks([due])
         job = lanes.Job(tick.events, due, fields, tick=tick)
-        if fields:
-            layer = next(one for one in reversed(lane.layers.values()) if one.fields)
+        if layer is not None:
             job.scenario, job.run_id = layer.scenario, layer.run_id
         late = max(0.0, self._now() - due)
         job.span = self._traces.begin(f"tick {lane.name}", about(lane.name, job, late))
@@ -145,12 +151,13 @@ class Works:
         wanted = min(SLICE, job.count - job.made - job.lost)
         # A tick happens at its point, however late it is made; a burst happens now
         at = job.at if job.tick else now
+        touched = None if job.run_id is None else undo.Touched()
         with job.span.part("generate"):
             given = job.fields, lane.priority, job.first or None, job.span.traceparent
             if job.tick is None:
-                batch = source.next_batch(at, wanted, *given)
+                batch = source.next_batch(at, wanted, *given, touched=touched)
             else:
-                batch = source.next_part(job.tick.part(job.made + job.lost, wanted), *given)
+                batch = source.next_part(job.tick.part(job.made + job.lost, wanted), *given, touched=touched)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
@@ -160,13 +167,23 @@ class Works:
         for signal in batch.signals:
             raised = alerts.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
             self.alert(raised._replace(traceparent=job.span.traceparent))
-        if batch.touched and self._memory is not None:
-            # Before: should the process die in between, a change is remembered whose event never was, but no event
-            # says what a later one says again
-            self._memory.keep(source.workshop.states(batch.touched))
+        if touched is not None and job.run_id is not None:
+            self.undo.record(job.run_id, touched, source.workshop.pools, source.workshop.fields)
+        self._keep(source, batch)
         with job.span.part("publish"):
             await self.publish(batch.events)
         return batch.error is not None or job.made + job.lost >= job.count
+
+    def _keep(self, source: streams.Stream, batch: streams.Batch) -> None:
+        """Remember the rows that a batch changed, as they would be without the runs: none outlives the process.
+
+        Before it is published: should the process die in between, a change is remembered whose event never was, but no
+        event says what a later one says again.
+        """
+        if batch.touched and (self._memory is not None or self.undo):
+            changes = source.workshop.states(batch.touched, self.undo.mask if self.undo else None)
+            if self._memory is not None:
+                self._memory.keep(changes)
 
     def tally(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
         """Count what a stream has made, and note how it is."""
@@ -226,6 +243,10 @@ class Works:
             self._queue.put_nowait((model.Priority.CRITICAL.rank, next(self._order), None, 0))
         else:
             self._alerts_queued = False
+
+
+def _nobody() -> None:
+    pass
 
 
 def about(stream: str, job: lanes.Job, late: float | None = None) -> tracing.Attributes:

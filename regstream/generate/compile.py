@@ -123,7 +123,8 @@ def _updates(builder: Builder, spec: model.StreamSpec) -> list[str]:
         lines.append(f"{row.text}[{field!r}] = {builder.bind(code, path)}")
         touched[row.text] = row.kind[4:]
         builder.site.changes.add(row.kind[4:])
-    return [*lines, *(f"touched.append(({entity!r}, {row}))" for row, entity in touched.items())]
+    # First, so that whoever is given the rows can still see what they held
+    return [*(f"touched.append(({entity!r}, {row}))" for row, entity in touched.items()), *lines]
 
 
 def _target_fault(builder: Builder, target: str) -> tuple[str, str] | None:

@@ -110,7 +110,10 @@ class Place(NamedTuple):
 
 
 class Maker:
-    """Makes the events of some ticks: what the program is given besides its draws, and the lists that it fills."""
+    """Makes the events of some ticks: what the program is given besides its draws, and the lists that it fills.
+
+    ``touched``, when given, gets each row before it is changed.
+    """
 
     __slots__ = (
         "_alerts", "_form", "_given", "_heads", "_keys", "_moments", "_place", "_ticks", "_touched", "_values",
@@ -125,6 +128,7 @@ class Maker:
         ticks: Sequence[Tick],
         base: int | None = None,
         traceparent: str = "",
+        touched: list[tuple[str, pools.Row]] | None = None,
     ) -> None:
         self._place = place
         self._variant = variant
@@ -134,7 +138,7 @@ class Maker:
         self._values: list[bytes] = []
         self._keys: list[str | None] = []
         self._alerts: list[tuple[int, str, str]] = []
-        self._touched: list[tuple[str, pools.Row]] = []
+        self._touched = [] if touched is None else touched
         self._form = form
         program, (_, opening, closing, _, shared, region) = variant.program, form
         moment: tuple[Any, ...]

@@ -34,9 +34,14 @@ class Rows(list[Row]):
         """The rows in a state. Raises ValueError when they have none."""
         raise ValueError(f"pick: the entity has no states, and so none in {state!r}")
 
-    def forget(self) -> None:
-        """Rows are others now: what is known of all of them is to be found again."""
-        self._weights.clear()
+    @property
+    def known_weights(self) -> Mapping[str, array.array[float]]:
+        """The weights that were asked for, by field."""
+        return dict(self._weights)
+
+    def forget(self, but: Mapping[str, array.array[float]] | None = None) -> None:
+        """Rows are others now: what is known of all of them is to be found again, ``but`` for these weights."""
+        self._weights = {field: found for field, found in self._weights.items() if but and but.get(field) is found}
 
     def weights(self, field: str) -> array.array[float]:
         """The cumulated weights that the rows had in ``field`` when that was asked first. Raises ValueError."""

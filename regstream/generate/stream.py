@@ -103,14 +103,30 @@ class Workshop:
                 left += self._holds.get(name, ())
         return frozenset(found)
 
-    def states(self, touched: Iterable[tuple[str, entities.Row]]) -> dict[str, dict[str, dict[str, Any]]]:
-        """Of such rows by entity and key what events change of them, as it is now."""
+    @property
+    def fields(self) -> Mapping[str, Sequence[str]]:
+        """By entity the fields that events change."""
+        return self._fields
+
+    def states(
+        self,
+        touched: Iterable[tuple[str, entities.Row]],
+        mask: Callable[[str, str, dict[str, Any]], None] | None = None,
+    ) -> dict[str, dict[str, dict[str, Any]]]:
+        """Of such rows by entity and key what events change of them, as it is now.
+
+        ``mask`` may change what is said of a row, given its entity, its key and that.
+        """
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for name, row in {id(row): (name, row) for name, row in touched}.values():
             spec = self.catalog.entities.get(name)
             if spec is not None and spec.key in row and name not in self._replaced:
-                state = {field: row[field] for field in self._fields[name] if field in row}
-                found.setdefault(name, {})[str(row[spec.key])] = state
+                key = str(row[spec.key])
+                state = found.setdefault(name, {})[key] = {
+                    field: row[field] for field in self._fields[name] if field in row
+                }
+                if mask is not None:
+                    mask(name, key, state)
         return found
 
 
@@ -165,6 +181,7 @@ class Stream:
         traceparent: str = "",
         *,
         losing: bool = False,
+        touched: list[tuple[str, entities.Row]] | None = None,
     ) -> Batch:
         """The next ``count`` events at time ``now``; ``fields`` stand in for declared ones.
 
@@ -172,11 +189,12 @@ class Stream:
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
         that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
         ``traceparent`` if there is one. In a stream that follows an entity they tell of the rows as they are, one after
-        the other. With ``losing``, ``count`` is how often something happens, of which the declared part is lost.
+        the other. With ``losing``, ``count`` is how often something happens, of which the declared part is lost. A list
+        ``touched`` gets each row before it is changed, and is that of the batch.
         """
         count = self.spec.batch_size if count is None else count
         tick = Tick(now, count) if self.spec.follow is None else Tick.told(now, self._shown(now, count))
-        return self.next_part(tick, fields, priority, base, traceparent, losing=losing)
+        return self.next_part(tick, fields, priority, base, traceparent, losing=losing, touched=touched)
 
     def next_part(
         self,
@@ -187,6 +205,7 @@ class Stream:
         traceparent: str = "",
         *,
         losing: bool = True,
+        touched: list[tuple[str, entities.Row]] | None = None,
     ) -> Batch:
         """The events of a tick, or of a part of one; the rest is as in ``next_batch``."""
         try:
@@ -195,8 +214,8 @@ class Stream:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
         form = self._form(priority or self.spec.priority)
         if losing and self.lossy:
-            return self._thinned(variant, form, tick, base, traceparent)
-        return self._done(maker.Maker(self._place(), variant, form, [tick], base, traceparent).make())
+            return self._thinned(variant, form, tick, base, traceparent, touched)
+        return self._done(maker.Maker(self._place(), variant, form, [tick], base, traceparent, touched).make())
 
     def next_ticks(self, ticks: Sequence[Tick], *, strict: bool = False) -> Batch:
         """What a call of ``next_part`` for each of these would give, faster; ``error`` is the first.
@@ -269,27 +288,34 @@ class Stream:
         return self.spec.follow is None and (declared is None or not (declared.loss or declared.duplicates))
 
     def _thinned(
-        self, variant: maker.Variant, form: maker.Form, tick: Tick, base: int | None, traceparent: str
+        self,
+        variant: maker.Variant,
+        form: maker.Form,
+        tick: Tick,
+        base: int | None,
+        traceparent: str,
+        touched: list[tuple[str, entities.Row]] | None,
     ) -> Batch:
         """A tick of which the declared part is lost: whether that is so is drawn for the next number again and again,
         with the count of those that were lost since the last event."""
         share = self.spec.arrival.loss if self.spec.arrival else 0.0
         base = self.seq + 1 if base is None else base
         arriving, parts = self._arriving, []
+        changed = [] if touched is None else touched
         for number in range(tick.events):
             seq = self.seq + 1
-            made = maker.Maker(self._place(), variant, form, [tick.part(number, 1)], base, traceparent)
+            made = maker.Maker(self._place(), variant, form, [tick.part(number, 1)], base, traceparent, changed)
             if draws.Loose(self._key, _LOSS, seq, arriving.lost).double() < share:
-                touched = made.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
-                parts.append(Batch([], [], None, touched, [], 1))
+                made.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
+                parts.append(Batch([], [], None, (), [], 1))
                 arriving.lost += 1
                 continue
             arriving.lost = 0
-            parts.append(self._done(made.make()))
+            parts.append(self._done(made.make())._replace(touched=()))
             if parts[-1].error is not None:
                 break
         whole = Batch.joined(parts)
-        return whole._replace(counts=[len(whole.events)])
+        return whole._replace(touched=changed, counts=[len(whole.events)])
 
     def _form(self, priority: model.Priority) -> maker.Form:
         form = self._last_form

@@ -151,6 +151,10 @@ Repeat.model_rebuild()
 RepeatStep.model_rebuild()
 
 
+KeptField = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\.[A-Za-z][A-Za-z0-9_]{0,63}$")]
+"""A field of an entity: ``svp.spent``."""
+
+
 class ScenarioSpec(Spec):
     """An ordered list of steps."""
 
@@ -158,8 +162,15 @@ class ScenarioSpec(Spec):
     """What it is started by."""
     description: str = ""
     """What it shows, for people."""
+    keeps: Annotated[tuple[KeptField, ...], Field(max_length=500)] = ()
+    """Fields of entity rows, ``ENTITY.FIELD``, that stay as its events change them: all others are given back."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=500)]
     """What happens, in order."""
+
+    @property
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """What it ``keeps``, as entity and field."""
+        return tuple((entity, field) for entity, _, field in (one.partition(".") for one in self.keeps))
 
 
 def walk(steps: tuple[typing.Any, ...]) -> Iterator[typing.Any]:

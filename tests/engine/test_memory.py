@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -42,7 +42,8 @@ STREAMS = """
 class Memory:
     """Holds what it was told; ``deaf`` from some moment on, as if the process had been killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Collection[str] = ("spent",)) -> None:
+        self.fields = set(fields)
         self.positions: dict[str, model.Position] = {}
         self.left: dict[str, list[model.Event]] = {}
         self.states: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -68,7 +69,7 @@ class Memory:
             return
         self.kept += 1
         for entity, states in changes.items():
-            assert all(set(state) == {"spent"} for state in states.values())
+            assert all(set(state) == self.fields for state in states.values())
             self.states.setdefault(entity, {}).update(states)
 
     def learn(self, one: world.World) -> None:
