@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from regstream import model
+from regstream import hub, model
 from regstream.server import lookback, ws
 from tests.test_ws import serving, until
 
@@ -15,21 +15,26 @@ AFTER = {"ONE": {"epoch": "E1", "seq": 10}}
 
 
 class Memory:
-    """Answers when it is let, with a little more than was asked for; ``fault`` is raised in place of an answer."""
+    """Answers when it is let, with ``more`` than was asked for; ``fault`` is raised in place of an answer.
 
-    def __init__(self, fault: Exception | None = None) -> None:
+    With ``once`` it has nothing for whoever asks again.
+    """
+
+    def __init__(self, fault: Exception | None = None, *, more: int = 10, once: bool = False) -> None:
         self.let = asyncio.Event()
         self.asked: list[tuple[str, model.Position, int]] = []
-        self.fault = fault
+        self.fault, self.more, self.once = fault, more, once
 
     async def __call__(self, stream: str, after: model.Position, before: int) -> Sequence[model.Event] | None:
         self.asked.append((stream, after, before))
         await self.let.wait()
         if self.fault is not None:
             raise self.fault
+        if self.once and len(self.asked) > 1:
+            return None
         head = model.Head(stream, after.epoch, "one-type", "t", model.Priority.LOW, "2026", "LATAM")
         value = b'{"subject":"%b","seq":%d}'
-        numbers = range(after.seq + 1, before + 10)
+        numbers = range(after.seq + 1, before + self.more)
         return [model.Event(head, seq, None, value % (stream.encode(), seq)) for seq in numbers]
 
 
@@ -52,8 +57,27 @@ async def test_the_gap_comes_whole_and_what_was_shown_meanwhile_after_it() -> No
         assert await client.seqs(1) == [("ONE", 106)]
 
 
+@pytest.mark.parametrize("shown", [30, 100, 500])
+async def test_a_ring_that_would_have_moved_on_meanwhile_joins_on_to_what_was_read(shown: int) -> None:
+    # Twice its bound, five times, and more than a pinned one may hold: it is read on
+    memory = Memory(more=0)
+    async with serving(ring_events=20, history=memory) as server, server.client() as client:
+        server.show("ONE", 100)
+        await client.say(action="subscribe", channels=["ONE"], after=AFTER)
+        await until(lambda: memory.asked)
+        server.show("ONE", shown)
+        memory.let.set()
+        streams = (await client.one("subscribed"))["streams"]
+        assert (streams["ONE"]["recovered"], streams["ONE"]["replayed"]) == (True, 90 + shown)
+        assert await client.seqs(90 + shown) == [("ONE", seq) for seq in range(11, 101 + shown)]
+        assert len(memory.asked) == (1 if shown <= 100 else 2)
+        assert server.hub.missing(
+            hub.Subscriber(lambda: None), hub.Request(["ONE"], {"ONE": model.Position("E1", 79 + shown)})
+        )
+
+
 async def test_what_the_ring_has_moved_on_from_meanwhile_is_not_recovered_in_part() -> None:
-    memory = Memory()
+    memory = Memory(once=True)
     async with serving(ring_events=20, history=memory) as server, server.client() as client:
         server.show("ONE", 100)
         await client.say(action="subscribe", channels=["ONE"], after=AFTER)

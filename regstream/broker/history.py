@@ -94,11 +94,11 @@ async def _look(one: kafka.KafkaBroker, questions: list[_Question]) -> None:
         return floor is not None and event.seq > floor
 
     count, whole, left = max(LEAST, *(question.size for question in questions)) + AHEAD, False, questions
-    while left and count <= DEEPEST and not whole:
+    while left and not whole:
         records, whole = await one.look_back({question.topic for question in left}, count, wanted)
         by_stream = _by_stream(records)
         left = [question for question in left if not question.see(by_stream.get(question.stream, ()))]
-        count *= 4
+        count, whole = min(4 * count, DEEPEST), whole or count >= DEEPEST
     for question in questions:
         question.answered = True
 

@@ -11,9 +11,10 @@ ring; otherwise nothing of the gap is sent and the subscriber is told.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regstream import errors, model
@@ -332,7 +333,7 @@ class Hub:
     def missing(self, subscriber: Subscriber, request: Request) -> dict[str, tuple[model.Position, int]]:
         """What ``subscribe`` could use that the rings do not hold: by stream, behind what position, below what number.
 
-        More than that is welcome: rings move on while it is read, and join on to what reaches far enough.
+        More than that is welcome. While it is read, ``pinned`` keeps the rings where it ends.
         """
         after = request.after
         return {
@@ -340,6 +341,16 @@ class Hub:
             for stream in self._on(request.channels)
             if stream.name in after and not self._follows(subscriber, stream) and stream.lacks(after[stream.name])
         }
+
+    @contextlib.contextmanager
+    def pinned(self, streams: Iterable[str]) -> Iterator[None]:
+        """Within, the rings of ``streams`` let nothing go, unless they reach ``ring.PINNED`` times their bounds."""
+        pins = [(one, one.pin()) for one in map(self._streams.get, streams) if one is not None]
+        try:
+            yield
+        finally:
+            for one, pin in pins:
+                one.unpin(pin, self._ring_events, self._ring_bytes)
 
     def _check(self, names: Iterable[str], also: Iterable[str]) -> None:
         known = set(self.channels).union(also)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from regstream.hub.frame import Entry
 
 RETIRED_EPOCHS = 16
 KEYS = 1000
+# A look-up may take ten seconds, in which a ring moves on by more than it holds
+PINNED = 8
 
 
 class Subscribed(NamedTuple):
@@ -43,6 +46,8 @@ class Stream:
         self.retired: collections.deque[str] = collections.deque(maxlen=RETIRED_EPOCHS)
         self.audience: tuple[lanes.Inlet, ...] = ()
         self.audience_version = -1
+        self._pins: dict[object, int] = {}
+        self._floor: float = math.inf
 
     @property
     def held(self) -> int:
@@ -53,7 +58,25 @@ class Stream:
         """Another numbering begins behind ``seq``; what the ring holds belongs to none that can be continued."""
         self.retired.append(self.epoch)
         self.epoch, self.last, self.solid = epoch, seq, seq
+        self._pins.clear()
+        self._floor = math.inf
         self.clear()
+
+    def pin(self) -> object:
+        """Keep what the ring holds now, and what comes, until ``unpin`` is given the answer.
+
+        It may grow to ``PINNED`` times its bounds by that, and lets the oldest go then.
+        """
+        pin = object()
+        self._pins[pin] = self.held
+        self._floor = min(self._pins.values())
+        return pin
+
+    def unpin(self, pin: object, events: int, size: int) -> None:
+        """End a pin; what exceeds the bounds without it goes."""
+        self._pins.pop(pin, None)
+        self._floor = min(self._pins.values(), default=math.inf)
+        self._trim(events, size)
 
     def clear(self) -> None:
         """Empty the ring and the snapshot; the position stays."""
@@ -112,14 +135,21 @@ class Stream:
         ring = self.ring
         ring.append(entry)
         self.bytes += entry.size
-        while len(ring) > events or self.bytes > size:
-            self.bytes -= ring.popleft().size
+        if len(ring) > events or self.bytes > size:
+            self._trim(events, size)
         newest = self.newest
         replaced = newest.pop(entry.key, None)
         newest[entry.key] = entry
         self._newest_bytes += entry.size - (replaced.size if replaced else 0)
         while len(newest) > min(KEYS, events) or self._newest_bytes > size:
             self._newest_bytes -= newest.pop(next(iter(newest))).size
+
+    def _trim(self, events: int, size: int) -> None:
+        ring, pinned = self.ring, self.last - self._floor
+        while len(ring) > events or self.bytes > size:
+            if len(ring) <= pinned and len(ring) <= PINNED * events and self.bytes <= PINNED * size:
+                return
+            self.bytes -= ring.popleft().size
 
 
 def newest(streams: Iterable[Stream]) -> Iterator[Entry]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from regstream import hub, model
 
@@ -14,13 +15,53 @@ History = Callable[[str, model.Position, int], Awaitable[Sequence[model.Event] |
 log = logging.getLogger("regstream.server")
 
 
-async def read(history: History, missing: Mapping[str, tuple[model.Position, int]]) -> dict[str, Sequence[model.Event]]:
-    """What ``history`` has of ``missing`` (see ``hub.Hub.missing``); a stream that cannot be read is left out."""
-    found = await asyncio.gather(*(_read(history, stream, *asked) for stream, asked in missing.items()))
-    return {stream: events for stream, events in zip(missing, found, strict=True) if events is not None}
+ROUNDS = 4
+"""So often is read on at most, when a ring has moved on although it was pinned."""
 
 
-async def _read(history: History, stream: str, position: model.Position, before: int) -> Sequence[model.Event] | None:
+@contextlib.asynccontextmanager
+async def older(
+    source: hub.Hub, history: History | None, subscriber: hub.Subscriber, request: hub.Request
+) -> AsyncIterator[Mapping[str, Sequence[model.Event]]]:
+    """What ``Hub.subscribe`` takes as ``older``, as ``history`` has it; to be subscribed with within.
+
+    The rings are pinned until then, so that what was read joins on to what they hold, however long it took.
+    """
+    missing = source.missing(subscriber, request) if history is not None else {}
+    if history is None or not missing:
+        yield {}
+        return
+    with source.pinned(missing):
+        yield await _read(source, history, subscriber, request)
+
+
+async def _read(
+    source: hub.Hub, history: History, subscriber: hub.Subscriber, request: hub.Request
+) -> dict[str, list[model.Event]]:
+    found: dict[str, list[model.Event]] = {}
+    missing = source.missing(subscriber, request)
+    for _ in range(ROUNDS):
+        answers = await asyncio.gather(*(_ask(history, stream, *asked) for stream, asked in missing.items()))
+        more = {stream: events for stream, events in zip(missing, answers, strict=True) if events}
+        for stream, events in more.items():
+            found.setdefault(stream, []).extend(events)
+        reached = {
+            stream: position._replace(seq=position.seq + len(found.get(stream, ())))
+            for stream, position in request.after.items()
+        }
+        left = source.missing(subscriber, request._replace(after=reached))
+        # To what was shown last: a ring as long as it may become goes on to move
+        missing = {
+            stream: (after, now.seq + 1)
+            for stream, (after, _) in left.items()
+            if stream in more and (now := source.position(stream))
+        }
+        if not missing:
+            break
+    return found
+
+
+async def _ask(history: History, stream: str, position: model.Position, before: int) -> Sequence[model.Event] | None:
     try:
         return await history(stream, position, before)
     except Exception:
@@ -37,6 +78,5 @@ async def join(
     confirm: Callable[[Mapping[str, hub.Subscribed]], None] | None = None,
 ) -> Mapping[str, hub.Subscribed]:
     """Subscribe with what a longer memory holds; see ``hub.Hub.subscribe``, whose errors it raises."""
-    missing = source.missing(subscriber, request)
-    older = await read(history, missing) if missing and history is not None else {}
-    return source.subscribe(subscriber, request, confirm, older)
+    async with older(source, history, subscriber, request) as found:
+        return source.subscribe(subscriber, request, confirm, found)

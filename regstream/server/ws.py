@@ -240,8 +240,7 @@ class Connection(outlet.Outlet):
         missing = self._sockets.hub.missing(self.subscriber, message.request)
         if missing and self._sockets.history is not None:
             self._held = []
-            work = self._look_back(message, missing, self._sockets.history)
-            self._sockets.tasks.begin(work, "ws-history")
+            self._sockets.tasks.begin(self._look_back(message), "ws-history")
         else:
             self._join(message, {})
 
@@ -251,18 +250,17 @@ class Connection(outlet.Outlet):
 
         self._sockets.hub.subscribe(self.subscriber, message.request, confirm, older)
 
-    async def _look_back(
-        self, message: messages.Subscribe, missing: Mapping[str, tuple[model.Position, int]], history: lookback.History
-    ) -> None:
+    async def _look_back(self, message: messages.Subscribe) -> None:
         """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
-        older = await lookback.read(history, missing)
-        held, self._held = self._held or [], None
-        if self._closing:
-            return
-        try:
-            self._join(message, older)
-        except (errors.BadValue, errors.UnknownName) as error:
-            self._refuse(error)
+        sockets = self._sockets
+        async with lookback.older(sockets.hub, sockets.history, self.subscriber, message.request) as older:
+            held, self._held = self._held or [], None
+            if self._closing:
+                return
+            try:
+                self._join(message, older)
+            except (errors.BadValue, errors.UnknownName) as error:
+                self._refuse(error)
         for text in held:
             self.receive(text)
 

@@ -21,8 +21,11 @@ from regstream.store import archive, audit, database, following, intake, memory,
 
 START_SECONDS = 6.0
 FLUSH_SECONDS = 1.0
-HISTORY_SECONDS = 1.5
-MOST = 50_000
+HISTORY_SECONDS = 10.0
+LONGEST_SECONDS = 20.0
+POLL_SECONDS = 0.25
+MOST, PAGE = 50_000, 2_000
+LOOKING = 2
 CUT_SECONDS = 0.02
 Source = following.Source
 Moments = recorder.Moments
@@ -77,6 +80,7 @@ class Store:
         self._pen = notes.Pen(epoch, moments.now)
         self._shown: dict[str, model.Position] = {}
         self._task: asyncio.Task[None] | None = None
+        self._looking = asyncio.Semaphore(LOOKING)
         self.archive = archive.Archive(base)
         self.memory = memory.Memory(self._note, numbers=source is None)
         self._recorder = recorder.Recorder(
@@ -179,18 +183,49 @@ class Store:
         return any(positions.get(stream, ("", 0)) < at for stream, at in shown.items())
 
     async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
-        """The events of a stream after a position, in order and without a gap, up to the number ``before`` at least.
+        """The events of a stream after a position, in order and without a gap, up to the number ``before``.
 
-        None when the table has not all of them, or there are more than ``MOST``; what was shown a moment ago is waited
-        for.
+        None when the table has not all of them, or there are more than ``MOST``. What was shown already and is not in
+        the table yet is waited for, until nothing was read or written for ``HISTORY_SECONDS``, or ``LONGEST_SECONDS``
+        in all.
         """
-        if before - after.seq > MOST or self._recorder.state.name == "away":
+        if before - after.seq > MOST:
             return None
-        with contextlib.suppress(TimeoutError, errors.StoreError):
-            async with asyncio.timeout(HISTORY_SECONDS):
-                while True:
-                    found = order.run_after(after, await self.archive.run(stream, after, before - after.seq))
-                    if len(found) >= before - after.seq - 1:
-                        return found
-                    await self._recorder.moved()
+        upto, shown = self._intake.last, dict(self._shown)
+        found: list[model.Event] = []
+        time = asyncio.get_running_loop().time
+        end = time() + LONGEST_SECONDS
+        with contextlib.suppress(TimeoutError, errors.CostError):
+            async with asyncio.timeout(HISTORY_SECONDS) as limit:
+                while (missing := before - 1 - after.seq - len(found)) > 0:
+                    if self._recorder.state.name == "away":
+                        return None
+                    # Asked before the table is: what it has not then, it never will
+                    has_all = self._intake.done >= upto and not self._behind(shown)
+                    more = await self._run(stream, after._replace(seq=after.seq + len(found)), min(PAGE, missing))
+                    found += more or ()
+                    if more == [] and has_all:
+                        return None
+                    if more or await self._something_written():
+                        limit.reschedule(min(end, time() + HISTORY_SECONDS))
+                return found
         return None
+
+    async def _run(self, stream: str, after: model.Position, limit: int) -> list[model.Event] | None:
+        """What the table has right behind a position, without a gap; None when it does not answer at the moment."""
+        try:
+            # Of the connections for readers some are left to others, however many come back at once
+            async with self._looking:
+                return order.run_after(after, await self.archive.run(stream, after, limit))
+        except errors.CostError:
+            raise
+        except errors.StoreError:
+            return None
+
+    async def _something_written(self) -> bool:
+        # Not waited for without end: another daemon may be the one that writes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._recorder.moved()
+                return True
+        return False

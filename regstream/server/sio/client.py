@@ -153,14 +153,14 @@ class Client(outlet.Outlet):
     async def _look_back(self, ack: int | None, message: messages.Subscribe) -> None:
         """Subscribe with what a longer memory holds; what the client says meanwhile has to wait."""
         source, history = self._sessions.hub, self._sessions.history
-        older = await lookback.read(history, source.missing(self.subscriber, message.request)) if history else {}
-        held, self._held = self._held or (), None
-        if not self.is_open:
-            return
-        try:
-            source.subscribe(self.subscriber, message.request, self._confirm(ack, message), older)
-        except (errors.BadValue, errors.UnknownName) as error:
-            self._refuse(ack, error)
+        async with lookback.older(source, history, self.subscriber, message.request) as older:
+            held, self._held = self._held or (), None
+            if not self.is_open:
+                return
+            try:
+                source.subscribe(self.subscriber, message.request, self._confirm(ack, message), older)
+            except (errors.BadValue, errors.UnknownName) as error:
+                self._refuse(ack, error)
         for one in held:
             self.hear(*one)
 
