@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
 
+from regstream import texts
+
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -64,7 +66,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class RegstreamError(Exception):
-    """The root: every error that regstream raises on purpose."""
+    """The root: every error that regstream raises on purpose.
+
+    A ``reason`` or ``cause`` may have been written by a library, so no part of a secret is left in it.
+    """
+
+    def __post_init__(self) -> None:
+        for name in ("reason", "cause"):
+            if isinstance(text := getattr(self, name, None), str):
+                setattr(self, name, texts.redact(text))
 
 
 @dataclasses.dataclass(eq=False)

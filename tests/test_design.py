@@ -20,7 +20,7 @@ from tests import support
 # A room imports only rooms that stand before it.
 # fmt: off
 ORDER = [
-    "errors", "quiet", "model", "credentials", "settings", "crontab", "calendars",
+    "texts", "errors", "quiet", "model", "credentials", "settings", "crontab", "calendars",
     "generate", "config", "plan", "scenario",
     "tracing", "clock", "broker", "store", "hub", "notify",
     "engine", "reload", "server", "daemon", "client", "cli", "__main__",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from regstream import texts
+
 
 class State(enum.StrEnum):
     """How it is with the cluster.
@@ -52,6 +54,8 @@ class Machine:
         after = _NEXT.get((before, signal))
         if after is None:
             raise ValueError(f"{signal} while {before}")
+        # It may be the text of any exception
+        reason = texts.redact(reason)
         self.state, self.reason = after, reason
         if after is not before:
             self._changed(before, after, reason)

@@ -72,9 +72,12 @@ class Policy(enum.StrEnum):
 
 
 def _settings(**flags: Any) -> Any:
-    from regstream import settings
+    from regstream import settings, texts
 
-    return settings.load(os.environ, **flags)
+    chosen = settings.load(os.environ, **flags)
+    texts.remember(*chosen.secrets())
+    texts.remember(settings.hidden(os.environ))
+    return chosen
 
 
 def _names(incomplete: str) -> list[str]:
@@ -417,7 +420,9 @@ def _colour() -> bool | None:
 
 
 def _complain(text: str, colour: str | None = None) -> None:
-    typer.echo(typer.style(text, fg=colour), err=True, color=_colour())
+    from regstream import texts
+
+    typer.echo(typer.style(texts.printable(texts.redact(text), keep="\n"), fg=colour), err=True, color=_colour())
 
 
 def _leave(text: str, code: int) -> None:

@@ -14,13 +14,32 @@ from typing import Any
 
 import orjson
 
+from regstream import texts
+
 ABOUT = {"stream": "stream", "run": "run", "event_id": "eventId"}
 """What a line is about, by the name under which it is given as ``extra``."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 _TEXT = "%(levelname)-8s %(name)s: %(message)s"
 
 
-class Journal(logging.Formatter):
+class Text(logging.Formatter):
+    """A line a record, and the lines of its traceback; no secret and no control character is in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The first line."""
+        record.message = texts.printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback."""
+        return texts.printable(super().formatException(ei), keep="\n")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """All lines of the record."""
+        return texts.redact(super().format(record))
+
+
+class Journal(Text):
     """Text whose lines begin with their priority (sd-daemon(3)); journald takes it off, and stamps each line itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -29,7 +48,7 @@ class Journal(logging.Formatter):
         return "\n".join(mark + line for line in super().format(record).splitlines())
 
 
-class Json(logging.Formatter):
+class Json(Text):
     """One JSON object a line: ``time level logger message``, what it is about, and the traceback as ``error``."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,12 +58,12 @@ class Json(logging.Formatter):
             "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": texts.redact(record.getMessage()),
         }
         line |= {key: found for name, key in ABOUT.items() if (found := getattr(record, name, None)) is not None}
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+            line["error"] = texts.redact(super().formatException(record.exc_info))
+        return texts.printable_json(orjson.dumps(line, default=_text).decode())
 
 
 def begin(debug: Iterable[str], form: str = "text") -> None:
@@ -60,7 +79,11 @@ def begin(debug: Iterable[str], form: str = "text") -> None:
 def _formatter(form: str) -> logging.Formatter:
     if form == "json":
         return Json()
-    return Journal(_TEXT) if _journald() else logging.Formatter(f"%(asctime)s {_TEXT}", "%H:%M:%S")
+    return Journal(_TEXT) if _journald() else Text(f"%(asctime)s {_TEXT}", "%H:%M:%S")
+
+
+def _text(value: object) -> str:
+    return texts.redact(str(value))
 
 
 def _journald() -> bool:

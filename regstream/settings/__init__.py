@@ -6,14 +6,15 @@ and ``docs/configuration.md`` come too. A secret is never shown.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import urllib.parse
 from collections.abc import Mapping
 
 import pydantic
 
-from regstream import credentials, errors
-from regstream.settings.parsing import PARTS, Rate, address
+from regstream import credentials, errors, texts
+from regstream.settings.parsing import PARTS, Rate, address, database_secrets
 from regstream.settings.variables import MECHANISMS, PROTOCOLS, VARIABLES, Variable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Settings",
     "Variable",
     "guarded",
+    "hidden",
     "load",
 ]
 
@@ -34,6 +36,9 @@ PREFIXES = ("STREAMING_", "VPS_", "REGSTREAM_")
 """A variable that begins so is meant for this program."""
 COMMANDS = ("REGSTREAM_URL", "REGSTREAM_TOKEN")
 """What the commands read that talk to a running daemon: where it is, and what to say to it."""
+
+OTHERS = ("PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "REGSTREAM_TOKEN")
+"""Variables of libraries and of the commands that hold secrets."""
 
 _LONGEST = 80
 
@@ -113,6 +118,17 @@ class Settings(pydantic.BaseModel):
         """All tokens, from wherever."""
         return self.tokens + self.tokens_of_file
 
+    def secrets(self) -> tuple[list[str], list[str]]:
+        """What no text may hold any part of, and what of the same addresses may be shown."""
+        hidden, shown = database_secrets(self.database.get_secret_value())
+        hidden += [self.kafka_password.get_secret_value(), *(one.secret.get_secret_value() for one in self.all_tokens)]
+        if self.kafka_key:
+            # One that cannot be read is told of when it is needed
+            with contextlib.suppress(OSError, ValueError):
+                lines = pathlib.Path(self.kafka_key).read_text().splitlines()
+                hidden += [one for one in lines if not one.startswith("-----")]
+        return hidden, [*shown, self.kafka_username]
+
     @property
     def source(self) -> str:
         """The ``source`` of every event, a URI reference: ``/regstream/{region}/{server_name}``."""
@@ -140,6 +156,15 @@ def load(
         "templates": _path("--templates", templates, "templates"),
     }
     return Settings.model_validate({**values, **paths, "notices": (*_strange(environ), *_weak(values))})
+
+
+def hidden(environ: Mapping[str, str]) -> list[str]:
+    """The secrets that ``OTHERS`` hold, those of a header without its name."""
+    found = []
+    for name in OTHERS:
+        text = environ.get(name, "")
+        found += [one.partition("=")[2] for one in text.split(",")] if name.endswith("HEADERS") else [text]
+    return found
 
 
 def guarded(chosen: Settings, insecure: bool) -> Settings:
@@ -183,7 +208,8 @@ def _text(name: str, environ: Mapping[str, str]) -> str:
 
 def _error(variable: Variable, name: str, text: str, reason: str) -> errors.SettingsError:
     short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return errors.SettingsError(name, "***" if variable.secret else short, reason)
+    hidden = variable.secret or "-----BEGIN" in text
+    return errors.SettingsError(name, texts.MASK if hidden else short, reason)
 
 
 def _path(flag: str, value: pathlib.Path | str | None, default: str) -> pathlib.Path:

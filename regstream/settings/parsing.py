@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import urllib.parse
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -27,7 +28,16 @@ _ENV = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _ORIGIN = re.compile(r"https?://([a-z0-9*][a-z0-9.*-]{0,252}|\[[0-9a-f:.]+\])(:(\d{1,5}|\*))?", re.IGNORECASE)
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(second|minute|hour|day)")
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):[0-9]{1,5}")
-_DATABASE = re.compile(r"postgres(ql)?://\S+|(\s*[a-z_]+\s*=\s*('([^'\\\\]|\\\\.)*'|[^\s']+)\s*)+")
+# RFC 3986, section 3: what means something in an address stands percent-encoded everywhere else
+_PLAIN = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|[^\x00-\x7f\s]|%(?!00)[0-9A-Fa-f]{2})"
+_PLACE = r"(?:\[[0-9A-Fa-f:.%]+\]|(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+_DATABASE_URL = re.compile(
+    rf"postgres(?:ql)?://(?!$)(?:(?P<user>{_PLAIN}*)(?::(?P<password>(?:{_PLAIN}|:)*))?@)?"
+    rf"(?P<hosts>{_PLACE}(?:,{_PLACE})*)(?:/(?P<name>(?:{_PLAIN}|:)*))?"
+    r"(?:\?(?P<options>[a-z_]+=[^@?#&\s]*(?:&[a-z_]+=[^@?#&\s]*)*))?"
+)
+_DATABASE_WORDS = re.compile(r"\s*([a-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)+)(?:\s+|$)")
+_SECRET_WORDS = ("password", "sslpassword")
 _KEPT = re.compile(r"(\d{1,5})\s*(d|h)")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
@@ -150,9 +160,46 @@ def token_file(text: str) -> tuple[credentials.Token, ...]:
 
 def database(text: str) -> pydantic.SecretStr:
     """The address of PostgreSQL, which does not show itself."""
-    if text and not _DATABASE.fullmatch(text):
-        raise ValueError("not an address of PostgreSQL, write postgresql://user:password@host:5432/database")
+    if text and not (database_words(text) if "://" not in text else _is_database_url(text)):
+        form = "postgresql://user:password@host:5432/database"
+        cure = "percent-encode special characters of the password (@ %40, : %3A, / %2F, ? %3F, # %23, % %25, space %20)"
+        raise ValueError(f"not an address of PostgreSQL, write {form} and {cure}")
     return pydantic.SecretStr(text)
+
+
+def _is_database_url(text: str) -> bool:
+    try:
+        # Encoded bytes that are no text end the library with an error of its own
+        urllib.parse.unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return _DATABASE_URL.fullmatch(text) is not None
+
+
+def database_words(text: str) -> dict[str, str]:
+    """The parts of an address that ``database`` takes, as written, by the keywords of libpq; of another one none."""
+    if match := _DATABASE_URL.fullmatch(text):
+        options = (one.partition("=") for one in (match["options"] or "").split("&"))
+        named = {"user": match["user"], "password": match["password"], "host": match["hosts"], "dbname": match["name"]}
+        return {name: value for name, value in named.items() if value} | {name: value for name, _, value in options}
+    found, place = {}, 0
+    while match := _DATABASE_WORDS.match(text, place):
+        found[match[1]], place = match[2][1:-1] if match[2].startswith("'") else match[2], match.end()
+    return found if place == len(text) else {}
+
+
+def database_secrets(text: str) -> tuple[list[str], list[str]]:
+    """Of an address what must not be shown, and what may be."""
+    words = database_words(text)
+    secret = [words.pop(one) for one in _SECRET_WORDS if one in words]
+    return [*secret, *(re.sub(r"\\(.)", r"\1", one) for one in secret)], list(words.values())
+
+
+def file(text: str) -> str:
+    """The name of a file."""
+    if "-----BEGIN" in text or not text.isprintable():
+        raise ValueError("not the name of a file, write what it holds into a file and its name here")
+    return text
 
 
 def retention(text: str) -> int | None:

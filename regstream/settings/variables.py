@@ -66,9 +66,11 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("KAFKA_SASL_USERNAME", "", "user at Kafka", "kafka_username"),
     Variable("KAFKA_SASL_PASSWORD", "", "password at Kafka", "kafka_password", pydantic.SecretStr, secret=True),
-    Variable("KAFKA_SSL_CA", "", "file with the certificates of those who sign for Kafka, PEM", "kafka_ca"),
-    Variable("KAFKA_SSL_CERT", "", "file with the client's certificate, PEM", "kafka_cert"),
-    Variable("KAFKA_SSL_KEY", "", "file with the client's key, PEM", "kafka_key"),
+    Variable(
+        "KAFKA_SSL_CA", "", "file with the certificates of those who sign for Kafka, PEM", "kafka_ca", parsing.file
+    ),
+    Variable("KAFKA_SSL_CERT", "", "file with the client's certificate, PEM", "kafka_cert", parsing.file),
+    Variable("KAFKA_SSL_KEY", "", "file with the client's key, PEM", "kafka_key", parsing.file),
     Variable(
         "REGSTREAM_STATE",
         ".regstream",

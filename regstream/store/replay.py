@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from regstream import errors, model
+from regstream import errors, model, texts
 from regstream.store import archive
 
 MAX_RUNNING = 8
@@ -125,7 +125,7 @@ class Replays:
             run.reason = str(error)
         elif error is not None:
             _log.error("a replay failed: %r", error, exc_info=error, extra={"run": run.run_id})
-            run.reason = f"{type(error).__name__}: {error}"
+            run.reason = texts.redact(f"{type(error).__name__}: {error}")
         _log.info("replay %s %s, %d events", run.run_id, run.state, run.sent, extra={"run": run.run_id})
         run.ended = self._now()
         del self._players[run.run_id]

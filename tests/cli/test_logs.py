@@ -55,8 +55,11 @@ def test_json_holds_the_traceback(record: Callable[..., logging.LogRecord]) -> N
 def test_the_journal_gets_the_level_of_each_line(
     record: Callable[..., logging.LogRecord], level: int, mark: str
 ) -> None:
-    lines = logs.Journal("%(message)s").format(record("first\nsecond", level)).splitlines()
-    assert lines == [f"{mark}first", f"{mark}second"]
+    error = ValueError("broken\nin two")
+    lines = (
+        logs.Journal("%(message)s").format(record("fir\nst", level, exc_info=(ValueError, error, None))).splitlines()
+    )
+    assert lines == [f"{mark}fir\\nst", f"{mark}ValueError: broken", f"{mark}in two"]
 
 
 def test_a_file_is_not_the_journal_whatever_the_environment_says(tmp_path: pathlib.Path) -> None:

@@ -165,12 +165,11 @@ def test_a_database_that_cannot_be_is_said_without_its_password(folder: pathlib.
     assert "hunter2" not in daemon.log.read_text() + str(store)
 
 
-def test_neither_does_an_address_that_is_not_understood(folder: pathlib.Path) -> None:
-    daemon = process.Daemon(folder, DATABASE_URL="postgresql://u:hunter2%zz@127.0.0.1:9/d")
-    store = daemon.get("/health")["store"]
-    assert store["state"] == "away" and "percent-encoding" in store["reason"]
-    assert daemon.stop() == 0
-    assert "hunter2" not in daemon.log.read_text() + str(store)
+@pytest.mark.parametrize("password", ["hunter2%zz", "Sup3r@hunter2", "hunter2/x", "12#hunter2"])
+def test_an_address_that_is_not_understood_is_refused_at_start(folder: pathlib.Path, password: str) -> None:
+    done = process.run("run", cwd=folder, DATABASE_URL=f"postgresql://u:{password}@127.0.0.1:9/d")
+    assert done.returncode == 78 and "DATABASE_URL" in done.stderr and "percent-encode" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
 
 
 def test_old_days_go_by_retention(folder: pathlib.Path, database_url: str) -> None:
