@@ -11,7 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import watchfiles
 
 from regstream import engine, errors, model, plan
 
-DEBOUNCE_MS = 200
+DEBOUNCE_MS = 50
 LOOK_MS = 5_000
 MAX_LOGGED = 10
 SOURCES = ("start", "SIGHUP", "api", "changed files")
@@ -82,12 +82,34 @@ class Receipt:
     warnings: tuple[errors.Problem, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settling:
+    """When files that changed are taken for whole; who asks for a reload waits for neither.
+
+    A file that is written in place is there in part, and no notice tells its end. So what changed has to stay the same
+    for ``rest`` seconds, and ``removal`` seconds more when streams or entities would go, because what comes back after
+    that begins anew.
+    """
+
+    rest: float = 0.3
+    removal: float = 10.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class _Removal(Exception):
+    """Changed files would remove these streams and entities, and have not said so for long enough."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
 class Door:
     """Reloads, one at a time; ``receipt`` is the last that was done, ``error`` why the last one was refused.
 
     ``counts`` has how many came into force and how many were refused, by who asked and ``applied`` or ``refused``.
     ``locate`` gives the problem at a place of the streams file, for what shows only when a catalog is prepared.
-    ``digest`` tells the ``Catalog.digest`` that the files would have now.
+    ``digest`` tells the ``Catalog.digest`` that the files would have now. ``settling`` says how long they have to rest.
     """
 
     def __init__(
@@ -98,6 +120,7 @@ class Door:
         announce: Callable[[str, Mapping[str, Any]], None],
         locate: Callable[[tuple[str, ...], str], errors.Problem] | None = None,
         digest: Callable[[], str] | None = None,
+        settling: Settling | None = None,
     ) -> None:
         self.error: errors.ConfigError | None = None
         self.receipt = Receipt(0, now(), (), (), (), (), plan.Diff(), plan.Diff())
@@ -109,6 +132,7 @@ class Door:
         self._announce = announce
         self._locate = locate or _at_the_beginning
         self._digest = digest
+        self._settling = settling or Settling()
         self._lock = asyncio.Lock()
         self._closed = False
         self._seen = ""
@@ -132,36 +156,85 @@ class Door:
                 raise
 
     async def changed(self) -> None:
-        """Reload because files changed, unless they hold what is in force already; a refusal is only told."""
+        """Reload because files changed, once they have settled; a refusal is only told.
+
+        Nothing is done when they hold what is in force already. What changes meanwhile has to settle anew.
+        """
+        may_remove = None if self._digest is None else ""
+        while await self._differ():
+            found = await self._stays(self._settling.rest)
+            if not found:
+                continue
+            try:
+                await self._take(may_remove)
+                return
+            except _Removal as removal:
+                if found == may_remove:
+                    # They changed while they were read
+                    continue
+                names, seconds = ", ".join(removal.names), self._settling.removal
+                _log.info("the files no longer declare %s; they take effect if that stays so for %g s", names, seconds)
+                may_remove = await self._stays(seconds)
+
+    async def _take(self, may_remove: str | None) -> None:
         async with self._lock:
             try:
                 if await self._differ():
-                    await self._reload("changed files", only_new=True)
+                    await self._reload("changed files", only_new=True, may_remove=may_remove)
             except errors.ConfigError as error:
                 self._refuse("changed files", error)
             except errors.Conflict:
                 return
 
+    async def _stays(self, seconds: float) -> str:
+        """The digest of the files, if it is the same for so long; else the empty string, as soon as it is not."""
+        found, left = await self._look(), seconds
+        while left > 0:
+            pause = min(left, self._settling.rest)
+            await self._settling.sleep(pause)
+            left -= pause
+            if await self._look() != found:
+                return ""
+        return found
+
+    async def _look(self) -> str:
+        if self._digest is None:
+            return "unknown"
+        try:
+            return await asyncio.to_thread(self._digest)
+        except errors.ConfigError as error:
+            return f"unreadable: {error}"
+
     async def _differ(self) -> bool:
         """Whether the files are others than those in force, and than those that were looked at last."""
         if self._digest is None:
             return True
-        digest = await asyncio.to_thread(self._digest)
+        digest = await self._look()
         if digest == self._engine.catalog.digest:
             # Back to what is in force: nothing to do but to take the complaint back
             return self.error is not None
         return digest != self._seen
 
-    async def _reload(self, reason: str, dry_run: bool = False, only_new: bool = False) -> Receipt:
+    async def _reload(
+        self, reason: str, dry_run: bool = False, only_new: bool = False, may_remove: str | None = None
+    ) -> Receipt:
+        """With ``only_new`` what is in force already changes nothing.
+
+        Raises _Removal for files that remove something, unless they have the digest ``may_remove`` (None: any).
+        """
         self._check_open()
         if self._digest is not None and not dry_run:
-            self._seen = await asyncio.to_thread(self._digest)
+            self._seen = await self._look()
         catalog = await asyncio.to_thread(self._load)
         _log.debug("files read (%s): digest %s, in force %s", reason, catalog.digest, self._engine.catalog.digest)
         if only_new and self.error is None and catalog.digest == self._engine.catalog.digest:
             # The look found a file while it was being written, and what was written is in force already
             return self.receipt
         difference = plan.plan(self._engine.catalog, catalog)
+        gone = (*difference.streams.removed, *difference.entities.removed)
+        if gone and may_remove not in (None, catalog.digest):
+            self._seen = ""
+            raise _Removal(gone)
         prepared = await self._prepare(catalog, difference)
         if dry_run:
             return self._receipt(self.receipt.generation, difference, catalog.warnings, dry_run=True)

@@ -448,6 +448,98 @@ async def test_a_file_that_is_away_for_a_moment_is_no_reason_to_forget_it(watche
     assert names(watched) == ["A"]
 
 
+class Clock:
+    """Time that passes when somebody waits; ``then`` has what is written in which second, to which file."""
+
+    def __init__(self, world: World, then: dict[float, tuple[str, str | None]]) -> None:
+        self.now, self._world, self._then = 0.0, world, then
+        world.door._settling = reload.Settling(sleep=self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for due in sorted(one for one in self._then if one <= self.now):
+            path, text = self._then.pop(due)
+            self._world.write({path: text})
+        await asyncio.sleep(0)
+
+
+SIX = {f"S{number}": stream() for number in range(6)}
+WHOLE = file(**SIX)
+HALF = file(**dict(list(SIX.items())[:3]))
+FEWER = {"streams.yaml": file(**dict(list(SIX.items())[:5]))}
+MORE = {"streams.yaml": file(**SIX, NEW=stream())}
+WRITTEN = {
+    # What is there at first, and what comes when; what it ends in, and whether streams were ever away
+    "truncated and written": ("", {0.05: ("streams.yaml", MORE["streams.yaml"])}),
+    "in pieces": (WHOLE[:40], {0.2: ("streams.yaml", WHOLE[:90]), 0.4: ("streams.yaml", MORE["streams.yaml"])}),
+    "half, and the rest 4 s later": (HALF, {4.0: ("streams.yaml", MORE["streams.yaml"])}),
+    "half, and the rest 9 s later": (HALF, {9.0: ("streams.yaml", MORE["streams.yaml"])}),
+    "half, more, all": (
+        HALF, {5.0: ("streams.yaml", FEWER["streams.yaml"]), 12.0: ("streams.yaml", MORE["streams.yaml"])}
+    ),
+    "away, and there again": (None, {0.2: ("streams.yaml", MORE["streams.yaml"])}),
+    "a template first": (file(**SIX, NEW={"interval": "1h", "fields": {"n": "{% from 'n.j2' import m %}{{ m() }}"}}),
+                         {0.2: ("templates/n.j2", "{% macro m() %}1{% endmacro %}")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "then"), WRITTEN.values(), ids=WRITTEN)
+async def test_a_file_that_is_not_whole_yet_removes_nothing_and_is_no_problem(tmp_path, caplog, first, then):
+    world = World(tmp_path, {"streams.yaml": WHOLE, "templates/m.j2": "x"})
+    async with world.running():
+        epochs = {one.name: one.epoch for one in world.engine.streams()}
+        Clock(world, dict(then))
+        world.write({"streams.yaml": first})
+        await world.door.changed()
+        after = {one.name: one.epoch for one in world.engine.streams()}
+        assert epochs.items() <= after.items() and set(after) == {*SIX, "NEW"}
+        assert world.door.refused == 0 and world.door.receipt.generation == 2
+
+
+async def test_streams_go_when_the_file_has_said_so_for_long_enough(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    world = World(tmp_path, {"streams.yaml": WHOLE})
+    async with world.running():
+        clock = Clock(world, {})
+        world.write(FEWER)
+        await world.door.changed()
+        assert set(names(world)) == set(SIX) - {"S5"}
+        assert 10 <= clock.now < 11.5
+        assert any("no longer declare S5" in one for one in caplog.messages)
+
+
+@pytest.mark.parametrize("reason", ["SIGHUP", "api"])
+async def test_who_asks_for_a_reload_waits_for_nothing(tmp_path, reason):
+    world = World(tmp_path, {"streams.yaml": WHOLE})
+    async with world.running():
+        waits, go = asyncio.Event(), asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            waits.set()
+            await go.wait()
+
+        world.door._settling = reload.Settling(sleep=sleep)
+        world.write(FEWER)
+        changing = asyncio.create_task(world.door.changed())
+        await waits.wait()
+        receipt = await world.door.reload(reason)
+        assert receipt.removed == ("S5",)
+        go.set()
+        await changing
+        assert world.door.receipt is receipt
+
+
+async def test_a_file_that_changes_without_an_end_is_not_taken_half(tmp_path):
+    world = World(tmp_path, {"streams.yaml": WHOLE})
+    async with world.running():
+        then = {0.25 * number: ("streams.yaml", WHOLE + " " * number) for number in range(1, 24)}
+        clock = Clock(world, then | {6.1: ("streams.yaml", MORE["streams.yaml"])})
+        world.write({"streams.yaml": WHOLE + "  "})
+        await world.door.changed()
+        assert set(names(world)) == {*SIX, "NEW"} and clock.now > 6.1
+        assert world.door.receipt.generation == 2
+
+
 async def test_a_touch_is_no_reload_but_asking_for_one_is(watched, caplog):
     caplog.set_level(logging.INFO)
     looks = []

@@ -28,6 +28,10 @@ async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     return value
 
 
+SETTLING = reload.Settling(rest=0.02, removal=0.1)
+"""Files that tests write are whole at once."""
+
+
 def anchor(name: str, now: float, interval: float) -> float:
     """Ticks begin at once, those of streams that a test wants silent in half an hour or more."""
     return now + 0.001 if interval < 60_000 else now - interval / 2000
@@ -85,7 +89,7 @@ class World:
         self.engine = engine.Engine(
             origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick), memory=memory
         )
-        self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest)
+        self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest, SETTLING)
         self.system = Sink(self.hub, "system")
         self.tasks: list[asyncio.Task[None]] = []
 
