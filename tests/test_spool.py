@@ -568,7 +568,7 @@ class TestDisk:
         assert fill(Priority.LOW)
         assert not any(fill(Priority.CRITICAL) for _ in range(4))
         # A part of them, not one whole file of the disk's size
-        assert 0 < one.status.waiting - 200
+        assert one.status.waiting - 200 > 0
         while not fill(Priority.CRITICAL):
             pass
         left = everything(one)

@@ -176,14 +176,14 @@ class FailoverBroker:
     async def publish(self, events: Sequence[model.Event]) -> None:
         """See ``broker.Broker``."""
         out = self._outbox
-        if self._closed or out is None:
+        if out is None or not out.is_open:
             self._errors += len(events)
-            raise errors.BrokerError(
-                "the broker is closed" if self._closed else "it only reads", len(events), tuple(events)
-            )
+            reason = "it only reads" if out is None else "the broker is closed"
+            raise errors.BrokerError(reason, len(events), tuple(events))
         if not events:
             return
-        live = self._machine.state is machine.State.LIVE
+        # What comes while it closes is for the next start to send
+        live = self._machine.state is machine.State.LIVE and not self._closed
         out.put(events, live)
         self._produced += len(events)
         self._past.note(events[-1])

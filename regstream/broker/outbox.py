@@ -74,6 +74,11 @@ class Outbox:
         self._spool.close()
 
     @property
+    def is_open(self) -> bool:
+        """Whether it takes events."""
+        return self._spool.is_open
+
+    @property
     def waiting(self) -> int:
         """Events in the spool."""
         return self._spool.waiting

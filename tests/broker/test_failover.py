@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from regstream import broker, errors, model
-from regstream.broker import failover, spool
+from regstream.broker import failover, outbox, spool
 from tests.test_broker import events
 from tests.test_outages import TOPIC, Cluster, Connection, Life, begin, cluster, numbers, quick, until
 
@@ -43,9 +43,9 @@ class TestASpoolThatIsFull:
         self, cluster: Cluster, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         cluster.up = False
-        outbox = spool.Spool(tmp_path / "spool", limit=1024 * 1024)
+        kept = spool.Spool(tmp_path / "spool", limit=1024 * 1024)
         connect = cast("failover.Connect", lambda starts: Connection(cluster, starts))
-        one = failover.FailoverBroker(connect, outbox, asyncio.get_running_loop().time, lambda *change: None)
+        one = failover.FailoverBroker(connect, kept, asyncio.get_running_loop().time, lambda *change: None)
         await one.start()
         await one.declare({TOPIC: 1})
         urgent, rest = ranked(700, model.Priority.CRITICAL, "URGENT"), ranked(3000, model.Priority.LOW, "REST")
@@ -188,6 +188,81 @@ class TestAStop:
         async with asyncio.timeout(10):
             await closing
             await life._pump
+
+    async def test_leaves_in_the_spool_what_comes_meanwhile(
+        self,
+        cluster: Cluster,
+        tmp_path: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        may_leave = asyncio.Event()
+
+        async def never(one: Connection, sent: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Connection, "abandon", lambda one: may_leave.wait())
+        monkeypatch.setattr(Connection, "publish", never)
+        monkeypatch.setattr(failover, "FLUSH_SECONDS", 0.01)
+        life = Life(cluster, tmp_path / "spool")
+        await life.start()
+        await until(lambda: life.broker.status.state == "live")
+        # More than it takes without waiting for room: whoever does has others behind, who come during the stop
+        waits = asyncio.create_task(life.broker.publish(events(outbox.LIMIT + 2 * outbox.CHUNK)))
+        await until(lambda: life.spool.waiting)
+        closing = asyncio.create_task(life.broker.close())
+        await until(lambda: life.broker._closed)
+        await waits
+        count = outbox.LIMIT + 2 * outbox.CHUNK + 187
+        await life.broker.publish(events(187, first=count - 186))
+        may_leave.set()
+        await closing
+        await life._pump
+        assert life.broker.status.errors == 0
+        assert life.shown == numbers(count)
+        with pytest.raises(errors.BrokerError, match="closed"):
+            await life.broker.publish(events(1))
+        left = spool.Spool(tmp_path / "spool")
+        left.open()
+        assert [event.seq for chunk in left.unacknowledged() for event in chunk.events] == numbers(count)
+        left.close()
+        assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+class TestAnEndInTheMiddleOfADrain:
+    @pytest.mark.parametrize("how", ["close", "die"])
+    @pytest.mark.parametrize("sent", [0, 1, 19, 20, 21, 150, 299])
+    async def test_loses_and_doubles_nothing(
+        self, cluster: Cluster, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str, sent: int
+    ) -> None:
+        monkeypatch.setattr(outbox, "CHUNK", 20)
+        publish, reached = Connection.publish, asyncio.Event()
+
+        async def slowly(one: Connection, events: list[model.Event]) -> None:
+            for event in events:
+                if len(cluster.seqs()) == sent and not reached.is_set():
+                    reached.set()
+                    await asyncio.Event().wait()
+                await publish(one, [event])
+
+        monkeypatch.setattr(Connection, "publish", slowly)
+        cluster.up = False
+        first = Life(cluster, tmp_path / "spool")
+        await first.start()
+        for number in range(1, 300, 10):
+            await first.broker.publish(events(10, first=number))
+        cluster.up = True
+        await asyncio.wait_for(reached.wait(), 20)
+        assert first.broker.status.state == "draining"
+        await getattr(first if how == "die" else first.broker, how)()
+        assert len(cluster.seqs()) == sent
+        second = Life(cluster, tmp_path / "spool")
+        await second.start()
+        await second.broker.publish(events(10, first=301))
+        await until(lambda: second.broker.status.state == "live" and not second.spool.waiting)
+        assert cluster.seqs() == numbers(310)
+        assert all(log == sorted(log, key=lambda event: event.seq) for log in cluster.logs[TOPIC])
+        await second.broker.close()
 
 
 class TestDeclaring:

@@ -130,6 +130,11 @@ class Spool:
         self._empty()
 
     @property
+    def is_open(self) -> bool:
+        """Whether this process has the folder."""
+        return self._folder.is_open
+
+    @property
     def last(self) -> int:
         """Mark of the last event that was appended, 0 before the first."""
         return self._next - 1
