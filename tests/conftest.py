@@ -17,6 +17,7 @@ from tests import databases, node_packages
 from tests.kafka import clusters
 from tests.monitoring import prometheus
 from tests.proxy import test_nginx as nginx
+from tests.store import test_pooler as pooler
 from tests.systemd import machine
 
 MakeCluster = Callable[..., kafka.Cluster]
@@ -34,6 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         ("a booted systemd", machine.missing, machine.CURE),
         ("Prometheus", prometheus.missing, prometheus.CURE),
         ("nginx", nginx.missing, nginx.CURE),
+        ("PgBouncer", pooler.missing, pooler.CURE),
     ):
         for reason, count in collections.Counter(absent.values()).items():
             terminalreporter.write_line(f"{count} tests with {what} did not run ({reason}); {cure}", yellow=True)

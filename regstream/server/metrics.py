@@ -176,7 +176,7 @@ class _Families(Collector):
             return
         for name, text, count in (
             ("recorded", "Events that the database has since the start", store.recorded),
-            ("refused", "Events that the database does not take", store.refused),
+            ("refused", "Events and notes that no row of the database can hold", store.refused),
             ("lost", "Messages that were gone from a topic before they were recorded", store.lost),
         ):
             yield core.CounterMetricFamily(f"regstream_store_{name}", text, count)

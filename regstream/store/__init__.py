@@ -36,9 +36,9 @@ class Status(NamedTuple):
 
     ``state`` is ``connecting``, ``live``, ``away``, ``standby`` (another daemon records, nothing is wrong with that)
     or ``closed``, and ``reason`` why. ``recorded`` events are in the table since the start, ``waiting`` events and
-    notes are in the spool, ``lag`` messages on the topics that are not read yet. ``refused`` events no row can hold
-    (``refusal`` has the last one), ``lost`` were on a topic no more; of the streams in ``dropped`` so many were given
-    up because the disk space was.
+    notes are in the spool, ``lag`` messages on the topics that are not read yet. No row can hold ``refused`` events
+    and notes (``refusal`` has the last one), ``lost`` were on a topic no more; of the streams in ``dropped`` so many
+    were given up because the disk space was.
     """
 
     state: str

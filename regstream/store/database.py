@@ -2,6 +2,9 @@
 
 A server that is frozen takes everything and answers nothing, and the client library would wait for it, even for the
 cancellation. So a connection whose time is up is *cut*: its socket is shut down, and whoever waits sees it as lost.
+
+A database, a role, the environment and a pooler may each give a session other settings than the server's own. So every
+setting that statements here rely on is set by the session itself, after which no other source counts.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import psycopg_pool
 from psycopg import sql
 
 from regstream import errors
+from regstream.store import queries
 
 CONNECT_SECONDS = 3.0
 READERS = 4
@@ -26,7 +30,48 @@ READ_SECONDS = 10.0
 STATEMENT_SECONDS = 8
 OLDEST = 15
 MANY_LOST = READERS + 1
+PROBES = 3
+PROBE_SECONDS = 1.0
+POOLED = (
+    "a pooler gives each transaction another session (pool_mode transaction or statement), so that no lock is held:"
+    " set pool_mode=session for this database, or name PostgreSQL itself in DATABASE_URL"
+)
 _NAME = "regstream"
+SETTINGS = {
+    # How values are written and read
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "timezone_abbreviations": "Default",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    # Which objects names stand for: those of the server, which always come first, and ours
+    "search_path": "regstream",
+    # What a transaction is; what is acknowledged in the spool has to outlive the server, however that is set up
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "synchronous_commit": "on",
+    "exit_on_error": "off",
+    # How long it may take: who waits here has bounds of its own
+    "lock_timeout": "5s",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "60s",
+    "idle_session_timeout": "0",
+    # A lock that its holder has in the database must not outlive the machine that this was
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Every setting of a session that the store relies on; ``client_encoding`` is given when it connects."""
+READER_SETTINGS = SETTINGS | {
+    "default_transaction_read_only": "on",
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+}
 
 Connection = psycopg.AsyncConnection[Any]
 Result = TypeVar("Result")
@@ -43,24 +88,73 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: psycopg_pool.AsyncConnectionPool[Connection] | None = None
+        self._refusal: errors.StoreError | None = None
         # It tells of each attempt, where the store tells of a change
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
     async def connect(self) -> Connection:
-        """A connection of the caller's own, in autocommit. Raises StoreError within ``CONNECT_SECONDS``."""
+        """A connection of the caller's own, in autocommit, with ``SETTINGS``.
+
+        Raises StoreError within three times ``CONNECT_SECONDS``, also for a pooler behind which sessions are shared.
+        """
+        connection = await self._connected()
+        try:
+            async with bounded(connection, 2 * CONNECT_SECONDS):
+                await self._prepare(connection, SETTINGS)
+        except BaseException as error:
+            cut(connection)
+            await connection.close()
+            if isinstance(error, Exception):
+                raise fault(error) from error
+            raise
+        return connection
+
+    async def _connected(self) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_SECONDS + 0.5):
-                made = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **_options())
-        except psycopg.ProgrammingError:
+                return await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
+        except (psycopg.ProgrammingError, ValueError):
             # What the library says of an address that it does not understand may hold its password
             raise errors.StoreError("DATABASE_URL is not understood: check host, port and percent-encoding") from None
-        except (*FAULTS, TimeoutError) as error:
+        except Exception as error:
             raise fault(error) from error
-        if made.info.server_version < OLDEST * 10_000:
-            version = made.info.server_version // 10_000
-            await made.close()
+
+    async def _prepare(self, connection: Connection, settings: Mapping[str, str]) -> None:
+        """Make sure of what is at the other end, and of the session's settings. Raises StoreError, psycopg's errors."""
+        if connection.info.server_version < OLDEST * 10_000:
+            version = connection.info.server_version // 10_000
             raise errors.StoreError(f"the server is PostgreSQL {version}, and {OLDEST} or newer is needed")
-        return made
+        # Before anything is set, which in a shared session others would get
+        if await backend(connection) != connection.pgconn.backend_pid:
+            await self._probe(connection)
+        # First by itself: to set all of them may take longer than somebody allowed
+        await connection.execute(queries.named("unbounded"))
+        await fetch(connection, queries.named("pin"), {"names": list(settings), "values": list(settings.values())})
+
+    async def _probe(self, first: Connection) -> None:
+        """Raises StoreError when a pooler gives sessions to others between two statements of ``first``.
+
+        Server and client name different processes, so there is a pooler. One that shares gives the session that is
+        free to a second connection, or with many sessions and much to do another one to the first.
+        """
+        second = await self._connected()
+        try:
+            for _ in range(PROBES):
+                own = {await backend(first), await backend(first)}
+                try:
+                    async with bounded(second, PROBE_SECONDS):
+                        other = await backend(second)
+                except psycopg.OperationalError:
+                    # There is no session for a second one while the first has its own
+                    other = 0
+                own.add(await backend(first))
+                if len(own) > 1 or other in own:
+                    raise errors.StoreError(POOLED)
+                if not other:
+                    return
+        finally:
+            cut(second)
+            await second.close()
 
     async def ask(self, work: Callable[[Connection], Awaitable[Result]], seconds: float = READ_SECONDS) -> Result:
         """Do ``work`` with a shared connection; it may be begun anew when the connection turns out to be lost.
@@ -75,12 +169,14 @@ class Database:
                     return await work(connection)
             except psycopg.errors.QueryCanceled as error:
                 raise errors.CostError(f"it took longer than {STATEMENT_SECONDS} s: ask for less at a time") from error
+            except psycopg_pool.PoolTimeout as error:
+                raise self._refusal or fault(error) from error
             except psycopg.OperationalError as error:
                 # After a restart of the server each connection of the pool fails once, and at once
                 last = error
                 if loop.time() >= end:
                     break
-            except FAULTS as error:
+            except Exception as error:
                 raise fault(error) from error
         raise fault(last) from last
 
@@ -92,12 +188,23 @@ class Database:
                 max_size=READERS,
                 max_idle=60,
                 reconnect_timeout=CONNECT_SECONDS,
-                kwargs={"autocommit": True, **_options(read_only=True)},
+                kwargs=_OPTIONS,
+                configure=self._configure,
                 open=False,
                 name=_NAME,
             )
             await self._pool.open()
         return self._pool
+
+    async def _configure(self, connection: Connection) -> None:
+        """A shared connection is made; who waits for it is told by ``ask`` why it cannot be had."""
+        try:
+            async with bounded(connection, 2 * CONNECT_SECONDS):
+                await self._prepare(connection, READER_SETTINGS)
+        except errors.StoreError as error:
+            self._refusal = error
+            raise
+        self._refusal = None
 
     async def close(self) -> None:
         """End the shared connections, within a second."""
@@ -106,20 +213,19 @@ class Database:
             await pool.close(timeout=1.0)
 
 
-def _options(read_only: bool = False) -> dict[str, Any]:
-    settings = ["-c TimeZone=UTC", "-c lock_timeout=5s", "-c idle_in_transaction_session_timeout=60s"]
-    # A lock that its holder has in the database must not outlive the machine that this was
-    settings += ["-c tcp_keepalives_idle=20", "-c tcp_keepalives_interval=5", "-c tcp_keepalives_count=3"]
-    # What is acknowledged in the spool has to outlive the server, however that is set up
-    settings += ["-c synchronous_commit=on"]
-    if read_only:
-        settings += [f"-c statement_timeout={STATEMENT_SECONDS}s", "-c default_transaction_read_only=on"]
-    return {
-        "connect_timeout": int(CONNECT_SECONDS),
-        "application_name": _NAME,
-        "options": " ".join(settings),
-        "prepare_threshold": None,
-    }
+# No ``options``: a pooler refuses them, or passes over them in silence
+_OPTIONS: dict[str, Any] = {
+    "autocommit": True,
+    "connect_timeout": int(CONNECT_SECONDS),
+    "application_name": _NAME,
+    "client_encoding": "UTF8",
+    "prepare_threshold": None,
+}
+
+
+async def backend(connection: Connection) -> int:
+    """Which of the server's processes a statement of ``connection`` is carried out by. Raises psycopg's errors."""
+    return int((await fetch(connection, queries.named("backend")))[0][0])
 
 
 async def fetch(
@@ -150,9 +256,14 @@ def cut(connection: Connection) -> None:
 
 
 def fault(error: BaseException) -> errors.StoreError:
-    """What the client library raised, in one line and without secrets."""
+    """What the client library raised, or any other error, in one line and without secrets."""
+    if isinstance(error, errors.StoreError):
+        return error
     if isinstance(error, TimeoutError | psycopg_pool.PoolTimeout):
         return errors.StoreError(f"no answer within {CONNECT_SECONDS:g} s", lost=True)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = (lines[0] if lines else type(error).__name__).removeprefix("connection failed: ")
+    if not isinstance(error, FAULTS):
+        # A text such as "'state'" says nothing by itself
+        text = f"{type(error).__name__}: {text}"
     return errors.StoreError(text, lost=isinstance(error, psycopg.OperationalError | OSError))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ from regstream.store import table
 
 AHEAD = 2
 FETCH_SECONDS = 1.0
+_log = logging.getLogger("regstream.store")
 
 
 class Fetched(Protocol):
@@ -106,6 +108,11 @@ class Following:
                 self.reason, pause = str(error), self._pauses.after_login()
             except errors.BrokerError as error:
                 self.reason = str(error)
+                pause = self._pauses.after_loss(self._tick() - began, self._log is not None)
+            except Exception as error:
+                # Nobody waits for this task: one that ended would read nothing more, without a word
+                _log.exception("the topics cannot be read, and are tried again")
+                self.reason = f"{type(error).__name__}: {error}"
                 pause = self._pauses.after_loss(self._tick() - began, self._log is not None)
             finally:
                 self._log = None

@@ -20,12 +20,16 @@ REGION = ""
 
 
 class Sorted(NamedTuple):
-    """A chunk of the spool, taken apart. ``states`` has by entity and key the last of what was noted."""
+    """A chunk of the spool, taken apart. ``states`` has by entity and key the last of what was noted.
+
+    ``unreadable`` says which notes have bytes that nobody understands, and why.
+    """
 
     events: Sequence[model.Event]
     controls: list[tuple[str, audit.Control]]
     states: dict[tuple[str, str], dict[str, Any]]
     seeds: list[int]
+    unreadable: list[str]
 
     @property
     def notes(self) -> int:
@@ -52,15 +56,22 @@ class Pen:
 def sort(events: Sequence[model.Event]) -> Sorted:
     """Notes by their kind, and the events that are none."""
     if not any(event.head.stream in KINDS for event in events):
-        return Sorted(events, [], {}, [])
+        return Sorted(events, [], {}, [], [])
     notes = [event for event in events if event.head.stream in KINDS]
-    found = Sorted([event for event in events if event.head.stream not in KINDS], [], {}, [])
+    found = Sorted([event for event in events if event.head.stream not in KINDS], [], {}, [], [])
     for note in notes:
-        if note.head.stream == AUDIT:
-            found.controls.append((f"{note.head.epoch}-{note.seq:010d}", audit.unpack(note.value)))
-        elif note.head.stream == SEED:
-            found.seeds.append(int(note.value))
-        else:
-            for entity, rows in orjson.loads(note.value).items():
-                found.states.update({(entity, key): state for key, state in rows.items()})
+        try:
+            _sort(note, found)
+        except (ValueError, TypeError, AttributeError) as error:
+            found.unreadable.append(f"note {note.id}: {error}")
     return found
+
+
+def _sort(note: model.Event, found: Sorted) -> None:
+    if note.head.stream == AUDIT:
+        found.controls.append((f"{note.head.epoch}-{note.seq:010d}", audit.unpack(note.value)))
+    elif note.head.stream == SEED:
+        found.seeds.append(int(note.value))
+    else:
+        for entity, rows in orjson.loads(note.value).items():
+            found.states.update({(entity, key): state for key, state in rows.items()})

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 import psycopg
 from psycopg import sql
 
-from regstream.store import database, queries
+from regstream.store import database, migrate, queries
 
 AHEAD = 2
+LOCK = migrate.LOCK + 2
 SECONDS = 20.0
 _DAY = datetime.timedelta(days=1)
 _NAME = re.compile(r"events_(\d{8})")
@@ -37,7 +38,11 @@ class Partitions:
         """Make the tables of days that have none; not within a transaction that may be rolled back."""
         for day in self.missing(days):
             async with connection.transaction():
-                await _make(connection, day)
+                # Another daemon may need the same day at the same moment
+                await connection.execute(queries.named("lock_transaction"), {"lock": LOCK})
+                await self.find(connection)
+                if day not in self._days:
+                    await _make(connection, day)
             self._days.add(day)
 
     async def make_ahead(self, connection: database.Connection, today: datetime.date) -> None:

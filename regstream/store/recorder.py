@@ -54,7 +54,7 @@ class Counts:
             self.positions[stream] = max(position, self.positions.get(stream, position))
         if written.refused:
             if not self.refused:
-                _log.error("the database does not take an event: %s", written.reason)
+                _log.error("the database cannot keep %s", written.reason)
             self.refused, self.refusal = self.refused + written.refused, written.reason
 
 
@@ -87,6 +87,7 @@ class Recorder:
         self._following: following.Following | None = None
         self._most = intake.CHUNK
         self._connection: database.Connection | None = None
+        self._backend = 0
         self.tried = asyncio.Event()
         self.state = State("connecting")
         self.counts = Counts()
@@ -120,22 +121,28 @@ class Recorder:
                 began = self._moments.tick()
                 try:
                     await self._session()
-                except errors.StoreError as error:
+                except Exception as error:
+                    # Also what nobody thought of: the daemon goes on without the store, and not the other way round
                     answered = self.state.name in ("live", "standby")
                     self._taken.fall()
-                    self._tell("away", error.reason)
+                    self._stumbled(error)
                     self.tried.set()
                     await asyncio.sleep(self._pauses.after_loss(self._moments.tick() - began, answered))
         finally:
             self._tell("closed")
 
+    def _stumbled(self, error: Exception) -> None:
+        reason = database.fault(error).reason
+        if not isinstance(error, (errors.StoreError, *database.FAULTS)) and reason != self.state.reason:
+            _log.error("the recorder failed, and begins anew: %s", reason, exc_info=error)
+        self._tell("away", reason)
+
     async def _session(self) -> None:
-        """Use one connection until it is lost. Raises StoreError."""
+        """Use one connection until it is lost, which is an error of any class."""
         self._connection = connection = await self._base.connect()
         try:
+            self._backend = await database.backend(connection)
             await self._use(connection)
-        except database.FAULTS as error:
-            raise database.fault(error) from error
         finally:
             self.cut()
             await connection.close()
@@ -258,7 +265,9 @@ class Recorder:
                 await self._taken.filled.wait()
         except TimeoutError:
             async with database.bounded(connection, PING_SECONDS):
-                await connection.execute(queries.named("ping"))
+                if await database.backend(connection) != self._backend:
+                    # A pooler was set up in another way meanwhile
+                    raise errors.StoreError(database.POOLED) from None
 
     def _today(self) -> datetime.date:
         return datetime.datetime.fromtimestamp(self._moments.now(), datetime.UTC).date()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import logging
 import operator
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
@@ -17,6 +16,7 @@ from regstream import model
 from regstream.store import audit, database, notes, partitions, queries, rows
 
 Place = tuple[str, int]
+Note = TypeVar("Note")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 PIECE = 500
 _long, _size = struct.Struct(">q").pack, struct.Struct(">i").pack
@@ -24,9 +24,12 @@ _SIGNATURE, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 _FIELDS, _LONG, _NULL = struct.pack(">h", 9), _size(8), _size(-1)
 _MILLENNIUM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _HEAD, _SEQ = operator.itemgetter(0), operator.itemgetter(1)
-_log = logging.getLogger("regstream.store")
-# An event that nobody can keep: a number too large, a lone surrogate, a name too long for an index, too deep a value
-POISON = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, struct.error)
+# An event that nobody can keep: a number too large, a lone surrogate, a character that the database's encoding has not,
+# a name too long for an index, too deep a value, or anything that cannot be written as a row
+POISON = (
+    psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex,
+    struct.error, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -38,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Written(NamedTuple):
-    """So many rows are new, so many events no row can hold; ``reason`` says why of the last of these.
+    """So many rows are new, so many events and notes no row can hold; ``reason`` says why of the last of these.
 
     ``reached`` has the highest position of each stream that was to be written.
     """
@@ -47,6 +50,10 @@ class Written(NamedTuple):
     refused: int
     reason: str
     reached: Mapping[str, model.Position]
+
+    def refusing(self, reasons: Sequence[str]) -> Written:
+        """With so many more refused."""
+        return self._replace(refused=self.refused + len(reasons), reason=[self.reason, *reasons][-1])
 
 
 class Table:
@@ -63,26 +70,26 @@ class Table:
         reason = f"{undated[-1]!r} is no time" if undated else ""
         await self.days.make(self._connection, {day for day in days.values() if day})
         written = Written(0, len(batch.events) - len(sound), reason, _newest(batch.events))
+        written = written.refusing(batch.notes.unreadable)
         positions = _newest(sound) if undated else written.reached
         try:
-            return written._replace(events=await self._at_once(sound, positions, batch))
+            count, refused = await self._at_once(sound, positions, batch)
+            return written._replace(events=count).refusing(refused)
         except POISON:
             return await self._singly(sound, batch, written)
 
     async def _at_once(
         self, sound: Sequence[model.Event], positions: Mapping[str, model.Position], batch: Batch
-    ) -> int:
+    ) -> tuple[int, list[str]]:
         try:
             async with self._connection.transaction():
                 await self._copy(sound)
-                await self._rest(positions, batch)
-                return len(sound)
+                return len(sound), await self._rest(positions, batch)
         except psycopg.errors.UniqueViolation:
             # Of a commit whose answer was lost nobody knew
             async with self._connection.transaction():
                 written = await self._merge(sound)
-                await self._rest(positions, batch)
-                return written
+                return written, await self._rest(positions, batch)
 
     async def _singly(self, sound: Sequence[model.Event], batch: Batch, written: Written) -> Written:
         """Somewhere is an event that the database does not take: find it, and keep all others."""
@@ -97,8 +104,7 @@ class Table:
                     refused, reason = refused + 1, f"{event.id}: {database.fault(error)}"
                 else:
                     kept.append(event)
-            await self._rest(_newest(kept), batch)
-        return Written(count, refused, reason, reached)
+            return Written(count, refused, reason, reached).refusing(await self._rest(_newest(kept), batch))
 
     async def _copy(self, events: Sequence[model.Event], into: str = "copy_events") -> None:
         if not events:
@@ -113,7 +119,8 @@ class Table:
         await self._copy(events, "copy_arrivals")
         return (await self._connection.execute(queries.named("merge_arrivals"))).rowcount
 
-    async def _rest(self, positions: Mapping[str, model.Position], batch: Batch) -> None:
+    async def _rest(self, positions: Mapping[str, model.Position], batch: Batch) -> list[str]:
+        """What goes with the events; gives why notes cannot be kept, for which events are not held up."""
         cursor = self._connection.cursor()
         if positions:
             places = [{"stream": name, "epoch": at.epoch, "seq": at.seq} for name, at in sorted(positions.items())]
@@ -121,25 +128,34 @@ class Table:
         if batch.offsets:
             ends = [{"topic": t, "partition": p, "next": offset} for (t, p), offset in sorted(batch.offsets.items())]
             await cursor.executemany(queries.named("keep_offset"), ends)
-        if batch.notes.notes:
-            try:
-                async with self._connection.transaction():
-                    await self._notes(batch.notes)
-            except POISON as error:
-                # Events are not held up for them
-                _log.error("%d notes could not be kept: %s", batch.notes.notes, database.fault(error))
+        refused = await self._each(batch.notes.controls, lambda some: audit.write(self._connection, some), "call")
+        refused += await self._each(sorted(batch.notes.states.items()), self._states, "row")
+        return refused + await self._each(batch.notes.seeds, self._seeds, "seed")
 
-    async def _notes(self, found: notes.Sorted) -> None:
-        if found.controls:
-            await audit.write(self._connection, found.controls)
-        if found.states:
-            states = [
-                {"entity": rows.clean(entity), "key": rows.clean(key), "state": rows.jsonb(state)}
-                for (entity, key), state in sorted(found.states.items())
-            ]
-            await self._connection.cursor().executemany(queries.named("keep_state"), states)
-        for seed in found.seeds:
-            await self._connection.execute(queries.named("keep_seed"), {"seed": str(seed)})
+    async def _each(
+        self, some: Sequence[Note], write: Callable[[Sequence[Note]], Awaitable[None]], kind: str
+    ) -> list[str]:
+        """Write all of them, or find those that cannot be: gives why."""
+        if not some:
+            return []
+        try:
+            async with self._connection.transaction():
+                await write(some)
+        except POISON as error:
+            if len(some) == 1:
+                return [f"{kind} {_name(some[0])}: {database.fault(error)}"]
+            return [reason for one in some for reason in await self._each([one], write, kind)]
+        return []
+
+    async def _states(self, some: Sequence[tuple[tuple[str, str], dict[str, Any]]]) -> None:
+        states = [
+            {"entity": rows.clean(entity), "key": rows.clean(key), "state": rows.jsonb(state)}
+            for (entity, key), state in some
+        ]
+        await self._connection.cursor().executemany(queries.named("keep_state"), states)
+
+    async def _seeds(self, some: Sequence[int]) -> None:
+        await self._connection.cursor().executemany(queries.named("keep_seed"), [{"seed": str(seed)} for seed in some])
 
     # What there is
 
@@ -170,6 +186,12 @@ class Table:
         """The seed of the first start, None before that."""
         found = await database.fetch(self._connection, queries.named("seed"))
         return int(found[0][0]) if found else None
+
+
+def _name(note: Any) -> str:
+    """Which row a note is for: a call's id, an entity and a key, or nothing."""
+    name = note[0] if isinstance(note, tuple) else ""
+    return "/".join(name) if isinstance(name, tuple) else name
 
 
 def _newest(events: Iterable[model.Event]) -> dict[str, model.Position]:

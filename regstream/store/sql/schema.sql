@@ -4,8 +4,20 @@ SELECT pg_advisory_xact_lock(%(lock)s);
 -- name: lock_session
 SELECT pg_try_advisory_lock(%(lock)s);
 
--- name: ping
-SELECT 1;
+-- name: backend
+-- Behind a pooler it is not the process that the client was told of.
+SELECT pg_catalog.pg_backend_pid();
+
+-- name: unbounded
+SET statement_timeout TO 0;
+
+-- name: pin
+-- For the session; those that this server does not have yet are passed over.
+SELECT pg_catalog.set_config(name, value, false)
+FROM ROWS FROM (
+    pg_catalog.unnest(%(names)s::pg_catalog.text[]), pg_catalog.unnest(%(values)s::pg_catalog.text[])
+) AS wanted (name, value)
+JOIN pg_catalog.pg_settings USING (name);
 
 -- name: migrations_table
 SELECT to_regclass('regstream.migrations');
