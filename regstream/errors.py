@@ -12,9 +12,9 @@ import itertools
 from collections.abc import Iterable
 from typing import Any, Literal
 
-Severity = Literal["error", "warning"]
-
 from regstream import texts
+
+Severity = Literal["error", "warning"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
