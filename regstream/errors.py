@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from regstream import texts
@@ -169,13 +169,15 @@ class RenderError(RegstreamError):
 class BrokerError(RegstreamError):
     """The broker refused or lost something; ``count`` events are concerned, ``refused`` holds those that are known.
 
-    ``final``: it will never take those, and has taken all others of the call.
+    ``final``: it will never take those, and has taken all others of the call. ``topics`` says why, for each topic that
+    is concerned, when it is about topics.
     """
 
     reason: str
     count: int = 0
     refused: tuple[Any, ...] = ()
     final: bool = False
+    topics: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.reason

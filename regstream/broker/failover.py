@@ -62,7 +62,7 @@ class FailoverBroker:
     def status(self) -> broker.Status:
         """See ``broker.Broker``; ``waiting`` counts the events in the spool."""
         current, out = self._machine, self._outbox
-        refusals = sorted(set(out.refusals.values())) if out is not None else []
+        refusals = sorted({*self._declared.refused.values(), *(() if out is None else out.refusals.values())})
         return broker.Status(
             "kafka",
             "closed" if self._closed else str(current.state),
@@ -100,6 +100,10 @@ class FailoverBroker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), kafka.CONNECT_SECONDS + 0.5)
 
+    async def settled(self) -> None:
+        """Return when it is known whether the cluster can be reached; over a slow line it takes longer than a start."""
+        await self._settled.wait()
+
     async def close(self) -> None:
         """See ``broker.Broker``: what was accepted is sent and shown, for a bounded time; the rest stays on disk."""
         if self._closed:
@@ -123,6 +127,11 @@ class FailoverBroker:
             await self._room.wait()
 
     @property
+    def refused(self) -> Mapping[str, int]:
+        """Events that the cluster did not take since the start, by reason."""
+        return {} if self._outbox is None else dict(self._outbox.refused_by)
+
+    @property
     def _ahead(self) -> int:
         return 0 if self._outbox is None else self._outbox.ahead
 
@@ -142,7 +151,7 @@ class FailoverBroker:
         try:
             if self._kafka is not None:
                 # Not before they are made does anybody else ask for them
-                await self._kafka.declare(topics, replication)
+                await self._make(self._kafka, topics, replication)
             await self._past.read(self._kafka, {**self._declared.topics, **topics}, streams)
         except errors.BrokerError as error:
             if error.final and self._ready.is_set():
@@ -157,6 +166,16 @@ class FailoverBroker:
             # Who reloads may have mended what kept us from the cluster
             self._hurry.set()
         self._ready.set()
+
+    async def _make(self, one: kafka.KafkaBroker, topics: Mapping[str, int], replication: int) -> None:
+        try:
+            await one.declare(topics, replication)
+        except errors.BrokerError as error:
+            # What is refused at the start or was before must not keep the other topics from being made and read
+            new = error.topics.keys() - self._declared.topics.keys() if self._ready.is_set() else set()
+            if new or not error.topics:
+                raise
+            _log.warning("topics are made when the broker takes them: %s", error)
 
     def position(self, stream: str) -> model.Position | None:
         """See ``broker.Broker``."""

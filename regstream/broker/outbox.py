@@ -5,41 +5,54 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from regstream import errors, model
 from regstream.broker import kafka, spool
 
 CHUNK = 2_000
 LIMIT = 20_000
-ACK_SECONDS = 2.0
 MARGIN = 200
 _log = logging.getLogger(__name__)
 
 
 class Declared:
-    """The topics that there are to be, with their partitions; a cluster that comes back is told of them again."""
+    """The topics that there are to be, with their partitions; a cluster that comes back is told of them again.
+
+    ``refused`` has those that it does not make, and why.
+    """
 
     def __init__(self) -> None:
         self.topics: dict[str, int] = {}
+        self.refused: Mapping[str, str] = {}
         self.replication = 1
         self.batch_bytes: int | None = None
 
     async def on(self, one: kafka.KafkaBroker, more: Collection[str] = ()) -> dict[str, int]:
-        """Have them made, and ``more`` like the others; gives all of them. Raises BrokerError."""
+        """Have them made, and ``more`` like the others; gives all of them.
+
+        Raises BrokerError, but not for topics that are refused: their events will be, and the others must not wait.
+        """
         topics = self.topics
         if more:
             topics = {**dict.fromkeys(more, max(topics.values(), default=1)), **topics}
-        await one.declare(topics, self.replication, batch_bytes=self.batch_bytes)
+        try:
+            await one.declare(topics, self.replication, batch_bytes=self.batch_bytes)
+            self.refused = {}
+        except errors.BrokerError as error:
+            if not error.topics:
+                raise
+            self.refused = error.topics
         return topics
 
 
 class Outbox:
     """What is to be sent. ``refused`` is told of events that the cluster takes on no account.
 
-    ``errors`` counts those, ``dropped`` by stream what was lost for want of disk space, and ``refusals`` has by topic
-    why its last events were refused. ``room`` is set whenever something has gone. Full: ``until_room`` waits while
-    ``LIMIT`` events wait for a cluster that answers; what waits for one that does not is bounded by the spool.
+    ``errors`` counts those, and ``refused_by`` those of each reason; ``dropped`` by stream what was lost for want of
+    disk space; ``refusals`` has by topic why its last events were refused. ``room`` is set whenever something has gone.
+    Full: ``until_room`` waits while ``LIMIT`` events wait for a cluster that answers; what waits for one that does not
+    is bounded by the spool.
     """
 
     def __init__(
@@ -58,6 +71,7 @@ class Outbox:
         self._doubt = 0
         self.ahead = 0
         self.errors = 0
+        self.refused_by: collections.Counter[str] = collections.Counter()
         self.dropped: collections.Counter[str] = collections.Counter()
         self.refusals: dict[str, str] = {}
 
@@ -159,15 +173,12 @@ class Outbox:
         self._doubt = len(events)
         refusal: errors.BrokerError | None = None
         try:
-            async with asyncio.timeout(ACK_SECONDS):
-                await self._declared.on(one)
-                await one.publish(events)
+            await self._declared.on(one)
+            await one.publish(events)
         except errors.BrokerError as error:
             if not (error.final and error.refused):
                 raise
             refusal = error
-        except TimeoutError:
-            raise errors.BrokerError(f"no acknowledgement within {ACK_SECONDS:g} s") from None
         self._judge(events, refusal)
         self._doubt = 0
         self._spool.acknowledge(upto)
@@ -180,7 +191,13 @@ class Outbox:
         if refusal is not None:
             # They will not come back from the topic, and those behind them are not held up for them
             self.errors += refusal.count
-            self.refusals.update(dict.fromkeys((event.head.topic for event in refusal.refused), refusal.reason))
+            for event in refusal.refused:
+                topic = event.head.topic
+                reason = refusal.topics.get(topic, refusal.reason)
+                self.refused_by[reason] += 1
+                # Of one that is not there it is said elsewhere, until it is there
+                if topic not in self._declared.refused:
+                    self.refusals[topic] = reason
             self._refused(refusal.refused)
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 
 import typer
 
@@ -20,6 +20,9 @@ from regstream.engine import crew, history
 from regstream.engine import lane as lanes
 from regstream.generate import alerts
 from regstream.generate import stream as streams
+
+if TYPE_CHECKING:
+    from regstream.broker import failover
 
 STEPS = 10_000
 BATCH = 1_000
@@ -44,9 +47,16 @@ class Asked(NamedTuple):
 
 
 class _Sink(Protocol):
-    """Where events go. ``known`` is where streams stand there already."""
+    """Where events go. ``known`` is where streams stand there already, ``refused`` how many it did not take, by reason.
+
+    The latter is whole when the sink is closed.
+    """
 
     known: Mapping[str, model.Position]
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """See the class."""
 
     async def write(self, events: Sequence[model.Event]) -> None:
         """Take up to ``BATCH`` events; returns when there is room for more."""
@@ -55,6 +65,7 @@ class _Sink(Protocol):
 class _File:
     def __init__(self, file: BinaryIO) -> None:
         self.known: Mapping[str, model.Position] = {}
+        self.refused: Mapping[str, int] = {}
         self._file = file
 
     async def write(self, events: Sequence[model.Event]) -> None:
@@ -65,9 +76,13 @@ class _File:
 
 
 class _Kafka:
-    def __init__(self, carrier: broker.Broker, known: Mapping[str, model.Position]) -> None:
+    def __init__(self, carrier: failover.FailoverBroker, known: Mapping[str, model.Position]) -> None:
         self.known = known
         self._carrier = carrier
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        return self._carrier.refused
 
     async def write(self, events: Sequence[model.Event]) -> None:
         await self._carrier.publish(events)
@@ -76,6 +91,7 @@ class _Kafka:
 class _Database:
     def __init__(self, keeper: store.Store, known: Mapping[str, model.Position]) -> None:
         self.known = known
+        self.refused: Mapping[str, int] = {}
         self._keeper = keeper
 
     async def write(self, events: Sequence[model.Event]) -> None:
@@ -123,6 +139,19 @@ async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) 
                 else:
                     past = history.History(lambda: at_work, alerting, asked.begin, known, _judge, strict=True)
                     await _alone(past, asked, sink, shown)
+    # Not before: what was made is there when the sink has it
+    _conclude(asked, shown.made, sink.refused)
+
+
+def _conclude(asked: Asked, made: int, refused: Mapping[str, int]) -> None:
+    """Say what there is now. Raises BrokerError when some of it was refused."""
+    where = "standard output" if asked.out == "-" else asked.out
+    span = f"{model.rfc3339(asked.begin)} to {model.rfc3339(asked.end)}"
+    lost = sum(refused.values())
+    typer.echo(f"{f'{made - lost:,} of ' if lost else ''}{made:,} events of {span} in {where}", err=True)
+    if lost:
+        reasons = "; ".join(f"{reason} ({count:,})" for reason, count in refused.items())
+        raise errors.BrokerError(f"{lost:,} of {made:,} events were refused: {reasons}", lost, final=True)
 
 
 async def _alone(past: history.History, asked: Asked, sink: _Sink, shown: Callable[[float, int], None]) -> None:
@@ -153,24 +182,28 @@ def _judge(lane: lanes.Lane, batch: streams.Batch, at: float) -> None:
         raise batch.error
 
 
+class _Shown:
+    """Moves a bar; ``made`` counts the events."""
+
+    def __init__(self, asked: Asked, bar: Any) -> None:
+        self.made = 0
+        self._asked = asked
+        self._bar = bar
+        self._done = 0
+
+    def __call__(self, at: float, count: int) -> None:
+        self.made += count
+        self._bar.label = f"{self.made:,} events, up to {model.rfc3339(at)[:10]}"
+        step = int((at - self._asked.begin) / (self._asked.end - self._asked.begin) * STEPS)
+        self._bar.update(step - self._done)
+        self._done = step
+
+
 @contextlib.contextmanager
-def _progress(asked: Asked) -> Iterator[Callable[[float, int], None]]:
-    """A bar on a terminal, one line at the end everywhere."""
-    made, done = 0, 0
+def _progress(asked: Asked) -> Iterator[_Shown]:
+    """A bar on a terminal, nothing elsewhere."""
     with typer.progressbar(length=STEPS, label="0 events", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-
-        def show(at: float, count: int) -> None:
-            nonlocal made, done
-            made += count
-            bar.label = f"{made:,} events, up to {model.rfc3339(at)[:10]}"
-            step = int((at - asked.begin) / (asked.end - asked.begin) * STEPS)
-            bar.update(step - done)
-            done = step
-
-        yield show
-    where = "standard output" if asked.out == "-" else asked.out
-    span = f"{model.rfc3339(asked.begin)} to {model.rfc3339(asked.end)}"
-    typer.echo(f"{made:,} events of {span} in {where}", err=True)
+        yield _Shown(asked, bar)
 
 
 @contextlib.asynccontextmanager
@@ -229,23 +262,40 @@ def _file(path: Path) -> Iterator[BinaryIO]:
 async def _kafka(chosen: settings.Settings, catalog: model.Catalog) -> AsyncIterator[_Sink]:
     if not chosen.kafka_servers:
         raise errors.SettingsError("KAFKA_BROKER", "", "--out kafka needs the servers of a Kafka cluster")
-    carrier = daemon.carrier_of(chosen, _quiet, tracing.OFF)
+    carrier = cast("failover.FailoverBroker", daemon.carrier_of(chosen, _quiet, tracing.OFF))
     await carrier.start()
     reading = asyncio.create_task(_read(carrier))
     try:
+        # Numbers have to go on where they ended on the topics
+        await carrier.settled()
         await engine.equip(carrier, catalog)
         _reachable(carrier)
         names = [*catalog.streams, model.ALERTS]
         yield _Kafka(carrier, {name: at for name in names if (at := carrier.position(name)) is not None})
-        async with asyncio.timeout(FLUSH_SECONDS):
-            while carrier.status.waiting:
-                _reachable(carrier)
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise errors.BrokerError(f"Kafka did not take all events within {FLUSH_SECONDS:.0f} s") from None
+        await _acknowledged(carrier)
+    except (errors.BrokerError, asyncio.CancelledError) as error:
+        state = carrier.status
+        sent = f"{state.produced - state.waiting - state.errors:,} of {state.produced:,} events were acknowledged"
+        if not isinstance(error, errors.BrokerError):
+            typer.echo(sent, err=True)
+            raise
+        raise errors.BrokerError(f"{error.reason}; {sent}" if state.produced else error.reason) from error
     finally:
         await carrier.close()
         await reading
+
+
+async def _acknowledged(carrier: broker.Broker) -> None:
+    """Return when nothing waits any more. Raises BrokerError when nothing has moved for too long."""
+    loop = asyncio.get_running_loop()
+    before, since = 0, loop.time()
+    while waiting := carrier.status.waiting:
+        _reachable(carrier)
+        if waiting != before:
+            before, since = waiting, loop.time()
+        if loop.time() - since > FLUSH_SECONDS:
+            raise errors.BrokerError(f"Kafka took nothing for {FLUSH_SECONDS:.0f} s")
+        await asyncio.sleep(0.02)
 
 
 def _reachable(carrier: broker.Broker) -> None:

@@ -19,7 +19,8 @@ from tests.kafka import clusters, daemons
 @pytest.fixture
 def cluster(shared_cluster: kafka.Cluster) -> kafka.Cluster:
     """The shared one, with none of our topics."""
-    asyncio.run(clusters.forget(shared_cluster.bootstrap, (*daemons.TOPICS, "test.later")))
+    more = ("test.later", "test_later", "test.collides", "test_collides")
+    asyncio.run(clusters.forget(shared_cluster.bootstrap, (*daemons.TOPICS, *more)))
     return shared_cluster
 
 
@@ -160,27 +161,35 @@ class TestTopics:
             process.eventually(lambda: len(daemon.streams()) == 4)
             assert "test.later" in asyncio.run(names(cluster))
 
-    def test_those_that_cannot_be_made_are_the_reason_of_the_state(
+    def test_one_that_cannot_be_made_is_named_and_holds_nothing_else_up(
         self, tmp_path: pathlib.Path, cluster: kafka.Cluster
     ) -> None:
-        folder = tmp_path / "d"
-        daemons.write(folder, daemons.STREAMS.replace("replication: 1", "replication: 3"))
-        daemon = process.Daemon(folder, KAFKA_BROKER=cluster.bootstrap)
-        said = daemons.until(daemon, "fallback")
-        assert "cannot be created" in said["reason"] and "eplication" in said["reason"]
-        daemon.burst("RARE", 10)
-        # Repaired, it is seen at the next try
-        daemons.write(folder)
+        asyncio.run(make(cluster, "test_collides"))
+        streams = daemons.STREAMS.replace("  RARE:\n    topic: test.shared", "  RARE:\n    topic: test.collides")
+        daemon = process.Daemon(daemons.write(tmp_path / "d", streams), KAFKA_BROKER=cluster.bootstrap)
         daemons.until(daemon, "live")
-        daemons.end(daemon)
-        assert len(daemons.read(cluster)["RARE"]) == 10
+        with daemon.reader("?channel=dashboard-updates") as reader:
+            # It is shown, as all else is
+            reader.event("RARE", daemon.burst("RARE", 10)[1])
+            reader.event("KEYED", daemon.burst("KEYED", 10)[1])
+        assert "topic test.collides cannot be created" in daemons.broker(daemon)["reason"]
+        assert daemon.get("/api/streaming/status")["kafka"]["errors"] == 10
+        # Repaired, it is seen at the next try
+        asyncio.run(clusters.forget(cluster.bootstrap, ["test_collides"]))
+        process.eventually(lambda: daemons.broker(daemon)["reason"] == "", 40)
+        daemon.burst("RARE", 5)
+        process.eventually(lambda: not daemons.broker(daemon)["waiting"])
+        assert daemon.stop(seconds=5) == 0
+        assert all("events are refused and not on their topic" in one for one in daemon.complaints)
+        assert len(daemons.read(cluster, ("test.collides",))["RARE"]) == 5
 
     def test_a_reload_whose_topics_cannot_be_made_is_refused(
         self, tmp_path: pathlib.Path, cluster: kafka.Cluster
     ) -> None:
+        asyncio.run(make(cluster, "test_later"))
         with daemons.running(tmp_path / "d", cluster.bootstrap) as daemon:
             more = "  LATER:\n    topic: test.later\n    event: later-update\n    interval: 1h\n    fields: {n: 1}\n"
-            daemons.write(tmp_path / "d", daemons.STREAMS.replace("replication: 1", "replication: 3") + more)
+            daemons.write(tmp_path / "d", daemons.STREAMS + more)
             answer = process.eventually(lambda: daemon.get("/health")["config"]["error"])
             assert "test.later cannot be created" in answer
             assert len(daemon.streams()) == 3
@@ -188,6 +197,15 @@ class TestTopics:
             process.eventually(lambda: daemon.get("/health")["config"]["error"] is None)
             daemon.log.write_text("")
             assert daemons.broker(daemon)["state"] == "live"
+
+
+async def make(cluster: kafka.Cluster, topic: str) -> None:
+    admin = aiokafka.admin.AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([aiokafka.admin.NewTopic(topic, 1, 1)])
+    finally:
+        await admin.close()
 
 
 async def names(cluster: kafka.Cluster) -> set[str]:

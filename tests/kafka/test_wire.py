@@ -108,11 +108,35 @@ class TestTopics:
             await one.declare({"as.declared": 2})
         assert not [one for one in caplog.records if one.name.startswith("regstream")]
 
-    async def test_one_that_cannot_be_made_is_named_with_the_cause(self, shared_cluster: clusters.Cluster) -> None:
+    async def test_with_the_replication_that_can_be_had(
+        self, shared_cluster: clusters.Cluster, caplog: pytest.LogCaptureFixture
+    ) -> None:
         async with connected(shared_cluster) as one:
-            with pytest.raises(errors.BrokerError, match=r"too\.many.*[Rr]eplication") as caught:
-                await one.declare({"too.many": 1}, replication=3)
-            assert caught.value.final
+            await one.declare({"too.many": 2}, replication=3)
+            await one.publish(events(3, topic="too.many"))
+        assert await shape(shared_cluster, "too.many") == (2, 1)
+        (said,) = [one for one in caplog.records if one.name.startswith("regstream") and "too.many" in str(one.args)]
+        assert said.levelno == logging.WARNING
+        assert "asks for replication 3" in said.getMessage() and "made with replication 1" in said.getMessage()
+
+    async def test_one_that_cannot_be_made_is_named_with_the_cause_and_refuses_its_events_alone(
+        self, shared_cluster: clusters.Cluster
+    ) -> None:
+        # Kafka takes them for one in its metrics
+        await make_topic(shared_cluster, "collides_here")
+        async with connected(shared_cluster) as one:
+            for _ in range(2):
+                with pytest.raises(
+                    errors.BrokerError, match=r"collides\.here cannot be created.*collides_here"
+                ) as caught:
+                    await one.declare({"collides.here": 1, "collides.not": 2}, replication=1)
+                assert caught.value.final and caught.value.topics.keys() == {"collides.here"}
+            sent, never = events(3, topic="collides.not"), events(2, topic="collides.here")
+            with pytest.raises(errors.BrokerError) as caught:
+                await one.publish([*never, *sent])
+            assert (caught.value.final, caught.value.refused) == (True, tuple(never))
+            assert [record.event for record in await collect(one, 3)] == sent
+        assert await shape(shared_cluster, "collides.not") == (2, 1)
 
 
 class TestMessages:

@@ -14,12 +14,18 @@ from typing import Any
 import aiokafka
 import aiokafka.admin
 import aiokafka.errors
+import aiokafka.protocol.metadata
 
 from regstream import broker, errors, model, quiet, tracing
 from regstream.broker import message
 from regstream.broker.kafka import connection, ending, faults, reader, resender, sender, topics
 
 CONNECT_SECONDS = 3.0
+"""Until a server has answered."""
+START_SECONDS = 15.0
+"""Until all is ready once one has: a line over which each answer takes a second is still a line."""
+CREATE_SECONDS = 10.0
+"""A topic that the cluster refuses to make is asked for again after that."""
 Connection = connection.Connection
 Place = connection.Place
 
@@ -52,9 +58,12 @@ class KafkaBroker(broker.Forgetful):
         self._consumer: Any = None
         self._admin: Any = None
         self._partitions: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
+        self._ask_again = 0.0
         self.positions: dict[Place, int] = {}
         self._assigned: set[Place] = set()
         self._consuming = False
+        self._answering: int | None = None
         self._declaring = asyncio.Lock()
         quiet.begin("aiokafka", logging.WARNING)
 
@@ -64,15 +73,16 @@ class KafkaBroker(broker.Forgetful):
         return broker.Status("kafka", self._state, False, self._produced, self._consumed, self._errors, self._reason)
 
     async def start(self) -> None:
-        """Connect within ``CONNECT_SECONDS``; nothing stays open when that fails.
+        """Connect: a server answers within ``CONNECT_SECONDS``, or that fails; then nothing stays open.
 
         Raises BrokerError with the cause, LoginError when the credentials are refused.
         """
         if self._state != "new":
             raise errors.BrokerError(f"the broker was started before and is {self._state}")
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._connect()
+            through = await faults.knock(self._connection, CONNECT_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await self._connect(through)
         except (*faults.FAULTS, ValueError) as error:
             refusal = faults.broker_error(error, self._connection.servers)
             self._reason = refusal.reason
@@ -80,8 +90,7 @@ class KafkaBroker(broker.Forgetful):
             raise refusal from error
         self._state = "live"
 
-    async def _connect(self) -> None:
-        through = await faults.knock(self._connection, CONNECT_SECONDS)
+    async def _connect(self, through: Connection) -> None:
         self._reader = reader.Reader(through)
         self._sender = sender.Sender(through)
         self._resender = resender.Resender(through, self._made)
@@ -101,17 +110,29 @@ class KafkaBroker(broker.Forgetful):
         streams: Mapping[str, str] | None = None,
         batch_bytes: int | None = None,
     ) -> None:
-        """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning."""
+        """See ``broker.Broker``. A topic with another number of partitions is used as it is, with a warning.
+
+        Of the topics that are refused the error says why by topic; the others are there. Those are asked for again
+        after ``CREATE_SECONDS`` at the earliest, and until then their events are refused.
+        """
         if batch_bytes is not None and self._sender is not None:
             self._sender.batch_bytes = batch_bytes
         async with self._declaring:
+            now = asyncio.get_running_loop().time()
             new = {name: count for name, count in topics.items() if name not in self._partitions}
-            if not new:
-                return
-            async with faults.bounded(connection.ANSWER_SECONDS, self._connection.servers):
-                await self._follow(await self._made(new, replication), new)
+            if now < self._ask_again:
+                new = {name: count for name, count in new.items() if name not in self._refused}
+            if new:
+                async with faults.bounded(3 * connection.ANSWER_SECONDS, self._connection.servers):
+                    made = await self._made(new, replication)
+                    await self._follow(made.there, {name: new[name] for name in new.keys() - made.refused.keys()})
+                self._refused = {name: why for name, why in self._refused.items() if name not in new} | made.refused
+                self._ask_again = now + CREATE_SECONDS if self._refused else 0.0
+            refused = {name: self._refused[name] for name in topics if name in self._refused}
+        if refused:
+            raise errors.BrokerError("; ".join(refused.values()), final=True, topics=refused)
 
-    async def _made(self, new: Mapping[str, int], replication: int) -> dict[str, int]:
+    async def _made(self, new: Mapping[str, int], replication: int) -> topics.Made:
         return await topics.Topics(self._admin, self._told).make(new, replication)
 
     async def _follow(self, found: Mapping[str, int], topics: Mapping[str, int]) -> None:
@@ -134,9 +155,7 @@ class KafkaBroker(broker.Forgetful):
         if self._state != "live" or self._sender is None:
             self._errors += len(events)
             raise errors.BrokerError(f"the broker is {self._state}", len(events), tuple(events))
-        unknown = {event.head.topic for event in events} - self._partitions.keys()
-        if unknown:
-            await self.declare(dict.fromkeys(unknown, 1))
+        denied = await self._denied(events)
         # OpenTelemetry's semantic conventions for messaging
         said: dict[str, str | int | float] = {
             "messaging.system": "kafka",
@@ -144,14 +163,35 @@ class KafkaBroker(broker.Forgetful):
             "messaging.batch.message_count": len(events),
         }
         with self._traces.send(said, lambda: _traceparents(events)):
-            unsure, never, reasons = await self._sender.send(events, self._partitions)
-        self._produced += len(events) - len(unsure) - len(never)
-        self._errors += len(unsure) + len(never)
-        if unsure:
-            self._reason = reasons[0]
-            raise errors.BrokerError("; ".join(reasons), len(unsure), unsure)
+            sent = await self._sender.send(
+                [event for event in events if event.head.topic not in denied] if denied else events, self._partitions
+            )
+        never = (*(event for event in events if event.head.topic in denied), *sent.never) if denied else sent.never
+        self._produced += len(events) - len(sent.unsure) - len(never)
+        self._errors += len(sent.unsure) + len(never)
+        if sent.unsure:
+            self._reason = sent.reasons[-1]
+            raise errors.BrokerError("; ".join(sent.reasons), len(sent.unsure), sent.unsure)
         if never:
-            raise errors.BrokerError("; ".join(reasons), len(never), never, final=True)
+            reasons = "; ".join((*denied.values(), *sent.reasons))
+            raise errors.BrokerError(reasons, len(never), never, final=True, topics={**denied, **sent.topics})
+
+    async def _denied(self, events: Sequence[model.Event]) -> dict[str, str]:
+        """Those topics of events that cannot be made, and why."""
+        asked = {event.head.topic for event in events} - self._partitions.keys()
+        if not asked:
+            return {}
+        unknown = asked - self._refused.keys()
+        if unknown:
+            try:
+                await self.declare(dict.fromkeys(unknown, 1))
+            except errors.BrokerError as error:
+                if not error.topics:
+                    raise
+        denied = {topic: self._refused[topic] for topic in asked if topic in self._refused}
+        for topic, why in denied.items():
+            sender.log_refused([event for event in events if event.head.topic == topic], why, "it is not there")
+        return denied
 
     async def resend(self, events: Sequence[model.Event], partitions: int, replication: int) -> None:
         """Send events into topics that nobody here declared, and which are not consumed; see ``Resender.send``.
@@ -229,16 +269,28 @@ class KafkaBroker(broker.Forgetful):
     async def look_back(
         self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
     ) -> tuple[list[broker.Record], bool]:
-        """As ``tail``, but only the events that are ``wanted``; and whether these are all that the topics hold."""
+        """As ``tail``, but only the events that are ``wanted``; and whether a longer look would find no more."""
         known = {topic: self._partitions.get(topic, 0) for topic in topics}
         async with faults.bounded(4 * connection.ANSWER_SECONDS, self._connection.servers):
             return await self._reader.back(known, count, wanted)
 
     async def probe(self) -> None:
-        """Ask the cluster for something small. Raises BrokerError when no answer comes."""
+        """Ask the cluster for something small. Raises BrokerError when no answer comes.
+
+        Not on the way of the events: there it would wait behind them where the line is slow.
+        """
         async with faults.bounded(CONNECT_SECONDS, self._connection.servers):
-            places = [aiokafka.TopicPartition(*place) for place in list(self.positions)[:1]]
-            await (self._consumer.end_offsets(places) if places else self._admin.list_topics())
+            client = self._admin._client
+            nodes = sorted(client.cluster.brokers(), key=lambda one: one.nodeId != self._answering)
+            for one in nodes:
+                try:
+                    await client.send(one.nodeId, aiokafka.protocol.metadata.MetadataRequest([]))
+                except aiokafka.errors.KafkaError:
+                    if one is nodes[-1]:
+                        raise
+                else:
+                    self._answering = one.nodeId
+                    return
 
     async def lag(self) -> int:
         """Records on the followed topics that were not consumed yet; 0 when the cluster does not answer."""

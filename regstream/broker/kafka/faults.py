@@ -10,14 +10,15 @@ import aiokafka.conn
 import aiokafka.errors
 
 from regstream import errors
-from regstream.broker.kafka import connection
+from regstream.broker.kafka import codes, connection
+
+SHARE_SECONDS = 2.0
 
 FAULTS = (OSError, aiokafka.errors.KafkaError)
 """What any call may raise while the cluster is away; a timeout is an OSError."""
 _REFUSED = (
     aiokafka.errors.AuthenticationFailedError,
-    aiokafka.errors.SaslAuthenticationFailed,
-    aiokafka.errors.UnsupportedSaslMechanismError,
+    *(aiokafka.errors.for_code(one.number) for one in codes.CODES.values() if one.action is codes.Action.LOGIN),
 )
 
 
@@ -52,8 +53,9 @@ async def bounded(seconds: float, servers: str) -> AsyncIterator[None]:
 async def knock(reach: connection.Connection, seconds: float) -> connection.Connection:
     """The same connection by way of one server that lets us in, so that no client hangs at one that is silent.
 
-    Each server has its share of the ``seconds``. Raises why none lets us in, which the library's clients only log. Who
-    is refused is not tried at the next server: each counts as a wrong password, and some of them lock an account.
+    Each server has its share of the ``seconds``, but no less than ``SHARE_SECONDS``. Raises why none lets us in, which
+    the library's clients only log. Who is refused is not tried at the next server: each counts as a wrong password, and
+    some of them lock an account.
     """
     options = reach.options()
     servers = options["bootstrap_servers"]
@@ -61,7 +63,7 @@ async def knock(reach: connection.Connection, seconds: float) -> connection.Conn
     cause: Exception | None = None
     for host, port, _ in aiokafka.conn.collect_hosts(servers):
         try:
-            async with asyncio.timeout(seconds / len(servers)):
+            async with asyncio.timeout(max(SHARE_SECONDS, seconds / len(servers))):
                 (await aiokafka.conn.create_conn(host, port, **security)).close()
         except _REFUSED:
             raise

@@ -21,6 +21,7 @@ from regstream.broker import message
 from regstream.broker.kafka import connection, ending, faults, reader
 
 CONNECT_SECONDS = 3.0
+START_SECONDS = 15.0
 LOOK_SECONDS = 2.0
 AHEAD_BYTES = 512 * 1024
 _BEYOND = 2**63 - 1
@@ -72,13 +73,16 @@ class Log:
     # Start and end
 
     async def start(self) -> None:
-        """Connect within ``CONNECT_SECONDS``; nothing stays open when that fails. An instance is started once.
+        """Connect: a server answers within ``CONNECT_SECONDS``, or that fails, and nothing stays open.
+
+        An instance is started once.
 
         Raises BrokerError with the cause, LoginError when the credentials are refused.
         """
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._connect()
+            through = await faults.knock(self._connection, CONNECT_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                await self._connect(through)
         except (*faults.FAULTS, ValueError) as error:
             await self.close()
             raise faults.broker_error(error, self._connection.servers) from error
@@ -87,8 +91,8 @@ class Log:
             raise
         self._looking = asyncio.create_task(self._look(), name="broker-log-look")
 
-    async def _connect(self) -> None:
-        options = (await faults.knock(self._connection, CONNECT_SECONDS)).options()
+    async def _connect(self, through: connection.Connection) -> None:
+        options = through.options()
         self._consumer = aiokafka.AIOKafkaConsumer(
             **options, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
             fetch_max_wait_ms=reader.FETCH_MS, max_partition_fetch_bytes=AHEAD_BYTES,

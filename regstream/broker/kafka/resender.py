@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 
 from regstream import errors, model
 from regstream.broker.kafka import connection, ending, faults, sender
+from regstream.broker.kafka import topics as kafka_topics
 
 PIECE = 2_000
-SECONDS = 5.0
+READY_SECONDS = 5.0
 HEADERS = [*sender.HEADERS, ("replay", b"true")]
 
-Make = Callable[[Mapping[str, int], int], Awaitable[Mapping[str, int]]]
+Make = Callable[[Mapping[str, int], int], Awaitable[kafka_topics.Made]]
 
 
 def moved(events: Iterable[model.Event], topic_of: Mapping[str, str] | str) -> Iterator[model.Event]:
@@ -30,7 +31,7 @@ def moved(events: Iterable[model.Event], topic_of: Mapping[str, str] | str) -> I
 
 
 class Resender:
-    """Has a producer of its own from the first events on. ``make`` creates topics, and gives those that were there.
+    """Has a producer of its own from the first events on. ``make`` creates topics.
 
     One piece of at most ``PIECE`` events is under way at a time; whoever else sends waits for that one, no longer.
     """
@@ -46,7 +47,7 @@ class Resender:
     async def send(self, events: Sequence[model.Event], partitions: int, replication: int) -> None:
         """Returns when all are acknowledged; a topic that is missing gets so many partitions and copies.
 
-        Raises BrokerError: within ``SECONDS`` for each piece and the end of a producer when the cluster is away, and
+        Raises BrokerError: when the cluster is away, which is seen after some seconds without progress, and
         then ``count`` events, from the end of ``events``, may be on the topics or not; ``final`` when some are refused.
         """
         refusals: list[errors.BrokerError] = []
@@ -65,10 +66,10 @@ class Resender:
     async def _piece(self, piece: Sequence[model.Event], partitions: int, replication: int) -> list[errors.BrokerError]:
         if self._closed:
             raise errors.BrokerError("the broker is closed")
-        async with faults.bounded(SECONDS, self._connection.servers):
+        async with faults.bounded(READY_SECONDS, self._connection.servers):
             through = await self._ready()
             await self._know({event.head.topic for event in piece}, partitions, replication)
-            sent = await through.send(piece, self._partitions)
+        sent = await through.send(piece, self._partitions)
         if sent.unsure:
             raise errors.BrokerError("; ".join(sent.reasons))
         return [errors.BrokerError("; ".join(sent.reasons), len(sent.never))] if sent.never else []
@@ -82,7 +83,10 @@ class Resender:
     async def _know(self, topics: Iterable[str], partitions: int, replication: int) -> None:
         missing = dict.fromkeys((one for one in topics if one not in self._partitions), partitions)
         if missing:
-            self._partitions.update({**missing, **await self._make(missing, replication)})
+            made = await self._make(missing, replication)
+            if made.refused:
+                raise errors.BrokerError("; ".join(made.refused.values()), final=True, topics=made.refused)
+            self._partitions.update({**missing, **made.there})
 
     async def _discard(self) -> None:
         through, self._sender = self._sender, None

@@ -13,29 +13,30 @@ from typing import Any, NamedTuple
 
 import aiokafka
 import aiokafka.codec
-import aiokafka.errors
 import aiokafka.partitioner
 import aiokafka.record.default_records
 
 from regstream import broker, model, quiet
 from regstream.broker import message
-from regstream.broker.kafka import connection, faults
+from regstream.broker.kafka import codes, connection, delivery, faults, window
 
 HEADERS = [("content-type", b"application/cloudevents+json")]
-_TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
-_DENIED = aiokafka.errors.TopicAuthorizationFailedError
+PATIENCE_SECONDS = 120.0
+AGAIN_SECONDS = 0.2
+_TOO_LARGE = {"MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}
 _refusals = logging.getLogger(f"{__name__}.refused")
 
 
 class Sent(NamedTuple):
     """What was not acknowledged: ``unsure`` may be on the topic or not, ``never`` is not and never will be.
 
-    ``reasons`` say why, each once.
+    ``reasons`` say why, each once, ``topics`` why of each topic of which events are in ``never``.
     """
 
     unsure: tuple[model.Event, ...]
     never: tuple[model.Event, ...]
     reasons: tuple[str, ...]
+    topics: Mapping[str, str]
 
 
 def compress_fast() -> None:
@@ -58,22 +59,39 @@ class Sender:
     def __init__(self, reach: connection.Connection, headers: Sequence[tuple[str, bytes]] = HEADERS) -> None:
         self._servers = reach.servers
         self._headers = headers
+        # How long an answer may take is decided by the window: a slow line needs more than a request is given
+        options = {**reach.options(), "request_timeout_ms": int(PATIENCE_SECONDS * 1000)}
         self.producer: Any = aiokafka.AIOKafkaProducer(
-            **reach.options(),
+            **options,
             acks="all",
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=model.MAX_BATCH_BYTES,
         )
+        self.producer._sender._send_produce_req = self._request
         self.batch_bytes = model.MAX_BATCH_BYTES
         self.acknowledged: dict[connection.Place, int] = {}
+        self._window = window.SendWindow()
+        self._troubles = delivery.Troubles()
+        self._fitting: dict[connection.Place, int] = {}
+        self._too_large: dict[connection.Place, int] = {}
         self._ended = False
         quiet.begin(_refusals.name)
         compress_fast()
 
+    async def _request(self, node: Any, batches: Any) -> None:
+        """What the library's sender does for each request, with answers judged by our table."""
+        library = self.producer._sender
+        try:
+            await delivery.Delivery(library, batches, self._window, self._troubles).do(node)
+        finally:
+            library._in_flight.remove(node)
+            library._muted_partitions.difference_update(batches)
+
     def end(self) -> None:
         """From now on a send that is cancelled is one that was not acknowledged, and not one that nobody wants."""
         self._ended = True
+        self._window.close()
 
     async def send(self, events: Sequence[model.Event], partitions: Mapping[str, int]) -> Sent:
         """Send events, each partition's in their order, whose topics have so many partitions; never raises for them.
@@ -86,84 +104,194 @@ class Sender:
             tuple(event for one in results for event in one.unsure),
             tuple(event for one in results for event in one.never),
             tuple(dict.fromkeys(reason for one in results for reason in one.reasons)),
+            {topic: reason for one in results for topic, reason in one.topics.items()},
         )
 
     async def _send(self, place: connection.Place, events: list[model.Event]) -> Sent:
-        done, most = 0, len(events)
-        never: list[model.Event] = []
-        reasons: list[str] = []
+        queue = _Queue(events)
+        unsure: tuple[str, ...] = ()
+        # Twice what fitted last: its limit may have been raised since
+        fitting = 2 * self._fitting.get(place, self.batch_bytes)
         try:
-            while done < len(events):
-                batch, taken = self._batch(events[done : done + most])
-                try:
-                    end = await self._acknowledge(batch, place, taken)
-                except _TOO_LARGE as error:
-                    # One of them is too large, or all together; the others must not suffer for it
-                    most = max(1, taken // 2)
-                    if taken == 1:
-                        never.append(_too_large(events[done], error))
-                        reasons.append(f"topic {place[0]} takes no message of that size")
-                        done, most = done + 1, len(events)
-                else:
-                    done += taken
-                    self.acknowledged[place] = end
-        except _DENIED as error:
-            never += _denied(events[done:], error)
-            return Sent((), tuple(never), (*reasons, f"topic {place[0]} may not be written to"))
+            while queue.next:
+                await self._send_one(place, queue, min(self.batch_bytes, self._window.size, fitting))
+                fitting = self._fitting.get(place, self.batch_bytes)
         except (*faults.FAULTS, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not self._ended:
                 raise
-            reasons = [faults.why(error, self._servers)]
-        return Sent(tuple(events[done:]), tuple(never), tuple(reasons))
+            unsure = (self._why(place[0], error),)
+        refused = tuple(dict.fromkeys(queue.reasons))
+        return Sent(
+            tuple(queue.left),
+            tuple(queue.refused),
+            (*refused, *unsure),
+            {place[0]: "; ".join(refused)} if refused else {},
+        )
 
-    async def _acknowledge(self, batch: Any, place: connection.Place, count: int) -> int:
-        """Send a batch; gives the offset behind its last message."""
-        sent = await self.producer.send_batch(batch, place[0], partition=place[1])
+    async def _send_one(self, place: connection.Place, queue: _Queue, room: int) -> None:
+        """Send one batch, and take out of the queue what was acknowledged or refused. Raises what ``FAULTS`` has."""
+        batch, taken, size = self._batch(queue, room, self._too_large.get(place, sys.maxsize))
         try:
-            return int((await sent).offset) + count
-        except (*_TOO_LARGE, _DENIED):
-            # The library has counted the messages of a batch that is refused, and the cluster has not: the next one
-            # would be out of sequence
-            partition = aiokafka.TopicPartition(*place)
-            self.producer._txn_manager.increment_sequence_number(partition, -count)
-            raise
+            end = await self._acknowledge(batch, place, taken, size)
+        except delivery.RefusedError as refusal:
+            if refusal.code.scope is codes.Scope.CONNECTION:
+                raise
+            self._window.moved()
+            if refusal.code.name in _TOO_LARGE:
+                self._shrink(place, queue, taken, size)
+            if not (refusal.code.name in _TOO_LARGE and taken > 1) and queue.refuse(refusal, taken, place[0]):
+                await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            self._window.moved()
+            queue.acknowledge(taken)
+            self.acknowledged[place] = end
+            if place in self._fitting:
+                self._fitting[place] = max(self._fitting[place], size)
+            if taken == 1 and size >= self._too_large.get(place, size + 1):
+                del self._too_large[place]
 
-    def _batch(self, events: list[model.Event]) -> tuple[Any, int]:
-        batch, taken, room = self.producer.create_batch(), 0, self.batch_bytes
+    def _shrink(self, place: connection.Place, queue: _Queue, taken: int, size: int) -> None:
+        """A batch was too large: because of all together, or of one that is too large alone."""
+        before = self._fitting.get(place, self.batch_bytes)
+        if taken > 1:
+            queue.fitting = queue.fitting or before
+            self._fitting[place] = size // 2
+            return
+        # What was halved to find it says nothing about the others, but those of its size are tried alone from now on
+        self._fitting[place] = queue.fitting or before
+        self._too_large[place] = min(size, self._too_large.get(place, size))
+
+    def _why(self, topic: str, error: BaseException) -> str:
+        if not isinstance(error, TimeoutError):
+            return faults.why(error, self._servers)
+        code = self._troubles.codes.get(topic)
+        cause = f": topic {topic} answers {code}" if code is not None else ""
+        return f"no acknowledgement within {codes.STALL_SECONDS:g} s{cause}"
+
+    async def _acknowledge(self, batch: Any, place: connection.Place, count: int, size: int) -> int:
+        """Send a batch; gives the offset behind its last message."""
+        async with self._window.under_way(size):
+            sent = await self.producer.send_batch(batch, place[0], partition=place[1])
+            try:
+                return int((await sent).offset) + count
+            except delivery.RefusedError:
+                # The library has counted the messages of a batch that is refused, and the cluster has not: the next
+                # one would be out of sequence
+                partition = aiokafka.TopicPartition(*place)
+                self.producer._txn_manager.increment_sequence_number(partition, -count)
+                raise
+
+    def _batch(self, queue: _Queue, room: int, alone: int) -> tuple[Any, int, int]:
+        """A batch of the first events, how many these are, and their bytes: at most ``room``, or one event.
+
+        One that has ``alone`` bytes is not sent with others.
+        """
+        batch, taken, size = self.producer.create_batch(), 0, 0
         append, headers = batch.append, self._headers
         head: model.Head | None = None
         stamp, traced = 0, False
-        for event in events:
+        for event in queue.next:
             if event.head is not head:
                 head, stamp = event.head, message.milliseconds(event.head.time)
                 traced, headers = message.traceparent(event.value) is not None, self._headers
             if traced:
                 headers = [*self._headers, ("traceparent", message.traceparent(event.value) or b"")]
-            room -= len(event.value)
-            if room < 0 and taken:
+            length = len(event.value)
+            if taken and (size + length > room or length >= alone):
                 break
+            if length >= alone:
+                room = 0
             key = None if event.key is None else event.key.encode(*broker.KEYS)
             if append(timestamp=stamp, key=key, value=event.value, headers=headers) is None:
                 break
+            size += length
             taken += 1
         batch.close()
-        return batch, taken
+        return batch, taken, size
 
 
-def _too_large(event: model.Event, error: Exception) -> model.Event:
-    _refusals.error(
-        "an event is refused and not on its topic: %s of %d bytes, %s: %s",
-        *(event.id, len(event.value), event.head.topic, type(error).__name__),
-    )
-    return event
+class _Queue:
+    """Events for a partition, at most ``most`` of them sent at once, and those that were ``refused``, with ``reasons``.
+
+    ``fitting`` is how large a batch could be before one was found too large.
+    """
+
+    def __init__(self, events: Sequence[model.Event]) -> None:
+        self._events, self._done = events, 0
+        self.most = len(events)
+        self.fitting: int | None = None
+        self.refused: list[model.Event] = []
+        self.reasons: list[str] = []
+        self._tries = 0
+        self._unknown_before = False
+
+    @property
+    def left(self) -> Sequence[model.Event]:
+        """Those that were neither acknowledged nor refused."""
+        return self._events[self._done :]
+
+    @property
+    def next(self) -> Sequence[model.Event]:
+        """Those that may be sent now."""
+        return self._events[self._done : self._done + self.most]
+
+    def acknowledge(self, count: int) -> None:
+        """The first ones are on the topic."""
+        self._done += count
+        # What was halved to find an event is not halved again for each of its neighbours
+        self.most = min(2 * self.most, len(self._events) - self._done or 1)
+        self._tries, self._unknown_before = 0, False
+
+    def refuse(self, refusal: delivery.RefusedError, count: int, topic: str) -> bool:
+        """The first ``count`` were not taken together; gives whether to wait before what is sent next."""
+        code = refusal.code
+        culprits = [index for index in refusal.culprits if 0 <= index < count]
+        if code.scope is codes.Scope.TOPIC:
+            self._drop(range(len(self._events) - self._done), refusal, topic)
+        elif code.scope is codes.Scope.EVENT and culprits:
+            self._drop(culprits, refusal, topic)
+        elif count > 1:
+            self.most = count // 2
+        elif code.scope is codes.Scope.EVENT:
+            self._drop(range(1), refusal, topic)
+        else:
+            return self._repeat(refusal, topic)
+        return False
+
+    def _repeat(self, refusal: delivery.RefusedError, topic: str) -> bool:
+        """One event alone was answered a code that nobody knows."""
+        self._tries += 1
+        if self._tries < codes.TRIES:
+            return True
+        # The second in a row: it is not about the event
+        self._drop(range(len(self._events) - self._done if self._unknown_before else 1), refusal, topic)
+        self._tries, self._unknown_before = 0, True
+        return False
+
+    def _drop(self, indices: Iterable[int], refusal: delivery.RefusedError, topic: str) -> None:
+        """Take out events that are refused."""
+        gone, left = set(indices), self.left
+        dropped = [event for index, event in enumerate(left) if index in gone]
+        self._events, self._done = [event for index, event in enumerate(left) if index not in gone], 0
+        self.refused += dropped
+        self.reasons.append(_reason(topic, refusal.code))
+        log_refused(dropped, self.reasons[-1], refusal.text or refusal.code.name)
 
 
-def _denied(events: list[model.Event], error: Exception) -> list[model.Event]:
-    _refusals.error(
-        "events are refused and not on their topic, which may not be written to: %d from %s on, %s: %s",
-        *(len(events), events[0].id, events[0].head.topic, type(error).__name__),
-    )
-    return events
+def _reason(topic: str, code: codes.Code) -> str:
+    if code.name == "TOPIC_AUTHORIZATION_FAILED":
+        return f"topic {topic} may not be written to"
+    if code.name in _TOO_LARGE:
+        return f"topic {topic} takes no message of that size"
+    return f"topic {topic} refuses {'events' if code.scope is codes.Scope.EVENT else 'its events'}: {code}"
+
+
+def log_refused(events: Sequence[model.Event], reason: str, detail: str) -> None:
+    """Say that events are lost to their topic: each reason once a minute."""
+    # What is in the format is said once a minute
+    said = f"events are refused and not on their topic: {reason}".replace("%", "%%")
+    first = events[0]
+    _refusals.error(f"{said} (%d from %s of %d bytes on; %s)", len(events), first.id, len(first.value), detail)
 
 
 def _grouped(events: Iterable[model.Event], partitions: Mapping[str, int]) -> dict[connection.Place, list[model.Event]]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import aiokafka.admin
-import aiokafka.errors
 
 from regstream import errors
+from regstream.broker.kafka import codes
 
-_EXISTS = 36
+_MADE = {codes.Action.ACKNOWLEDGED, codes.Action.EXISTS}
+_PASSING = {codes.Action.RETRY, codes.Action.MAKE_AGAIN}
 _log = logging.getLogger(__name__)
+
+
+class Made(NamedTuple):
+    """``there`` has the topics that existed, with their number of partitions; ``refused`` why others cannot be made."""
+
+    there: dict[str, int]
+    refused: dict[str, str]
 
 
 class Topics:
@@ -22,21 +30,43 @@ class Topics:
         self._admin = admin
         self._told = told
 
-    async def make(self, topics: Mapping[str, int], replication: int) -> dict[str, int]:
-        """Create topics that are missing; gives those that were there, with their number of partitions.
+    async def make(self, topics: Mapping[str, int], replication: int) -> Made:
+        """Create topics that are missing, with as many copies as there can be.
 
-        Raises BrokerError, ``final``, when the cluster refuses one.
+        Raises BrokerError when the cluster cannot do it now.
         """
         described = await self._admin.describe_topics(list(topics))
         there = {one["topic"]: one["partitions"] for one in described if not one["error_code"]}
         for name, partitions in there.items():
             self._compare(name, (len(partitions), len(partitions[0]["replicas"])), (topics[name], replication))
-        missing = [
-            aiokafka.admin.NewTopic(name, count, replication) for name, count in topics.items() if name not in there
-        ]
-        if missing:
-            _judge((await self._admin.create_topics(missing)).topic_errors)
-        return {name: len(partitions) for name, partitions in there.items()}
+        missing = {name: count for name, count in topics.items() if name not in there}
+        refused = await self._create(missing, replication)
+        few = [name for name, (code, _) in refused.items() if code.action is codes.Action.FEWER_COPIES]
+        if few:
+            brokers = len((await self._admin._client.fetch_all_metadata()).brokers())
+            copies = max(1, min(brokers, replication - 1))
+            _log.warning(
+                "the profile asks for replication %d, and the cluster has %d broker%s: made with replication %d: %s",
+                *(replication, brokers, "" if brokers == 1 else "s", copies, ", ".join(sorted(few))),
+            )
+            still = await self._create({name: missing[name] for name in few}, copies)
+            refused = {name: one for name, one in refused.items() if name not in few} | still
+        return Made({name: len(partitions) for name, partitions in there.items()}, _reasons(refused))
+
+    async def _create(self, topics: Mapping[str, int], replication: int) -> dict[str, tuple[codes.Code, str]]:
+        """Gives which are refused, with the code and what the cluster says to it."""
+        if not topics:
+            return {}
+        wanted = [aiokafka.admin.NewTopic(name, count, replication) for name, count in topics.items()]
+        answers: Sequence[Any] = (await self._admin.create_topics(wanted)).topic_errors
+        refused: dict[str, tuple[codes.Code, str]] = {}
+        for name, number, *text in answers:
+            code = codes.of(number)
+            if code.action in _PASSING:
+                raise errors.BrokerError(f"topic {name} cannot be created now: {_why(code, *text)}")
+            if code.action not in _MADE:
+                refused[name] = code, _why(code, *text)
+        return refused
 
     def _compare(self, topic: str, have: tuple[int, int], want: tuple[int, int]) -> None:
         if have != want and topic not in self._told:
@@ -47,8 +77,9 @@ class Topics:
             )
 
 
-def _judge(answers: Iterable[Any]) -> None:
-    for name, code, *rest in answers:
-        if code not in (0, _EXISTS):
-            why = rest[0] if rest and rest[0] else aiokafka.errors.for_code(code).__name__
-            raise errors.BrokerError(f"topic {name} cannot be created: {why}", final=True)
+def _why(code: codes.Code, text: str | None = None) -> str:
+    return ", ".join(filter(None, (text or code.name, code.cure)))
+
+
+def _reasons(refused: Mapping[str, tuple[codes.Code, str]]) -> dict[str, str]:
+    return {name: f"topic {name} cannot be created: {why}" for name, (_, why) in refused.items()}
