@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
@@ -17,6 +18,8 @@ from regstream.broker import history, kafka, machine, outbox, past, pauses, show
 from regstream.broker.kafka import resender
 
 PROBE_SECONDS = 2.0
+REGAIN_PROBES = 15
+"""After so many probes a topic that may not be read is tried again."""
 FLUSH_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ class FailoverBroker:
             self._outbox = outbox.Outbox(kept, self._declared, self._room, self._showing.take)
         self._kafka: kafka.KafkaBroker | None = None
         self._offsets: dict[kafka.Place, int] = {}
+        self._unread: dict[str, str] = {}
+        self._told: set[str] = set()
         self._pauses = pauses.Pauses()
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
@@ -62,7 +67,8 @@ class FailoverBroker:
     def status(self) -> broker.Status:
         """See ``broker.Broker``; ``waiting`` counts the events in the spool."""
         current, out = self._machine, self._outbox
-        refusals = sorted({*self._declared.refused.values(), *(() if out is None else out.refusals.values())})
+        refusals = {*self._declared.refused.values(), *(() if out is None else out.refusals.values())}
+        refusals.update(self._unread.values())
         return broker.Status(
             "kafka",
             "closed" if self._closed else str(current.state),
@@ -70,7 +76,7 @@ class FailoverBroker:
             self._produced,
             self._showing.consumed,
             self._errors + (0 if out is None else out.errors),
-            current.reason or "; ".join(refusals),
+            current.reason or "; ".join(sorted(refusals)),
             waiting=0 if self._closed or out is None else out.waiting,
             lag=self._lag,
             foreign=self._foreign + (0 if self._kafka is None else self._kafka.foreign),
@@ -209,10 +215,17 @@ class FailoverBroker:
         if not live:
             self._showing.take(events)
             return
-        self._showing.expect(events)
+        self._await(events)
         while out.ahead > outbox.LIMIT and not self._closed:
             self._room.clear()
             await self._room.wait()
+
+    def _await(self, events: Sequence[model.Event]) -> None:
+        """Show events when they come back from the cluster, and those that cannot now."""
+        if self._unread:
+            self._showing.take(event for event in events if event.head.topic in self._unread)
+            events = [event for event in events if event.head.topic not in self._unread]
+        self._showing.expect(events)
 
     @property
     def topics(self) -> Mapping[str, int]:
@@ -279,6 +292,7 @@ class FailoverBroker:
             # Nobody asks for it any more, and there is no numbering of our own that it could disturb
             self._showing.put(self._past.take_all())
         self._kafka = one
+        self._unread.clear()
         self._hurry.clear()
         self._machine.take(machine.Signal.CONNECTED)
         self._settled.set()
@@ -304,12 +318,30 @@ class FailoverBroker:
             self._outbox.fall()
 
     async def _read(self, one: kafka.KafkaBroker) -> None:
-        async for records in one.consume():
-            self._showing.take(record.event for record in records)
-            await self._showing.until_fetched()
+        while True:
+            try:
+                async for records in one.consume():
+                    self._showing.take(record.event for record in records)
+                    await self._showing.until_fetched()
+            except errors.BrokerError as error:
+                if not error.topics:
+                    raise
+                if error.topics.keys() - self._told:
+                    _log.warning("%s; its events are shown without it", "; ".join(error.topics.values()))
+                    self._told.update(error.topics)
+                self._unread.update(error.topics)
+                one.forgo(error.topics)
+                # What was sent there does not come back
+                self._showing.give_up()
+            else:
+                return
 
     async def _probe(self, one: kafka.KafkaBroker) -> None:
-        while True:
+        for turn in itertools.count(1):
+            if self._unread and turn % REGAIN_PROBES == 0:
+                # Whoever may read them meanwhile finds out; who still may not, too
+                one.regain()
+                self._unread.clear()
             oldest = self._showing.oldest()
             await asyncio.sleep(PROBE_SECONDS)
             if oldest is not None and self._showing.oldest() is oldest:

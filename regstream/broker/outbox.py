@@ -40,7 +40,7 @@ class Declared:
             await one.declare(topics, self.replication, batch_bytes=self.batch_bytes)
             self.refused = {}
         except errors.BrokerError as error:
-            if not error.topics:
+            if not (error.final and error.topics):
                 raise
             self.refused = error.topics
         return topics

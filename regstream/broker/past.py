@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping
 
-from regstream import broker, model
+from regstream import broker, errors, model
 from regstream.broker import kafka, order
 
 REWIND = 1_000
@@ -23,6 +23,7 @@ class Past:
         self._order = line
         self._read: set[str] = set()
         self._sought: set[str] = set()
+        self._denied: set[str] = set()
         self._found: dict[str, list[model.Event]] = {}
         self._left: dict[str, collections.deque[model.Event]] = {}
         self._newest: dict[str, model.Position] = {}
@@ -76,14 +77,25 @@ class Past:
             return
         fresh = [topic for topic in topics if topic not in self._read]
         left = [stream for stream, events in self._left.items() if events[0].head.topic in fresh]
-        self._begin(await one.tail(fresh, REWIND), left)
+        self._begin(await self._tail(one, fresh), left)
         self._read.update(fresh)
         await self._seek(one, streams or {})
+
+    async def _tail(self, one: kafka.KafkaBroker, topics: list[str]) -> list[broker.Record]:
+        while True:
+            try:
+                return await one.tail([topic for topic in topics if topic not in self._denied], REWIND)
+            except errors.BrokerError as error:
+                # One that may not be read says nothing of the others
+                if not error.topics.keys() - self._denied:
+                    raise
+                self._denied.update(error.topics)
 
     async def _seek(self, one: kafka.KafkaBroker, streams: Mapping[str, str]) -> None:
         """Look further back for those that a topic's busier streams have pushed out of its end."""
         count, whole = REWIND, False
-        sought = {name for name in streams if name not in self._topics} - self._sought
+        sought = {name for name, topic in streams.items() if name not in self._topics and topic not in self._denied}
+        sought -= self._sought
 
         def wanted(event: model.Event) -> bool:
             return event.head.stream in sought

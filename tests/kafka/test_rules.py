@@ -20,6 +20,11 @@ from tests import process
 from tests.kafka import daemons
 from tests.test_broker import collect, events
 
+LOGIN = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_USERNAME": "alice",
+    "KAFKA_SASL_PASSWORD": "alice-secret",
+}
 TOPIC, LITERAL, ALLOW = 2, 3, 3
 READ, WRITE = 3, 4
 
@@ -86,12 +91,7 @@ class TestATopicThatMayNotBeWrittenTo:
 
     def test_is_said_on_health_and_stops_nothing_else(self, tmp_path: pathlib.Path, ruled: kafka.Cluster) -> None:
         asyncio.run(allow(ruled, "test.keyed", READ))
-        login = {
-            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-            "KAFKA_SASL_USERNAME": "alice",
-            "KAFKA_SASL_PASSWORD": "alice-secret",
-        }
-        daemon = daemons.start(tmp_path / "d", ruled.bootstrap, **login)
+        daemon = daemons.start(tmp_path / "d", ruled.bootstrap, **LOGIN)
         said = daemons.until(daemon, "live")
         with daemon.reader("?channel=dashboard-updates") as reader:
             reader.event("KEYED", daemon.burst("KEYED", 50)[1])
@@ -122,6 +122,23 @@ class TestATopicThatMayNotBeRead:
                 await asyncio.wait_for(anext(one.consume()), 20)
             with pytest.raises(errors.BrokerError, match=r"TopicAuthorizationFailed.*rules\.write"):
                 await one.tail(["rules.write"], 10)
+
+    def test_is_said_on_health_and_stops_nothing_else(self, tmp_path: pathlib.Path, ruled: kafka.Cluster) -> None:
+        asyncio.run(allow(ruled, "test.shared", WRITE))
+        daemon = daemons.start(tmp_path / "d", ruled.bootstrap, **LOGIN)
+        daemons.until(daemon, "live")
+        with daemon.reader("?channel=dashboard-updates") as reader:
+            for _ in range(2):
+                reader.event("KEYED", daemon.burst("KEYED", 50)[1])
+                reader.event("RARE", daemon.burst("RARE", 50)[1])
+            daemons.check_shown(reader, "KEYED")
+            daemons.check_shown(reader, "RARE")
+            health = daemon.get("/health")
+            said = health["kafka"]
+            assert (health["status"], said["state"]) == ("degraded", "live")
+            assert said["reason"].startswith("topic test.shared may not be read")
+            assert daemon.get("/api/streaming/status")["kafka"]["errors"] == 0
+        daemons.end(daemon)
 
 
 async def written(one: kafka_broker.KafkaBroker, sent: list[model.Event]) -> None:

@@ -61,6 +61,7 @@ class KafkaBroker(broker.Forgetful):
         self._refused: dict[str, str] = {}
         self._ask_again = 0.0
         self.positions: dict[Place, int] = {}
+        self._forgone: dict[Place, int] = {}
         self._assigned: set[Place] = set()
         self._consuming = False
         self._answering: int | None = None
@@ -186,7 +187,7 @@ class KafkaBroker(broker.Forgetful):
             try:
                 await self.declare(dict.fromkeys(unknown, 1))
             except errors.BrokerError as error:
-                if not error.topics:
+                if not error.final:
                     raise
         denied = {topic: self._refused[topic] for topic in asked if topic in self._refused}
         for topic, why in denied.items():
@@ -208,7 +209,8 @@ class KafkaBroker(broker.Forgetful):
     async def consume(self) -> AsyncIterator[list[broker.Record]]:
         """See ``broker.Broker``. What is on a topic and is none of our events is counted and passed over.
 
-        Raises BrokerError when a topic may not be read.
+        Raises BrokerError when a topic may not be read: ``topics`` has it, and without that one (see ``forgo``) the
+        others can be read on.
         """
         if self._consuming:
             raise errors.BrokerError("the broker has a consumer already")
@@ -226,7 +228,20 @@ class KafkaBroker(broker.Forgetful):
         if self._state == "live" or self._consumer is None:
             return self._consumer is None
         acknowledged = {} if self._sender is None else self._sender.acknowledged
-        return all(self.positions.get(place, 0) >= offset for place, offset in acknowledged.items())
+        read = {**acknowledged, **self._forgone, **self.positions}
+        return all(read[place] >= offset for place, offset in acknowledged.items() if place not in self._forgone)
+
+    def forgo(self, topics: Iterable[str]) -> None:
+        """Do not read these topics any more: they may not be read, and would keep the others from being read."""
+        gone = {place: offset for place, offset in self.positions.items() if place[0] in topics}
+        self._forgone.update(gone)
+        for place in gone:
+            del self.positions[place]
+
+    def regain(self) -> None:
+        """Try to read those again, from where they were left."""
+        self.positions.update(self._forgone)
+        self._forgone.clear()
 
     async def _fetch(self) -> list[broker.Record]:
         if self._assigned != set(self.positions):

@@ -44,7 +44,11 @@ def why(error: BaseException, servers: str) -> str:
 
 
 def broker_error(error: BaseException, servers: str) -> errors.BrokerError:
-    """The same as one of ours: LoginError when it is about the credentials."""
+    """The same as one of ours: LoginError when it is about the credentials, with the topics that may not be read."""
+    if isinstance(error, aiokafka.errors.TopicAuthorizationFailedError) and error.args:
+        topics = [error.args[0]] if isinstance(error.args[0], str) else sorted(error.args[0])
+        unread = {topic: f"topic {topic} may not be read, allow the user to read it" for topic in topics}
+        return errors.BrokerError(why(error, servers), topics=unread)
     kind = errors.LoginError if isinstance(error, _REFUSED) else errors.BrokerError
     return kind(why(error, servers))
 
