@@ -31,7 +31,7 @@ LIBRARIES = {
     "pydantic": {"model", "credentials", "settings", "config", "server"},
     "jinja2": {"generate"},
     "faker": {"generate"},
-    "orjson": {"generate", "broker.message", "store", "hub", "server", "cli.logs"},
+    "orjson": {"generate", "broker.message", "broker.journal", "store", "hub", "server", "cli.logs"},
     "pydantic_core": {"config", "server"},
     "ruamel": {"config"},
     "_ruamel_yaml": {"config"},

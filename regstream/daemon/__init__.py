@@ -94,6 +94,8 @@ class Daemon:
         if parts.store is not None:
             await parts.store.start()
             self._spawn("store", parts.store.serve())
+        if parts.journal is not None:
+            parts.journal.open()
         await parts.door.reload("start")
         # What exists now lives as long as the daemon: collections need not look at it again
         gc.collect()
@@ -146,6 +148,8 @@ class Daemon:
             await _step("end the replays", parts.replays.close())
         await _step("end the reloads", self._end("watch", "reloads"))
         await _step("finish ticks", parts.engine.drain())
+        if parts.journal is not None:
+            parts.journal.close()
         await _step("close the broker", parts.broker.close())
         await _step("show the last events", self._join("pump"))
         await _step("drain the server", parts.server.drain(STEP_SECONDS))

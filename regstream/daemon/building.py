@@ -16,7 +16,7 @@ from regstream.server import app, context, guard, lookback, outlet, process, pro
 
 if TYPE_CHECKING:
     from regstream import store
-    from regstream.broker import failover, kafka
+    from regstream.broker import failover, journal, kafka
     from regstream.store import replay
 
 CLOSING_SECONDS = 1.0
@@ -45,6 +45,7 @@ class Parts:
     sockets: ws.Sockets
     paths: reload.Paths
     store: store.Store | None
+    journal: journal.Journal | None
     replays: replay.Replays | None
     traces: tracing.Traces
     pulse: pulse.Pulse
@@ -58,11 +59,12 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
     traces = tracing.make(chosen.traces, __version__, chosen.server_name)
     carrier = carrier_of(chosen, fanout.announce, traces)
     keeper = keeper_of(chosen, carrier, fanout.announce)
+    kept = journal_of(chosen) if keeper is None else None
     history = _history(keeper, carrier)
     identity = streams.Identity(chosen.source, chosen.region)
     origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity, begin)
     worker = engine.Engine(
-        origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else None, traces=traces
+        origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else kept, traces=traces
     )
 
     def load() -> model.Catalog:
@@ -105,7 +107,9 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
     per_address = None if chosen.proxies else chosen.max_per_address
     bounded = protocol.Door(most, per_address, refused)
     server = app.Server(site, chosen.host, chosen.port, bounded, closing)
-    return Parts(chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, replays, traces, services.pulse)
+    return Parts(
+        chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, kept, replays, traces, services.pulse
+    )
 
 
 def carrier_of(chosen: settings.Settings, announce: Announce, traces: tracing.Traces) -> broker.Broker:
@@ -161,6 +165,15 @@ def keeper_of(chosen: settings.Settings, carrier: broker.Broker, announce: Annou
     moments = store.Moments(time.time, time.monotonic)
     source = _source(chosen, carrier)
     return store.Store(database.Database(url), kept, source, moments, ulid(time.time()), chosen.retention, changed)
+
+
+def journal_of(chosen: settings.Settings) -> journal.Journal | None:
+    """What rows and the seed go on with where Kafka has the events and no database the rest."""
+    if not chosen.kafka_servers or not chosen.streaming:
+        return None
+    from regstream.broker import journal, spool
+
+    return journal.Journal(spool.Spool(chosen.state / "rows"), ulid(time.time()), time.time)
 
 
 def _source(chosen: settings.Settings, carrier: broker.Broker) -> store.Source | None:

@@ -114,7 +114,8 @@ class Engine:
             now, epoch = self._origin.now(), ""
 
         def build() -> dict[str, streams.Stream]:
-            workshop.fill(now, self._workshop, frozenset(difference.entities.unchanged))
+            remembered = None if self._memory is None or epoch else self._memory.rows
+            workshop.fill(now, self._workshop, frozenset(difference.entities.unchanged), remembered)
             return {
                 name: streams.Stream(catalog.streams[name], workshop, epoch or self._origin.epoch()) for name in wanted
             }
@@ -258,8 +259,8 @@ class Engine:
     def _remade(self, lane: lanes.Lane, batch: streams.Batch, at: float) -> None:
         self._works.tally(lane, batch, at)
         lane.counts.ticks += len(batch.counts)
-        if batch.touched and self._memory is not None:
-            self._memory.keep(lane.source.workshop.states(batch.touched))
+        lane.source.has_told(0)
+        self._works.keep(lane.source, batch)
 
     @property
     def progress(self) -> status.Progress | None:

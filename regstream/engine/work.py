@@ -163,26 +163,34 @@ class Works:
             job.last = batch.events[-1].seq
             job.made += len(batch.events)
         job.lost += batch.lost
+        if job.tick is not None:
+            # What comes after an event that cannot be made is given up with it
+            source.has_told(0 if batch.error is not None else job.count - job.made - job.lost)
         self.tally(lane, batch, now)
         for signal in batch.signals:
             raised = alerts.Raised.by(lane.name, signal, at, job.scenario, job.run_id)
             self.alert(raised._replace(traceparent=job.span.traceparent))
         if touched is not None and job.run_id is not None:
             self.undo.record(job.run_id, touched, source.workshop.pools, source.workshop.fields)
-        self._keep(source, batch)
+        self.keep(source, batch)
         with job.span.part("publish"):
             await self.publish(batch.events)
         return batch.error is not None or job.made + job.lost >= job.count
 
-    def _keep(self, source: streams.Stream, batch: streams.Batch) -> None:
-        """Remember the rows that a batch changed, as they would be without the runs: none outlives the process.
+    def keep(self, source: streams.Stream, batch: streams.Batch) -> None:
+        """Remember what a batch changed of rows and told of them, without what runs changed: none outlives the process.
 
         Before it is published: should the process die in between, a change is remembered whose event never was, but no
         event says what a later one says again.
         """
-        if batch.touched and (self._memory is not None or self.undo):
-            changes = source.workshop.states(batch.touched, self.undo.mask if self.undo else None)
-            if self._memory is not None:
+        if self._memory is None and not self.undo:
+            return
+        workshop, mask = source.workshop, self.undo.mask if self.undo else None
+        changes = workshop.states(batch.touched, mask) if batch.touched else {}
+        if self._memory is not None:
+            if workshop.has_news:
+                changes |= workshop.news(mask)
+            if changes:
                 self._memory.keep(changes)
 
     def tally(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:

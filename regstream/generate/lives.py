@@ -104,12 +104,13 @@ class Path:
 
 
 class Row(dict[str, Any]):
-    """A row with the time at which it began and the one at which it ends, seconds since the epoch."""
+    """A row with its number, the time at which it began and the one at which it ends, seconds since the epoch."""
 
-    __slots__ = ("born", "ends")
+    __slots__ = ("born", "ends", "number")
 
     born: float
     ends: float
+    number: int
 
 
 class Living(pools.Rows):
@@ -160,8 +161,12 @@ class Living(pools.Rows):
         self.forget()
 
     def _forget(self, key: str) -> None:
+        self.bury(key, self.by_key.pop(key))
+
+    def bury(self, key: str, row: pools.Row) -> None:
+        """Let a row that has ended be found for a while."""
         self._gone.pop(key, None)
-        self._gone[key] = self.by_key.pop(key)
+        self._gone[key] = row
         if len(self._gone) > self._lately:
             del self._gone[next(iter(self._gone))]
 
@@ -201,7 +206,8 @@ class _Seen(pools.Rows):
 class Population:
     """The rows of one entity: who lives, who comes when, and what happened of late.
 
-    ``count`` is how many passages there have been since it began, of which ``log`` keeps the latest.
+    ``count`` is how many passages there have been since it began, of which ``log`` keeps the latest. ``changed`` are
+    the places that are others since they were remembered, of those that have been at all.
     """
 
     def __init__(
@@ -214,7 +220,8 @@ class Population:
         speed: float,
     ) -> None:
         self.spec = spec
-        self.rows = Living(spec.key, spec.states, max(LEAST_GONE, spec.count))
+        self.lately = max(LEAST_GONE, spec.count)
+        self.rows = Living(spec.key, spec.states, self.lately)
         self.path = Path(spec.states, key, speed)
         self.count = 0
         self.log: collections.deque[Passage] = collections.deque(maxlen=max(LEAST_LOG, spec.count))
@@ -222,9 +229,23 @@ class Population:
         self._records = draws.Draws(key, program.layout)
         self._others = others
         self._stuck = False
+        # Numbers up to here are of rows that followed each other in another way; see ``following``
+        self.floor = 0
         self._numbers: list[int] = []
         self._steps: list[int] = []
+        self.since: list[float] = []
+        self.changed: set[int] = set()
         self._queue: list[tuple[float, int]] = []
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """By place the number of the row that is there."""
+        return self._numbers
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """By place through how many states its row has gone."""
+        return self._steps
 
     @property
     def due(self) -> float:
@@ -232,35 +253,67 @@ class Population:
         return self._queue[0][0] if self._queue else math.inf
 
     def settle(self, begin: float) -> None:
-        """Make the first rows, so old that at ``begin`` some are near their end and some new.
+        """Make the first rows, those behind ``floor``, so old that at ``begin`` some are near their end and some new.
 
         Raises RenderError when a template fails or two rows have the same key.
         """
         for place in range(self.spec.count):
-            number = place + 1
-            age = sum(seconds for _, seconds in self.path.steps(number) if math.isfinite(seconds))
-            born = begin - age * draws.Loose(self._key, _PLACE, number).double()
-            # Where rows never end they are the first there ever were, in states that have come and gone for long
-            row = self._row(number, begin if self.path.last is None else born)
-            # Not older than those that it refers to: what it takes does not depend on when that is
-            if self.path.last is not None and row.born > born:
-                row = self._row(number, row.born)
-                born = row.born
-            key = str(row[self.spec.key])
-            if key in self.rows.by_key:
-                raise entities.doubled(self.spec, key)
-            self._numbers.append(number)
-            self._steps.append(0)
-            self.rows.settle(place, row)
-            self.rows.enter(place, self.path.first, born)
-            due, following = self._next(place, born)
-            while due <= begin and following is not None:
-                self._enter(place, following, due)
-                due, following = self._next(place, due)
-            heapq.heappush(self._queue, (due, place))
+            self.begin(place, begin)
         # What led there is nobody's news
         self.log.clear()
+        self.changed.clear()
         self.count = 0
+
+    def begin(self, place: int, begin: float) -> None:
+        """Make the first row of the next place, as in ``settle``."""
+        number = self.floor + place + 1
+        age = sum(seconds for _, seconds in self.path.steps(number) if math.isfinite(seconds))
+        born = begin - age * draws.Loose(self._key, _PLACE, number).double()
+        # Where rows never end they are the first there ever were, in states that have come and gone for long
+        row = self.row(number, begin if self.path.last is None else born)
+        # Not older than those that it refers to: what it takes does not depend on when that is
+        if self.path.last is not None and row.born > born:
+            row = self.row(number, row.born)
+            born = row.born
+        due, following = self.admit(place, row, 0, self.path.first, born)
+        while due <= begin and following is not None:
+            self._enter(place, following, due)
+            due, following = self._next(place, due)
+        heapq.heappush(self._queue, (due, place))
+
+    def go_on(self, place: int, row: Row, step: int, state: str, at: float) -> None:
+        """Put a row into the next place that has gone through ``step`` states before this one. Raises RenderError."""
+        due, _ = self.admit(place, row, step, state, at)
+        heapq.heappush(self._queue, (due, place))
+
+    def admit(self, place: int, row: Row, step: int, state: str, at: float) -> tuple[float, str | None]:
+        """Put a row into the next place: gives when it leaves its state, and for which. Raises RenderError."""
+        key = str(row[self.spec.key])
+        if key in self.rows.by_key:
+            raise entities.doubled(self.spec, key)
+        self._numbers.append(row.number)
+        self._steps.append(step)
+        self.since.append(at)
+        self.rows.settle(place, row)
+        self.rows.enter(place, state, at)
+        return self._next(place, at)
+
+    def following(self, place: int) -> int:
+        """The number of the row that comes next in a place: the first that no row has had, nor any will elsewhere."""
+        number = self._numbers[place] + self.spec.count
+        return number if self._numbers[place] > self.floor else self.floor + place + 1
+
+    def touch(self, row: pools.Row) -> None:
+        """An event has changed a row; one that has ended meanwhile does not matter."""
+        place = self.place(row)
+        if place is not None:
+            self.changed.add(place)
+
+    def place(self, row: pools.Row) -> int | None:
+        """Where a row is, None when it is there no more."""
+        number = getattr(row, "number", 0)
+        place = (number - 1 - (self.floor if number > self.floor else 0)) % self.spec.count
+        return place if self.rows[place] is row else next((n for n, one in enumerate(self.rows) if one is row), None)
 
     def step(self) -> None:
         """Let the next row leave its state: for what follows, or for a new row in its place."""
@@ -277,6 +330,7 @@ class Population:
         elif not self._replaced(place, at):
             # Later and later, for what failed with these draws may fail for good
             row.ends = at + max(_AGAIN, at - row["since"].timestamp())
+            self.changed.add(place)
             heapq.heapreplace(self._queue, (row.ends, place))
             return
         due, _ = self._next(place, at)
@@ -287,11 +341,13 @@ class Population:
         self.rows.leave(place)
         self.rows.enter(place, state, at)
         self._steps[place] += 1
-        self._note(Passage(at, row, was, state))
+        self._note(place, Passage(at, row, was, state))
 
-    def _note(self, passage: Passage) -> None:
+    def _note(self, place: int, passage: Passage) -> None:
         self.log.append(passage)
         self.count += 1
+        self.since[place] = passage.at
+        self.changed.add(place)
 
     def _next(self, place: int, at: float) -> tuple[float, str | None]:
         """When the row of a place leaves the state that it came into at ``at``, and for which."""
@@ -304,9 +360,9 @@ class Population:
 
     def _replaced(self, place: int, at: float) -> bool:
         """Whether a new row could be made for the place."""
-        number = self._numbers[place] + self.spec.count
+        number = self.following(place)
         try:
-            row = self._row(number, at)
+            row = self.row(number, at)
             key, own = str(row[self.spec.key]), str(self.rows[place][self.spec.key])
             if key != own and key in self.rows.by_key:
                 raise entities.doubled(self.spec, key)
@@ -319,10 +375,10 @@ class Population:
         self._numbers[place], self._steps[place] = number, 0
         self.rows.settle(place, row)
         self.rows.enter(place, self.path.first, at)
-        self._note(Passage(at, row, None, self.path.first))
+        self._note(place, Passage(at, row, None, self.path.first))
         return True
 
-    def _row(self, number: int, at: float) -> Row:
+    def row(self, number: int, at: float) -> Row:
         """The row of a number, born at ``at`` or with the youngest of those that it refers to. Raises RenderError."""
         taken: list[Any] = []
         made: list[pools.Row] = []
@@ -333,6 +389,7 @@ class Population:
         except Exception as first:
             self._try_again(number, given, made, first, taken)
         row = Row(made[0])
+        row.number = number
         referred = [one for one in taken if isinstance(one, Row)]
         row.born = max((at, *(one.born for one in referred)))
         row.ends = min((self.path.end(number, row.born), *(one.ends for one in referred)))
@@ -395,10 +452,8 @@ def connected(reads: Mapping[str, frozenset[str]]) -> list[list[str]]:
 
 
 def make(
-    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, others: pools.Pools, seed: int, begin: float
+    box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog, others: pools.Pools, seed: int
 ) -> tuple[Population, frozenset[str]]:
-    """The population of an entity with states, and the entities that its rows may hold rows of. Raises RenderError."""
+    """A population of an entity with states that is empty yet, and the entities that its rows may hold rows of."""
     program, key = entities.program(box, spec, catalog, seed)
-    population = Population(spec, program, box, key, others, catalog.profile.speed)
-    population.settle(begin)
-    return population, program.reads
+    return Population(spec, program, box, key, others, catalog.profile.speed), program.reads

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from regstream import errors, model
-from regstream.generate import arrival, compile, draws, entities, lives, maker, pools, sandbox
+from regstream.generate import arrival, compile, draws, entities, lives, maker, pools, resume, sandbox
 from regstream.generate.maker import Batch as Batch
 from regstream.generate.maker import Signal as Signal
 from regstream.generate.maker import Tick as Tick
@@ -20,7 +20,11 @@ _VARIANTS = 32
 _LOSS = 2**32 - 1
 _UNSEEN = 2**30
 
+_TOLD = "/told"
+
 _log = logging.getLogger("regstream.generate")
+Remembered = Callable[[str], Mapping[str, Mapping[str, Any]]]
+"""Given the name of an entity, or of another part, what is remembered of it by key."""
 
 
 class Identity(NamedTuple):
@@ -43,30 +47,71 @@ class Workshop:
         # Of each entity what events change, and of which others its rows may hold rows
         self._fields: dict[str, list[str]] = {}
         self._holds: dict[str, frozenset[str]] = {}
+        self._ledgers: dict[str, resume.Ledger] = {}
+        # By stream how much it has told of what it follows: of those that go on, and what is not remembered yet
+        self._told: dict[str, int] = {}
+        self._telling: dict[str, int] = {}
+        self._told_last: dict[str, int] = {}
 
-    def fill(self, now: float, old: Workshop | None = None, unchanged: frozenset[str] = frozenset()) -> None:
-        """Make the rows of all entities, or take over from ``old`` the rows of unchanged ones and what had changed."""
+    def fill(
+        self,
+        now: float,
+        old: Workshop | None = None,
+        unchanged: frozenset[str] = frozenset(),
+        remembered: Remembered | None = None,
+    ) -> None:
+        """Make the rows of all entities, or take over from ``old`` the rows of unchanged ones and what had changed.
+
+        Rows that come and go of entities that ``old`` has not go on from what is ``remembered`` of them.
+        """
         declared = self.catalog.entities
         self._fields = {name: [] for name in declared}
         for entity, field in sorted(compile.changed(self.box, self.catalog.streams.values(), declared)):
             self._fields[entity].append(field)
+        resumed: list[str] = []
         for name, spec in declared.items():
             if old is not None and name in unchanged:
                 self._take_over(name, old)
                 continue
-            given = self.box, spec, self.catalog, self.pools, self.seed, now
-            if spec.states:
-                self.populations[name], self._holds[name] = lives.make(*given)
-                self.pools[name] = self.populations[name].rows
-            else:
-                self.pools[name], self._holds[name] = entities.make(*given)
+            given = self.box, spec, self.catalog, self.pools, self.seed
+            if not spec.states:
+                self.pools[name], self._holds[name] = entities.make(*given, now)
+            elif remembered is None or (old is not None and name in old.pools):
+                self._populate(given, now, {})
+            elif self._populate(given, now, dict(remembered(_lives(name)))):
+                resumed.append(name)
             _log.debug("%d rows of entity %s made", len(self.pools[name]), name)
         self._connect()
+        told = remembered(_TOLD) if remembered is not None and resumed else {}
+        for stream in self.catalog.streams.values():
+            if stream.follow in resumed and stream.name in told:
+                self._told[stream.name] = int(told[stream.name]["told"])
+        for name in resumed:
+            together = self.pools.lives[name]
+            # Not from here those that are at work
+            if old is None or all(one.spec.name not in old.populations for one in together.populations):
+                together.advance(now)
+
+    def _populate(self, given: tuple[Any, ...], now: float, saved: Mapping[str, Any]) -> bool:
+        """Make rows that come and go; whether they go on from what was saved."""
+        population, holds = lives.make(*given)
+        ledger = resume.Ledger(population)
+        goes_on = ledger.resume(saved, now)
+        if not goes_on:
+            floor = population.floor
+            population, _ = lives.make(*given)
+            population.floor = floor
+            population.settle(now)
+            ledger = resume.Ledger(population)
+        name = population.spec.name
+        self.populations[name], self._holds[name], self._ledgers[name] = population, holds, ledger
+        self.pools[name] = population.rows
+        return goes_on
 
     def _take_over(self, name: str, old: Workshop) -> None:
         self.pools[name], self._holds[name] = old.pools[name], old._holds[name]
         if name in old.populations:
-            self.populations[name] = old.populations[name]
+            self.populations[name], self._ledgers[name] = old.populations[name], old._ledgers[name]
 
     def _connect(self) -> None:
         """Put together the populations whose rows refer to each other: they are brought forward as one."""
@@ -80,7 +125,7 @@ class Workshop:
             if name in old.pools and name not in unchanged:
                 entities.carry(old.pools[name], self.pools[name], spec.key, self._fields[name])
 
-    def recall(self, old: Workshop, remembered: Callable[[str], Mapping[str, Mapping[str, Any]]]) -> None:
+    def recall(self, old: Workshop, remembered: Remembered) -> None:
         """Give the rows of entities that ``old`` did not have the state that is ``remembered`` of them, by key."""
         for name in self.catalog.entities.keys() - old.pools.keys() - self._replaced:
             found, fields = remembered(name), self._fields[name]
@@ -108,10 +153,31 @@ class Workshop:
         """By entity the fields that events change."""
         return self._fields
 
+    def told(self, stream: str, entity: str) -> int:
+        """How much of what there was to tell of an entity a stream has told, or is not to tell any more."""
+        count = self.populations[entity].count
+        return min(count, self._told.pop(stream, count))
+
+    def tell(self, stream: str, told: int) -> None:
+        """So much of what it follows a stream has told."""
+        if self._told_last.get(stream) != told:
+            self._telling[stream] = self._told_last[stream] = told
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything of rows that come and go to be remembered."""
+        return bool(self._telling) or any(one.has_news for one in self._ledgers.values())
+
+    def news(self, mask: resume.Mask | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+        """What has changed of rows that come and go since the last call, and what was told of it; as in ``states``."""
+        found = {_lives(name): one.news(mask) for name, one in self._ledgers.items() if one.has_news}
+        if self._telling:
+            found[_TOLD] = {stream: {"told": told} for stream, told in self._telling.items()}
+            self._telling = {}
+        return found
+
     def states(
-        self,
-        touched: Iterable[tuple[str, entities.Row]],
-        mask: Callable[[str, str, dict[str, Any]], None] | None = None,
+        self, touched: Iterable[tuple[str, entities.Row]], mask: resume.Mask | None = None
     ) -> dict[str, dict[str, dict[str, Any]]]:
         """Of such rows by entity and key what events change of them, as it is now.
 
@@ -120,6 +186,8 @@ class Workshop:
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for name, row in {id(row): (name, row) for name, row in touched}.values():
             spec = self.catalog.entities.get(name)
+            if name in self._replaced:
+                self.populations[name].touch(row)
             if spec is not None and spec.key in row and name not in self._replaced:
                 key = str(row[spec.key])
                 state = found.setdefault(name, {})[key] = {
@@ -144,7 +212,7 @@ class Stream:
         self._last_form: maker.Form | None = None
         # What it follows, and how much of that it has told
         self._followed = workshop.populations.get(spec.follow or "")
-        self._told = self._followed.count if self._followed is not None else 0
+        self._told = 0 if self._followed is None else workshop.told(spec.name, self._followed.spec.name)
         self._variant(None)
 
     @property
@@ -255,6 +323,11 @@ class Stream:
         self._told = population.count
         return Tick.told(due, list(itertools.islice(population.log, len(population.log) - fresh, None)))
 
+    def has_told(self, left: int) -> None:
+        """Let it be remembered what it has told: all that it was given but for the last ``left``."""
+        if self._followed is not None:
+            self.workshop.tell(self.spec.name, self._told - left)
+
     def go_on(self, other: Stream) -> None:
         """Number on where a stream stands in whose place this one comes, and tell what it has not told."""
         self.epoch, self.seq = other.epoch, other.seq
@@ -340,6 +413,11 @@ class Stream:
             spec = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
         program = compile.stream(self.workshop.box, spec, self.workshop.catalog.entities, self._key)
         return maker.Variant(program, draws.Draws(self._key, program.layout), self.workshop.box)
+
+
+def _lives(entity: str) -> str:
+    """The name by which rows that come and go are remembered: none of an entity."""
+    return f"/lives/{entity}"
 
 
 def _nature(entity: model.EntitySpec | None) -> tuple[Any, ...]:

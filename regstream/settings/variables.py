@@ -74,8 +74,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "REGSTREAM_STATE",
         ".regstream",
-        "folder for what has to outlive the process: events that wait for Kafka; when it is unset, systemd's "
-        "`STATE_DIRECTORY` is read in its place",
+        "folder for what has to outlive the process: events that wait for Kafka or the database, and entity rows where "
+        "there is Kafka alone; when it is unset, systemd's `STATE_DIRECTORY` is read in its place",
         "state",
         pathlib.Path,
         alias="STATE_DIRECTORY",

@@ -101,12 +101,20 @@ class Memory:
     def keep(self, changes: Changes) -> None:
         """Remember rows as they are now. What JSON has no place for comes back as text; a row that cannot be written
         down at all goes on from what it was before that."""
-        for entity, states in changes.items():
-            try:
-                self._note(notes.ENTITIES, orjson.dumps({entity: states}, str, orjson.OPT_NON_STR_KEYS))
-            except TypeError as error:
-                if entity not in self._odd:
-                    _log.error("rows of %s will not be remembered as they are: %s", entity, error)
-                self._odd.add(entity)
-            else:
+        try:
+            # As one, since one part may say what has become of another
+            self._note(notes.ENTITIES, orjson.dumps(changes, str, orjson.OPT_NON_STR_KEYS))
+        except TypeError as error:
+            self._keep_apart(changes, error)
+        else:
+            for entity, states in changes.items():
                 self._rows.setdefault(entity, {}).update(states)
+
+    def _keep_apart(self, changes: Changes, error: TypeError) -> None:
+        if len(changes) > 1:
+            for entity in changes:
+                self.keep({entity: changes[entity]})
+            return
+        for entity in changes.keys() - self._odd:
+            _log.error("rows of %s will not be remembered as they are: %s", entity, error)
+            self._odd.add(entity)
