@@ -49,14 +49,18 @@ class Partitions:
         """Make the tables of today and of the ``AHEAD`` days that follow."""
         await self.make(connection, [today + number * _DAY for number in range(AHEAD + 1)])
 
-    async def drop(self, connection: database.Connection, before: datetime.date) -> list[datetime.date]:
-        """Drop the days before that one; gives those that went. One that somebody reads stays until the next call."""
+    def before(self, day: datetime.date) -> list[datetime.date]:
+        """The days before that one which have a table, in order."""
+        return sorted(one for one in self._days if one < day)
+
+    async def drop(self, connection: database.Connection, days: Iterable[datetime.date]) -> list[datetime.date]:
+        """Drop the tables of days; gives those that went. One that somebody reads stays."""
         gone = []
-        for day in sorted(one for one in self._days if one < before):
+        for day in sorted(days):
             try:
                 async with database.bounded(connection, SECONDS):
-                    await connection.execute(queries.named("drop_partition").format(name=_table(day)))
-            except psycopg.errors.LockNotAvailable:
+                    await connection.execute(queries.named("drop_partition").format(name=table(day)))
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 continue
             self._days.discard(day)
             gone.append(day)
@@ -64,11 +68,17 @@ class Partitions:
 
 
 async def _make(connection: database.Connection, day: datetime.date) -> None:
-    name = _table(day)
-    await connection.execute(queries.named("create_partition").format(name=name))
+    own = table(day)
+    await connection.execute(queries.named("create_partition").format(name=own))
     ends = {"begin": sql.Literal(f"{day}T00:00:00Z"), "end": sql.Literal(f"{day + _DAY}T00:00:00Z")}
-    await connection.execute(queries.named("attach_partition").format(name=name, **ends))
+    await connection.execute(queries.named("attach_partition").format(name=own, **ends))
 
 
-def _table(day: datetime.date) -> sql.Identifier:
-    return sql.Identifier("regstream", f"events_{day:%Y%m%d}")
+def name(day: datetime.date) -> str:
+    """What the table of a day is called."""
+    return f"events_{day:%Y%m%d}"
+
+
+def table(day: datetime.date) -> sql.Identifier:
+    """The same as statements have it."""
+    return sql.Identifier("regstream", name(day))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from regstream import errors, model
 from regstream.broker import pauses
-from regstream.store import database, following, intake, migrate, notes, partitions, queries, table
+from regstream.store import database, following, intake, migrate, notes, partitions, queries, retention, table
 
 WRITE_SECONDS = 10.0
 LEAST = 100
@@ -20,6 +20,7 @@ IDLE_SECONDS = 2.0
 PING_SECONDS = 3.0
 LOCK_SECONDS = 2.0
 DAYS_SECONDS = 600.0
+RETENTION_SECONDS = 60.0
 LOCK = migrate.LOCK + 1
 _log = logging.getLogger("regstream.store")
 
@@ -80,7 +81,8 @@ class Recorder:
         changed: Callable[[State], None],
     ) -> None:
         self._base, self._taken, self._source = base, taken, source
-        self._moments, self._keep, self._first, self._changed = moments, keep, first, changed
+        self._moments, self._first, self._changed = moments, first, changed
+        self._retention = None if keep is None else retention.Retention(keep, moments.now, moments.tick)
         self._pauses = pauses.Pauses()
         self._is_first = True
         self._moved = asyncio.Event()
@@ -275,7 +277,6 @@ class Recorder:
     async def _see_to_days(self, connection: database.Connection, one: table.Table) -> None:
         async with database.bounded(connection, WRITE_SECONDS):
             await one.days.make_ahead(connection, self._today())
-        if self._keep is not None:
-            oldest = datetime.datetime.fromtimestamp(self._moments.now() - self._keep, datetime.UTC).date()
-            for day in await one.days.drop(connection, oldest):
-                _log.info("events of %s are dropped: they are kept for %s", day, datetime.timedelta(seconds=self._keep))
+        if self._retention is not None:
+            async with database.bounded(connection, RETENTION_SECONDS):
+                await self._retention.enforce(connection, one.days)

@@ -314,25 +314,6 @@ async def write_until(one: store.Store, done: asyncio.Event) -> int:
 
 
 class TestDays:
-    async def test_old_ones_go_and_those_to_come_are_there(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(recorder, "DAYS_SECONDS", 0.05)
-        one = await rig.open(keep=86400)
-        for days in (-3, -2, -1, 0):
-            one.record(records(events(1, first=days + 4, at=days * 86400)))
-        await kept(one)
-        names = "SELECT relname FROM pg_class WHERE relname LIKE 'events\\_2%%' AND relkind = 'r' ORDER BY 1"
-
-        def days() -> list[str]:
-            return [name.removeprefix("events_") for (name,) in rig.rows(names)]
-
-        assert rig.numbers() in ([3, 4], [1, 2, 3, 4])
-        one.record(records(events(1, "TWO")))
-        await until(lambda: days() == ["20260325", "20260326", "20260327", "20260328"])
-        rig.now += 86400
-        one.record(records(events(1, "TWO", first=2)))
-        await until(lambda: days() == ["20260326", "20260327", "20260328", "20260329"])
-        assert rig.numbers() == [4]
-
     async def test_without_a_limit_all_stay(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recorder, "DAYS_SECONDS", 0.05)
         one = await rig.open()

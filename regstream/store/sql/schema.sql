@@ -53,5 +53,15 @@ CREATE TABLE {name} (LIKE regstream.events INCLUDING ALL);
 -- name: attach_partition
 ALTER TABLE regstream.events ATTACH PARTITION {name} FOR VALUES FROM ({begin}) TO ({end});
 
+-- name: clock
+SELECT extract(epoch FROM clock_timestamp())::float8;
+
+-- name: span_of_partition
+SELECT extract(epoch FROM min(time))::float8, extract(epoch FROM max(time))::float8 FROM {name};
+
+-- name: rows_of_partition
+-- No further than somebody would read.
+SELECT count(*) FROM (SELECT FROM {name} LIMIT %(most)s) AS counted;
+
 -- name: drop_partition
 DROP TABLE IF EXISTS {name};
