@@ -24,6 +24,7 @@ PAGE = 1_000
 DEFAULT = 100
 HOUR = 3_600.0
 COLUMNS = ("stream", "epoch", "seq", "id", "type", "time", "key", "priority", "region", "data")
+_Keyed = tuple[bytes, str | None]
 _MEDIA = {NDJSON: "ndjson", "application/ndjson": "ndjson", "text/csv": "csv"}
 # A spreadsheet takes what begins so for a formula
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -57,16 +58,16 @@ async def _of_rings(call: Call, form: str) -> Reply | Answered:
     found = call.services.hub.events(query.stream or None, query.since, query.until, after, limit + 1)
     page = found[-limit:] if after is None else found[:limit]
     if form != "json":
-        return await _download(call, form, _once([entry.value for entry in page]))
+        return await _download(call, form, _once([(entry.value, entry.key) for entry in page]))
     # Without a cursor these are the newest, and what exceeds the limit is older
     more = after is not None and len(found) > limit
     tail = {"cursor": cursors.write(life, page[-1].order if page else after or 0), "more": more}
     return _page((entry.value for entry in page), tail)
 
 
-async def _once(values: Sequence[bytes]) -> AsyncIterator[Sequence[bytes]]:
-    for first in range(0, len(values), PAGE):
-        yield values[first : first + PAGE]
+async def _once(events: Sequence[_Keyed]) -> AsyncIterator[Sequence[_Keyed]]:
+    for first in range(0, len(events), PAGE):
+        yield events[first : first + PAGE]
 
 
 def _page(values: Iterable[bytes], tail: dict[str, Any]) -> Reply:
@@ -115,13 +116,13 @@ async def _pages(
     after: archive.Place,
     before: archive.Place | None,
     limit: int | None,
-) -> AsyncIterator[Sequence[bytes]]:
+) -> AsyncIterator[Sequence[_Keyed]]:
     left = limit
     while left is None or left > 0:
         page = await source.page(question, after, before, PAGE if left is None else min(PAGE, left))
         if page.last is None:
             return
-        yield page.values
+        yield list(zip(page.values, page.keys, strict=True))
         if not page.more:
             return
         after, left = page.last, None if left is None else left - len(page.values)
@@ -130,7 +131,7 @@ async def _pages(
 # Downloads
 
 
-async def _download(call: Call, form: str, pages: AsyncIterator[Sequence[bytes]]) -> Reply | Answered:
+async def _download(call: Call, form: str, pages: AsyncIterator[Sequence[_Keyed]]) -> Reply | Answered:
     """Write page after page, as fast as they are taken. One that fails in the middle does not look whole."""
     first = await anext(pages, None) or []
     write = _Csv() if form == "csv" else _lines
@@ -152,9 +153,9 @@ async def _download(call: Call, form: str, pages: AsyncIterator[Sequence[bytes]]
     return Answered()
 
 
-def _lines(values: Iterable[bytes]) -> bytes:
+def _lines(events: Iterable[_Keyed]) -> bytes:
     # Between the tokens of JSON only; such bytes come from others who write to the topic
-    return b"".join(value.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for value in values)
+    return b"".join(value.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" for value, _ in events)
 
 
 class _Csv:
@@ -163,16 +164,16 @@ class _Csv:
     def __init__(self) -> None:
         self._begun = False
 
-    def __call__(self, values: Iterable[bytes]) -> str:
+    def __call__(self, events: Iterable[_Keyed]) -> str:
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         if not self._begun:
             writer.writerow(COLUMNS)
             self._begun = True
-        for value in values:
+        for value, key in events:
             event = orjson.loads(value)
-            event["stream"], event["data"] = event["subject"], orjson.dumps(event["data"]).decode()
-            writer.writerow([_cell(event.get(name, "")) for name in COLUMNS])
+            event |= {"stream": event["subject"], "key": key, "data": orjson.dumps(event["data"]).decode()}
+            writer.writerow([_cell(event.get(name)) for name in COLUMNS])
         return text.getvalue()
 
 

@@ -52,9 +52,13 @@ START = Place(-62_135_596_800_000_000, "", "", 0)
 
 
 class Page(NamedTuple):
-    """Events in their order, as bytes, with the places of the first and the last; ``more`` follow, or come before."""
+    """Events in their order, as bytes, with the places of the first and the last; ``more`` follow, or come before.
+
+    ``keys`` are those of the events, which their bytes do not have.
+    """
 
     values: list[bytes]
+    keys: list[str | None]
     first: Place | None
     last: Place | None
     more: bool
@@ -87,12 +91,12 @@ class Archive:
         self, question: Question, after: Place | None = None, before: Place | None = None, limit: int = 100
     ) -> Page:
         """At most ``limit`` events: behind ``after`` the oldest, before ``before``, or without either, the newest."""
-        found = await self._page("value, time, stream, epoch, seq", question, after, before, limit + 1)
+        found = await self._page("value, time, stream, epoch, seq, key", question, after, before, limit + 1)
         more, found = len(found) > limit, found[:limit]
         if after is None:
             found.reverse()
         places = [_place(found[0]), _place(found[-1])] if found else [None, None]
-        return Page([row[0].encode() for row in found], places[0], places[1], more)
+        return Page([row[0].encode() for row in found], [row[5] for row in found], places[0], places[1], more)
 
     async def events(self, question: Question, after: Place, limit: int) -> list[tuple[Place, model.Event]]:
         """The oldest events behind ``after``, with their places."""
@@ -227,7 +231,7 @@ def _micros(time: datetime.datetime) -> int:
 
 
 def _place(row: tuple[Any, ...]) -> Place:
-    _, time, stream, epoch, seq = row
+    _, time, stream, epoch, seq, _ = row
     return Place(_micros(time), stream, epoch, seq)
 
 

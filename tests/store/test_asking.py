@@ -64,9 +64,9 @@ def psql(live: Any, statement: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def the_hour(condition: str = "TRUE") -> str:
+def the_hour(condition: str = "TRUE", wanted: str = "value") -> str:
     return (
-        f"SELECT value FROM regstream.events WHERE time >= '{SINCE}' AND time < '{UNTIL}' AND {condition} "
+        f"SELECT {wanted} FROM regstream.events WHERE time >= '{SINCE}' AND time < '{UNTIL}' AND {condition} "
         "ORDER BY time, stream, epoch, seq"
     )
 
@@ -113,6 +113,7 @@ async def test_the_same_hour_by_api_and_by_psql_agrees(hour: Any, query: str, co
     assert [(row[0], row[2], json.loads(row[9])) for row in cells] == [
         (event["subject"], str(event["seq"]), event["data"]) for event in map(json.loads, wanted)
     ]
+    assert [row[6] for row in cells] == psql(hour, the_hour(condition, "coalesce(key, '')"))
 
 
 async def test_pages_go_backwards_too(hour: Any) -> None:
