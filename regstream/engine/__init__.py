@@ -19,7 +19,6 @@ from regstream.engine import memory as memories
 from regstream.generate import alerts
 from regstream.generate import stream as streams
 
-WORKERS = 4
 WINDOW = 2_000
 """Events of a history that are made without letting anybody else run."""
 SEAM = 0.05
@@ -192,14 +191,13 @@ class Engine:
     # Running
 
     async def serve(self) -> None:
-        """Serve ticks until cancelled; a worker or the clock that dies ends it with its error."""
+        """Serve ticks until cancelled; the worker or the clock that dies ends it with its error."""
         self._serving = True
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._clock.run(), name="clock")
                 await self._remake()
-                for number in range(WORKERS):
-                    group.create_task(self._works.work(), name=f"engine-worker-{number}")
+                group.create_task(self._works.work(), name="engine-worker")
         finally:
             self._serving = False
 

@@ -77,7 +77,7 @@ class Floor:
     def move(self, delta: float) -> None:
         """The system's clock was set on by ``delta`` seconds: keep later schedules in phase with those on the clock."""
         for lane in self._lanes.values():
-            lane.anchor += delta
+            lane.move(delta)
             lane.due_by.clear()
 
     def lay(self, stream: str, key: Key, layer: lanes.Layer) -> None:

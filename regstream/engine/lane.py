@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from regstream import clock, errors, model, tracing
@@ -208,6 +208,22 @@ class Lane:
         if isinstance(found, clock.Arrivals):
             return self.source.ticks((due, size, found.moments(due)) for due in points)
         return self.source.ticks((due, size, None) for due in points)
+
+    def points_after(self, due: float, count: int) -> Iterator[float]:
+        """The next ``count`` points of its schedule, or as many as there are."""
+        points = self._points
+        while points is not None and count > 0:
+            following, _ = points.after(due, due)
+            if following is None:
+                return
+            yield following
+            due, count = following, count - 1
+
+    def move(self, delta: float) -> None:
+        """The system's clock was set on by ``delta`` seconds, and its schedule on the clock with it."""
+        self.anchor += delta
+        if self._points is not None:
+            self._points = self._points.moved(delta)
 
     def _schedule(self) -> clock.Schedule:
         seed, spec = self.source.workshop.seed, self.spec

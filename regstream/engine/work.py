@@ -1,7 +1,7 @@
 """The work itself: due streams are taken by priority, make their events in slices and hand them to the broker.
 
-A stream is served by one worker at a time, so its events are published in the order of their numbers. Long batches are
-made in slices, so that neither the loop nor another stream waits for them.
+One worker serves them, so what is made next is the most urgent of all that is due, whether the machine or the broker is
+the limit; several would each take a stream and hand over in turn. A more urgent stream waits for one slice at most.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import collections
 import itertools
 import logging
+import math
 from collections.abc import Callable
 
 from regstream import broker, errors, model, tracing
@@ -19,16 +20,21 @@ from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 SLICE = 200
+TURN = 4
+"""So many slices are made before others run, if all of them together have fewer than ``SLICE`` events."""
 MAX_ALERTS = 10_000
+PATIENCE = 2.0
+"""So many seconds a tick waits for those before it, rather than leave its place to a less urgent one."""
 _log = logging.getLogger(__name__)
 
 
 class Works:
     """The queue of due streams and those who serve it.
 
-    Full: a stream has at most ``patience`` waiting ticks, or as many as its lane bears (more are counted as missed),
-    and ``lanes.MAX_JOBS`` bursts (more are refused); of alerts ``MAX_ALERTS`` wait, more are dropped before they get a
-    number, and counted.
+    Full: a stream has at most ``patience`` waiting ticks, or as many as its lane bears (more are counted as missed);
+    but where there are less urgent streams, none is missed within ``PATIENCE`` seconds nor as long as one of those is
+    served meanwhile, until ``lanes.MAX_WAITING`` wait. It has at most ``lanes.MAX_JOBS`` bursts (more are refused); of
+    alerts ``MAX_ALERTS`` wait, more are dropped before they get a number, and counted.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Works:
         self._alerts_waiting: collections.deque[alerts.Raised] = collections.deque()
         self._alerts_queued = False
         self._losses = 0
+        self._serving: int | None = None
+        self._served = [-math.inf for _ in model.Priority]
 
     @property
     def waiting(self) -> int:
@@ -68,16 +76,31 @@ class Works:
 
     def tick(self, lane: lanes.Lane, due: float, skipped: int) -> None:
         """A stream is due; if too many of its ticks wait already, this one is missed, as are ``skipped`` before it."""
-        full = len(lane.due) >= max(self._patience, lane.patience)
-        missed = skipped + full
+        patience = max(self._patience, lane.patience)
+        if (skipped or len(lane.due) >= patience) and self._goes_before_others(lane, due):
+            patience = lanes.MAX_WAITING
+            points = [due, *lane.points_after(due, min(skipped, patience))]
+        else:
+            points = [due]
+        taken = points[: max(0, patience - len(lane.due))]
+        missed = 1 + skipped - len(taken)
         if missed:
             lane.counts.missed += missed
             self.totals.missed += missed
-        if full:
+        if not taken:
             lane.due_by.pop(due, None)
-        else:
-            lane.wait(due)
+        for point in taken:
+            lane.wait(point)
+        if taken:
             self.enqueue(lane.unit)
+
+    def _goes_before_others(self, lane: lanes.Lane, due: float) -> bool:
+        """Whether a less urgent stream was or would be served in place of a tick of this one that is due."""
+        rank, since = lane.priority.rank, lane.due[0] if lane.due else due
+        if (self._serving or 0) > rank:
+            return True
+        last = max(self._served[rank + 1 :], default=-math.inf)
+        return last >= since or (last > -math.inf and self._now() - since < PATIENCE)
 
     def enqueue(self, unit: lanes.Unit) -> None:
         """Let streams that have a tick or a job be served in their turn."""
@@ -87,7 +110,8 @@ class Works:
             self._queue.put_nowait((rank, next(self._order), unit, unit.serial))
 
     async def work(self) -> None:
-        """Serve due streams until cancelled; several may do so at once."""
+        """Serve due streams until cancelled."""
+        slices, before = 0, self.totals.events
         while True:
             _, _, unit, serial = await self._queue.get()
             try:
@@ -97,8 +121,11 @@ class Works:
                     await self._serve(unit)
             finally:
                 self._queue.task_done()
-            # Neither the queue nor a broker with room lets others run
-            await asyncio.sleep(0)
+            slices += 1
+            if slices >= TURN or self.totals.events - before >= SLICE:
+                # Neither the queue nor a broker with room lets others run
+                await asyncio.sleep(0)
+                slices, before = 0, self.totals.events
 
     async def _serve(self, unit: lanes.Unit) -> None:
         unit.rank = None
@@ -115,10 +142,11 @@ class Works:
             self.enqueue(lane.unit)
 
     async def _go_on(self, lane: lanes.Lane, job: lanes.Job) -> None:
-        lane.serving = job
+        lane.serving, self._serving = job, lane.priority.rank
         try:
             ended = await self._slice(lane, job)
         finally:
+            self._served[self._serving], self._serving = self._now(), None
             lane.serving = None
         # The lane may have been cleared while the slice was published: then the job ends with what it has
         if job in lane.jobs:
