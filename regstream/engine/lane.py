@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import collections
 import dataclasses
 import hashlib
@@ -102,13 +103,15 @@ class Unit:
 class Lane:
     """A stream, the settings in force on it, its waiting tick, its jobs and its counts.
 
-    A setting comes from the newest layer that has it, else from the operator, else from the declaration.
+    A setting comes from the newest layer that has it, else from the operator, else from the declaration. No event of a
+    tick lies before ``begin``.
     """
 
-    def __init__(self, source: streams.Stream, speed: float, anchor: float) -> None:
+    def __init__(self, source: streams.Stream, speed: float, anchor: float, begin: float = -math.inf) -> None:
         self.source = source
         self.speed = speed
         self.anchor = anchor
+        self._begin = begin
         self.enabled = source.spec.enabled
         self.paused = False
         self.set: dict[str, Any] = {}
@@ -206,8 +209,15 @@ class Lane:
         """What its ticks at some points of ``schedule`` are."""
         size, found = self.batch_size, self._points
         if isinstance(found, clock.Arrivals):
-            return self.source.ticks((due, size, found.moments(due)) for due in points)
+            return self.source.ticks((due, size, self._moments(found, due)) for due in points)
         return self.source.ticks((due, size, None) for due in points)
+
+    def _moments(self, points: clock.Arrivals, due: float) -> list[float] | None:
+        found = points.moments(due)
+        if found and found[0] < self._begin <= due:
+            # The first tick has the arrivals since one that there never was
+            return found[bisect.bisect_left(found, self._begin) :]
+        return found
 
     def points_after(self, due: float, count: int) -> Iterator[float]:
         """The next ``count`` points of its schedule, or as many as there are."""
@@ -335,7 +345,7 @@ def regroup(lanes: Iterable[Lane]) -> list[Unit]:
 
 def begun(source: streams.Stream, speed: float, begin: float) -> Lane:
     """The lane of a stream that begins at ``begin``."""
-    return Lane(source, speed, anchor(source.spec.name, begin, (source.spec.interval or 1_000) / speed))
+    return Lane(source, speed, anchor(source.spec.name, begin, (source.spec.interval or 1_000) / speed), begin)
 
 
 def of_catalog(workshop: streams.Workshop, begin: float, epoch: str) -> list[Lane]:

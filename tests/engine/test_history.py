@@ -14,6 +14,7 @@ import pytest
 
 from regstream import errors, model
 from regstream.engine import history, lane
+from regstream.generate import alerts
 from regstream.generate import stream as streams
 from tests.engine.test_order import ROWS, sharing
 from tests.engine.world import World, file, stream, until
@@ -257,3 +258,21 @@ async def test_a_restart_goes_on_where_the_first_run_was_and_refuses_what_is_of_
     with pytest.raises(errors.StartError, match="leave --from out to go on"):
         async with third.running():
             pass
+
+
+@pytest.mark.parametrize("begin", [BEGIN, BEGIN + 1.234, BEGIN + 3600.5])
+def test_a_rate_with_a_batch_size_has_no_event_before_the_beginning(begin: float) -> None:
+    declared = [
+        support.spec(FIELDS, "RATED", interval=None, rate={"base": "5/s"}, batch_size=40),
+        support.spec(FIELDS, "REGULAR", interval=None, rate={"base": "50/s", "arrivals": "even"}, batch_size=7),
+    ]
+    shop = support.workshop(*declared)
+    sources = [streams.Stream(one, shop, "E") for one in declared]
+    at_work = [lane.begun(source, 1.0, begin) for source in sources]
+    past = history.History(lambda: at_work, streams.Stream(alerts.SPEC, shop, "E"), begin)
+    made = [event for events in past.until(begin + 60) for event in events]
+    for name, count in (("RATED", 200), ("REGULAR", 2_900)):
+        own = [event for event in made if event.head.stream == name]
+        assert own[0].head.time >= model.rfc3339(begin)
+        assert len(own) > count
+        assert [event.seq for event in own] == list(range(1, len(own) + 1))
