@@ -9,24 +9,35 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from regstream import clock, errors, model, settings
+from regstream.engine import history
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
-SAMPLE = 50
+SAMPLE = 200
+WEEK = 7
 HOUR = 3600.0
 DAY = 24 * HOUR
 
 
 class Forecast(NamedTuple):
-    """What one stream will make: batch, priority, events per hour and day, mean bytes an event."""
+    """What one stream will make: batch, priority, events on each of the next seven days (UTC), mean bytes an event."""
 
     name: str
     cadence: str
     batch_size: int
     priority: str
-    hourly: float
-    daily: float
+    days: tuple[float, ...]
     size: float
+
+    @property
+    def daily(self) -> float:
+        """Events of a day, the mean of the week."""
+        return sum(self.days) / len(self.days)
+
+    @property
+    def hourly(self) -> float:
+        """Events of an hour, the mean of the week."""
+        return self.daily / 24
 
 
 def events(
@@ -70,12 +81,20 @@ def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float, seed
 def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
     """What each stream will make, in the order of the files. Raises RenderError."""
     workshop = _workshop(chosen, catalog, START, catalog.seed or 0)
-    return [_forecast(catalog, streams.Stream(spec, workshop, "PREVIEW")) for spec in catalog.streams.values()]
+    # Names of numberings and the numbers themselves are as long as those of a day at work
+    epoch = history.epoch(workshop.seed, START)
+    return [_forecast(catalog, streams.Stream(spec, workshop, epoch)) for spec in catalog.streams.values()]
+
+
+def today() -> float:
+    """When the first day of a forecast begins."""
+    return time.time() // DAY * DAY
 
 
 def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     spec = stream.spec
-    daily = _daily(catalog, stream) if spec.enabled else 0.0
+    days = tuple(_days(catalog, stream)) if spec.enabled else (0.0,) * WEEK
+    stream.seq = int(days[0] / 2)
     if spec.rate is not None:
         cadence = f"{model.rate_text(spec.rate.base * catalog.profile.speed)} {spec.rate.curve}"
     elif spec.interval is not None:
@@ -87,22 +106,21 @@ def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
         raise sample.error
     size = sum(len(event.value) for event in sample.events) / len(sample.events)
     cadence = cadence if spec.enabled else "stopped"
-    return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), daily / 24, daily, size)
+    return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), days, size)
 
 
-def _daily(catalog: model.Catalog, stream: streams.Stream) -> float:
-    """Events of a day, without those that are lost; where days differ, the mean of the coming week."""
+def _days(catalog: model.Catalog, stream: streams.Stream) -> list[float]:
+    """Events of each day of the coming week, without those that are lost."""
     spec = stream.spec
     kept = 1.0 if spec.arrival is None else 1.0 - spec.arrival.loss
-    now = time.time()
+    spans = [(today() + number * DAY, today() + (number + 1) * DAY) for number in range(WEEK)]
     if spec.follow is not None:
         followed = stream.workshop.populations[spec.follow]
-        return kept * DAY * followed.spec.count * followed.path.passages_a_second()
+        return [kept * DAY * followed.spec.count * followed.path.passages_a_second()] * WEEK
     if spec.rate is not None:
         arrivals = clock.Arrivals.declared(spec.rate, spec.timezone, catalog.profile.speed)
-        return kept * arrivals.expected(now, now + 7 * DAY) / 7
+        return [kept * arrivals.expected(*span) for span in spans]
     if spec.interval is not None:
-        ticks = DAY * 1000 * catalog.profile.speed / spec.interval
-    else:
-        ticks = len(_schedule(catalog, spec, START).between(now, now + 7 * DAY)) / 7
-    return kept * ticks * spec.batch_size
+        return [kept * DAY * 1000 * catalog.profile.speed / spec.interval * spec.batch_size] * WEEK
+    schedule = _schedule(catalog, spec, START)
+    return [kept * len(schedule.between(*span)) * spec.batch_size for span in spans]

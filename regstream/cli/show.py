@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import math
+import operator
 from typing import Any, NamedTuple
 
 import typer
@@ -135,6 +137,41 @@ def _kept(rows: list[rehearse.Forecast], catalog: model.Catalog) -> list[str]:
         f"with Kafka     {cost.topics} topics, {cost.partitions} partitions, {copies}: {_bytes(cost.bytes)} a day, "
         f"sent in batches of {_bytes(cost.batch)} at most",
         f"with database  {_bytes(stored)} a day, until RETENTION is over",
+        *_week(rows),
+    ]
+
+
+class Day(NamedTuple):
+    """What one day brings; ``date`` as in ISO 8601, of UTC."""
+
+    date: str
+    events: float
+    bytes: float
+
+
+def days(rows: list[rehearse.Forecast]) -> list[Day]:
+    """The days of the coming week."""
+    begin = rehearse.today()
+    dates = [model.rfc3339(begin + number * rehearse.DAY)[:10] for number in range(rehearse.WEEK)]
+    return [
+        Day(date, sum(row.days[n] for row in rows), sum(row.days[n] * row.size for row in rows))
+        for n, date in enumerate(dates)
+    ]
+
+
+def _week(rows: list[rehearse.Forecast]) -> list[str]:
+    """Which days the means hide, if they differ."""
+    found = sorted(days(rows), key=operator.attrgetter("bytes"))
+    quietest, busiest = found[0], found[-1]
+    if busiest.bytes <= 1.01 * quietest.bytes:
+        return []
+    return [
+        f"days differ    these are means of the week from {min(found).date}: "
+        + ", ".join(
+            f"the {name} is {datetime.date.fromisoformat(one.date):%A} {one.date} "
+            f"with {one.events:,.0f} events, {_bytes(one.bytes)}"
+            for name, one in (("busiest", busiest), ("quietest", quietest))
+        )
     ]
 
 
@@ -188,4 +225,5 @@ def forecast_data(rows: list[rehearse.Forecast], catalog: model.Catalog) -> dict
     brokers = {"topics": cost.topics, "partitions": cost.partitions, "replicas": cost.replicas}
     keys = ("eventsPerHour", "eventsPerDay", "bytesPerHour", "bytesPerDay")
     total = {key: sum(row[key] for row in made) for key in keys}
-    return {"streams": made, "total": total, "kafka": {**brokers, "bytesPerDay": cost.bytes}}
+    week = [{"date": one.date, "events": one.events, "bytes": one.bytes} for one in days(rows)]
+    return {"streams": made, "total": total, "days": week, "kafka": {**brokers, "bytesPerDay": cost.bytes}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pathlib
 import re
@@ -134,8 +135,6 @@ def test_a_plan_adds_up_to_a_virtual_day(tmp_path: pathlib.Path) -> None:
     assert rows["EVEN"]["eventsPerDay"] == pytest.approx(86_400 / 10 * 2 * 5), "every ten seconds, twice as fast"
     assert rows["OFFICE"]["eventsPerDay"] == pytest.approx(11 * 12 * 2 * 5 / 7), "a schedule knows no speed"
     assert rows["RESTING"]["eventsPerDay"] == 0 and rows["RESTING"]["when"] == "stopped"
-    size = len(preview("EVEN", "-n", "1", cwd=tmp_path)[0])
-    assert rows["EVEN"]["bytesPerEvent"] == pytest.approx(size, rel=0.1)
     for key in ("eventsPerHour", "eventsPerDay", "bytesPerHour", "bytesPerDay"):
         assert plan["total"][key] == pytest.approx(sum(row[key] for row in rows.values()))
     assert plan["total"]["eventsPerDay"] == pytest.approx(24 * plan["total"]["eventsPerHour"])
@@ -145,6 +144,33 @@ def test_a_plan_adds_up_to_a_virtual_day(tmp_path: pathlib.Path) -> None:
         ("topics", "partitions", "replicas"), topics
     )
     assert plan["kafka"]["bytesPerDay"] == pytest.approx(plan["total"]["bytesPerDay"])
+
+
+def test_the_bytes_of_a_plan_are_those_of_what_is_made(files: pathlib.Path) -> None:
+    sizes: dict[str, list[int]] = {}
+    done = process.run("generate", "--from", "2026-01-05T09:00:00Z", "--duration", "30m", cwd=files)
+    for line in done.stdout.splitlines():
+        sizes.setdefault(json.loads(line)["subject"], []).append(len(line.encode()))
+    for row in plan_of(files)["streams"]:
+        made = sizes[row["stream"]]
+        assert row["bytesPerEvent"] == pytest.approx(sum(made) / len(made), rel=0.02), row["stream"]
+
+
+def test_a_plan_names_the_days_that_its_means_hide(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(CALENDAR.replace("batch_size: 2", "batch_size: 500"))
+    plan = plan_of(tmp_path)
+    week = [(one["date"], one["events"]) for one in plan["days"]]
+    assert [date for date, _ in week] == sorted({date for date, _ in week}) and len(week) == 7
+    assert sum(one["bytes"] for one in plan["days"]) == pytest.approx(7 * plan["total"]["bytesPerDay"])
+    working = [events for date, events in week if datetime.date.fromisoformat(date).weekday() < 5]
+    resting = [events for date, events in week if datetime.date.fromisoformat(date).weekday() >= 5]
+    assert max(resting) < min(working)
+    line = next(one for one in process.run("plan", cwd=tmp_path).stdout.splitlines() if one.startswith("days differ"))
+    said = re.fullmatch(
+        r"days differ    .* week from (\S+): the busiest is .* (\S+) with .*, .*quietest is (\w+) .*", line
+    )
+    assert said and said[1] == week[0][0]
+    assert dict(week)[said[2]] in working and said[3] in ("Saturday", "Sunday")
 
 
 def test_a_plan_is_a_table_for_people(files: pathlib.Path) -> None:
