@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from regstream import model
 from regstream.broker import spool
+from regstream.generate import remembered
 
 Rows = Mapping[str, Mapping[str, Any]]
 LEAST = 1024 * 1024
@@ -30,16 +29,16 @@ class Journal:
 
     def __init__(self, kept: spool.Spool, epoch: str, now: Callable[[], float]) -> None:
         self._spool, self._epoch, self._now = kept, epoch, now
-        self._rows: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self._rows = remembered.Remembered(_log)
         self._seq = self._written = self._whole = 0
-        self._odd: set[str] = set()
+        self._is_lossy = False
 
     def open(self) -> None:
         """Take in what an earlier run left. Raises StartError when the folder cannot be used."""
         self._spool.open()
         for chunk in self._spool.unacknowledged():
             for event in chunk.events:
-                self._take(orjson.loads(event.value))
+                self._rows.read(event.value)
                 self._written += len(event.value)
 
     def close(self) -> None:
@@ -57,42 +56,28 @@ class Journal:
 
     def seed(self, chosen: int) -> int:
         """That of the first start; it is ``chosen`` now, if there was none."""
-        if _SEED not in self._rows:
+        if not self._rows.rows(_SEED):
             self.keep({_SEED: {"": {"seed": chosen}}})
-        return int(self._rows[_SEED][""]["seed"])
+        return int(self._rows.rows(_SEED)[""]["seed"])
 
     def rows(self, entity: str) -> Rows:
         """By key what events had changed of its rows."""
-        return self._rows.get(entity, {})
+        return self._rows.rows(entity)
 
     def keep(self, changes: Mapping[str, Rows]) -> None:
-        """Remember rows as they are now. What JSON has no place for comes back as text; a row that cannot be written
-        down at all goes on from what it was before that."""
-        try:
-            self._append(changes)
-        except TypeError as error:
-            for entity in changes if len(changes) > 1 else ():
-                self.keep({entity: changes[entity]})
-            for entity in changes.keys() - self._odd if len(changes) == 1 else ():
-                _log.error("rows of %s will not be remembered as they are: %s", entity, error)
-                self._odd.add(entity)
-            return
-        self._take(changes)
+        """Remember rows as they are now; one that cannot be kept goes on from what it was before that."""
+        self._append(changes)
         if self._written > max(LEAST, FACTOR * self._whole):
             self._write_all()
 
-    def _take(self, changes: Mapping[str, Rows]) -> None:
-        for entity, states in changes.items():
-            self._rows.setdefault(entity, {}).update(states)
-
     def _append(self, changes: Mapping[str, Rows]) -> None:
-        value = orjson.dumps(changes, str, orjson.OPT_NON_STR_KEYS)
+        value = self._rows.keep(changes)
         self._seq += 1
         head = model.Head(_STREAM, self._epoch, _STREAM, "", model.Priority.CRITICAL, model.rfc3339(self._now()), "")
         kept = self._spool.append([model.Event(head, self._seq, None, value)])
-        if kept.lost and "" not in self._odd:
+        if kept.lost and not self._is_lossy:
             _log.error("rows will not be what they are after a restart: %s", self._spool.error or "the spool is full")
-            self._odd.add("")
+            self._is_lossy = True
         self._written += len(value)
 
     def _write_all(self) -> None:
@@ -104,7 +89,7 @@ class Journal:
         self._spool.acknowledge(upto)
 
     def _parts(self) -> Iterator[Mapping[str, Rows]]:
-        for entity, states in self._rows.items():
+        for entity, states in self._rows.all.items():
             keys = list(states)
             for first in range(0, len(keys), CHUNK):
                 yield {entity: {key: states[key] for key in keys[first : first + CHUNK]}}

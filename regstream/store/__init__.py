@@ -96,7 +96,8 @@ class Store:
             reason = one.source_reason or self._intake.error
         return Status(
             one.state.name, reason, counts.recorded, self._intake.waiting, one.lag,
-            counts.refused, counts.refusal, counts.lost, dict(self._intake.dropped),
+            counts.refused + self.memory.refused, counts.refusal or self.memory.refusal, counts.lost,
+            dict(self._intake.dropped),
         )  # fmt: skip
 
     @property

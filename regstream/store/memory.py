@@ -7,15 +7,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import orjson
-
 from regstream import model
+from regstream.generate import remembered
 from regstream.store import notes, table
 
 EVENTS = 10_000
 MOST, LEAST = 1_000, 10
 _log = logging.getLogger("regstream.store")
-Changes = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class Memory:
@@ -29,9 +27,18 @@ class Memory:
         self._positions: dict[str, model.Position] = {}
         self._left: dict[str, collections.deque[model.Event]] = {}
         self._past: dict[str, list[model.Event]] = {}
-        self._rows: dict[str, dict[str, Mapping[str, Any]]] = {}
-        self._odd: set[str] = set()
+        self._rows = remembered.Remembered(_log)
         self._seed: int | None = None
+
+    @property
+    def refused(self) -> int:
+        """How many rows could not be kept as they were, or not be understood."""
+        return self._rows.refused
+
+    @property
+    def refusal(self) -> str:
+        """Why not, of the last of these."""
+        return self._rows.refusal
 
     # Filling it
 
@@ -43,7 +50,7 @@ class Memory:
             for event in found.events:
                 self._left.setdefault(event.head.stream, collections.deque(maxlen=MOST)).append(event)
         for (entity, key), state in found.states.items():
-            self._rows.setdefault(entity, {})[key] = state
+            self._rows.take(entity, key, state)
         self._seed = next(iter(found.seeds), self._seed)
 
     async def load(self, one: table.Table, is_keeper: bool) -> None:
@@ -52,7 +59,8 @@ class Memory:
         self._seed = self._seed if seed is None else seed
         for entity, states in (await one.states()).items():
             # What an earlier run left in the spool is newer
-            self._rows[entity] = {**states, **self._rows.get(entity, {})}
+            for key in states.keys() - self._rows.rows(entity).keys():
+                self._rows.take(entity, key, states[key])
         if not is_keeper:
             self._positions, self._left = {}, {}
         elif self._numbers:
@@ -96,25 +104,8 @@ class Memory:
 
     def rows(self, entity: str) -> Mapping[str, Mapping[str, Any]]:
         """By key what events had changed of its rows."""
-        return self._rows.get(entity, {})
+        return self._rows.rows(entity)
 
-    def keep(self, changes: Changes) -> None:
-        """Remember rows as they are now. What JSON has no place for comes back as text; a row that cannot be written
-        down at all goes on from what it was before that."""
-        try:
-            # As one, since one part may say what has become of another
-            self._note(notes.ENTITIES, orjson.dumps(changes, str, orjson.OPT_NON_STR_KEYS))
-        except TypeError as error:
-            self._keep_apart(changes, error)
-        else:
-            for entity, states in changes.items():
-                self._rows.setdefault(entity, {}).update(states)
-
-    def _keep_apart(self, changes: Changes, error: TypeError) -> None:
-        if len(changes) > 1:
-            for entity in changes:
-                self.keep({entity: changes[entity]})
-            return
-        for entity in changes.keys() - self._odd:
-            _log.error("rows of %s will not be remembered as they are: %s", entity, error)
-            self._odd.add(entity)
+    def keep(self, changes: remembered.Changes) -> None:
+        """Remember rows as they are now; one that cannot be kept goes on from what it was before that."""
+        self._note(notes.ENTITIES, self._rows.keep(changes))

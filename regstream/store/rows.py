@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
+import re
 from typing import Any
 
 import orjson
 from psycopg.types import json
 
 from regstream import model
+from regstream.generate import exact
 
 COLUMNS = ("stream", "epoch", "seq", "type", "time", "key", "priority", "region", "value")
 """What ``event`` takes, in this order."""
+# Escaped, and not a stroke that is escaped before the same letters
+_NUL, _SHOWN = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000"), rb"\1" + "\ufffd".encode()
+# A character that stands for nothing, and a stroke: no key of anybody begins so
+_ESCAPED = "\ue000\\"
 
 
 def event(row: tuple[Any, ...]) -> model.Event:
     """The event of a row; which topic it was on is not kept."""
     stream, epoch, seq, kind, time, key, priority, region, value = row
+    if key is not None and key.startswith(_ESCAPED):
+        with contextlib.suppress(ValueError):
+            key = exact.unescaped(key[len(_ESCAPED) :])
     return model.Event(_head(stream, epoch, kind, priority, time, region), seq, key, value.encode())
 
 
 @functools.lru_cache(maxsize=256)
 def _head(stream: str, epoch: str, kind: str, priority: str, time: datetime.datetime, region: str) -> model.Head:
-    return model.Head(stream, epoch, kind, "", model.Priority(priority), model.rfc3339(time.timestamp()), region)
+    # Not by seconds as a binary number, which of late times has no whole milliseconds
+    at = time.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return model.Head(stream, epoch, kind, "", model.Priority(priority), at, region)
+
+
+def escaped(key: str) -> str:
+    """A key as the database can hold it, which ``event`` gives back as it was."""
+    return key if exact.plain(key) else _ESCAPED + exact.escaped(key)
 
 
 def clean(value: str) -> str:
@@ -33,4 +50,4 @@ def clean(value: str) -> str:
 
 def jsonb(value: Any) -> json.Jsonb:
     """JSON as the database takes it, which has no place for the character 0."""
-    return json.Jsonb(value, lambda one: orjson.dumps(one).replace(rb"\u0000", "\ufffd".encode()))
+    return json.Jsonb(value, lambda one: _NUL.sub(_SHOWN, orjson.dumps(one)))

@@ -235,7 +235,7 @@ def _rows(parts: list[bytes], head: model.Head, group: Iterable[model.Event]) ->
         if key is None:
             parts += (before, _long(seq), between, _NULL, after, _size(len(value)), value)
         else:
-            text = key.encode("utf-8", "replace")
+            text = key.encode()
             parts += (before, _long(seq), between, _size(len(text)), text, after, _size(len(value)), value)
 
 
@@ -249,4 +249,4 @@ def _cleaned(event: model.Event) -> model.Event:
     was = event.head
     stream, epoch, kind, region = map(rows.clean, (was.stream, was.epoch, was.type, was.region))
     head = was._replace(stream=stream, epoch=epoch, type=kind, region=region)
-    return event._replace(head=head, key=None if event.key is None else rows.clean(event.key))
+    return event._replace(head=head, key=None if event.key is None else rows.escaped(event.key))

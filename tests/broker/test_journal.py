@@ -73,11 +73,40 @@ def test_what_cannot_be_written_down_is_said_once_and_the_rest_is_kept(
 ) -> None:
     one = opened(tmp_path)
     for number in (1, 2):
-        one.keep({"odd": {"A": {"n": 2**70}}, "svp": {"A": {"n": number}}})
+        one.keep({"odd": {"A": {"n": print}}, "svp": {"A": {"n": number}}})
     assert caplog.text.count("rows of odd will not be remembered") == 1
     one.close()
     again = opened(tmp_path)
     assert (again.rows("odd"), again.rows("svp")) == ({}, {"A": {"n": 2}})
+    again.close()
+
+
+def test_values_come_back_with_their_types(tmp_path: pathlib.Path) -> None:
+    state = {
+        "whole": 2**70,
+        "float": 1e22,
+        "zero": 1.0,
+        "tuple": (1, 2),
+        "keys": {1: "\0\ud800"},
+        "order": {"b": 1, "a": 2},
+    }
+    one = opened(tmp_path)
+    one.keep({"svp": {"A": state}})
+    killed(one)
+    again = opened(tmp_path)
+    assert repr(again.rows("svp")) == repr({"A": state})
+    again.close()
+
+
+def test_a_note_that_nobody_understands_is_passed_over(tmp_path: pathlib.Path) -> None:
+    one = opened(tmp_path)
+    one._rows.keep = lambda _: b"["  # type: ignore[method-assign]
+    one.keep({"svp": {"A": {"n": 1}}})
+    del one._rows.keep
+    one.keep({"svp": {"A": {"n": 2}}})
+    killed(one)
+    again = opened(tmp_path)
+    assert again.rows("svp") == {"A": {"n": 2}}
     again.close()
 
 
