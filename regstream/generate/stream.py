@@ -21,6 +21,8 @@ _LOSS = 2**32 - 1
 _UNSEEN = 2**30
 
 _TOLD = "/told"
+# While a reload is prepared the rows that it replaces go on: so often may each of them be followed by another
+_MOMENTS = 10
 
 _log = logging.getLogger("regstream.generate")
 Remembered = Callable[[str], Mapping[str, Mapping[str, Any]]]
@@ -77,7 +79,7 @@ class Workshop:
             if not spec.states:
                 self.pools[name], self._holds[name] = entities.make(*given, now)
             elif remembered is None or (old is not None and name in old.pools):
-                self._populate(given, now, {})
+                self._populate(given, now, {}, 0 if old is None else old._beyond(name))
             elif self._populate(given, now, dict(remembered(_lives(name)))):
                 resumed.append(name)
             _log.debug("%d rows of entity %s made", len(self.pools[name]), name)
@@ -92,15 +94,24 @@ class Workshop:
             if old is None or all(one.spec.name not in old.populations for one in together.populations):
                 together.advance(now)
 
-    def _populate(self, given: tuple[Any, ...], now: float, saved: Mapping[str, Any]) -> bool:
-        """Make rows that come and go; whether they go on from what was saved."""
+    def _beyond(self, name: str) -> int:
+        """A number that no row of an entity has, nor is going to have within moments; 0 where they do not end."""
+        population = self.populations.get(name)
+        if population is None or population.path.last is None:
+            return 0
+        return max(population.numbers) + _MOMENTS * population.spec.count
+
+    def _populate(self, given: tuple[Any, ...], now: float, saved: Mapping[str, Any], floor: int = 0) -> bool:
+        """Make rows that come and go, with numbers behind ``floor``; whether they go on from what was saved."""
         population, holds = lives.make(*given)
+        population.floor = floor
         ledger = resume.Ledger(population)
-        goes_on = ledger.resume(saved, now)
-        if not goes_on:
+        goes_on = bool(saved) and ledger.resume(saved, now)
+        if saved and not goes_on:
             floor = population.floor
             population, _ = lives.make(*given)
             population.floor = floor
+        if not goes_on:
             population.settle(now)
             ledger = resume.Ledger(population)
         name = population.spec.name

@@ -238,3 +238,21 @@ def test_nothing_is_told_twice_by_a_stream_that_follows() -> None:
     assert [(one.at, one.row["id"], one.state) for one in rest.passed] == [
         (one.at, one.row["id"], one.state) for one in tick.passed[half:]
     ]
+
+
+async def test_a_reload_that_changes_the_entity_opens_no_row_twice(tmp_path: pathlib.Path) -> None:
+    memory = Json()
+    one = World(tmp_path, files(), memory=memory)
+    async with one.running():
+        await one.count("TOLD", 90)
+        for number in (1, 2):
+            await one.reload(files(fields={**FIELDS, "more": number}))
+            await one.count("TOLD", 90 * (number + 1))
+        one.engine.stop()
+        await one.engine.drain()
+        await until(lambda: len(one.shown) == one.engine.totals.events)
+    memory.learn(one)
+    more = await lived(tmp_path, memory, "B", 60, kill=False, fields={**FIELDS, "more": 2})
+    for rows in told([*(json.loads(event.value) for event in one.shown), *more]).values():
+        states = [event["data"]["state"] for event in rows]
+        assert len(states) == len(set(states)), rows
