@@ -46,6 +46,11 @@ class _Part(NamedTuple):
     high: int
     names: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """How many different values there are; Sunday is one, as 0 and as 7."""
+        return self.high - self.low + (not self.names or self.names is _MONTHS)
+
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -59,15 +64,26 @@ _PARTS = (
 
 
 def zone(name: str) -> datetime.tzinfo:
-    """The IANA time zone of that name; raises errors.BadValue when there is none."""
+    """The IANA time zone of that name; raises errors.BadValue when there is none, or no zone data at all."""
     # Not from zoneinfo, which has no zone at all on a system without its files.
     if name == "UTC":
         return datetime.UTC
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        if missing := zone_data_missing():
+            raise errors.BadValue("timezone", missing) from None
         hint = errors.did_you_mean(name, zoneinfo.available_timezones())
         raise errors.BadValue("timezone", f"unknown time zone {name!r}{', ' if hint else ''}{hint}") from None
+
+
+def zone_data_missing() -> str:
+    """Why no time zone but UTC is known, with the cure; empty where the system or the package tzdata has zones."""
+    if zoneinfo.available_timezones():
+        return ""
+    looked = ", ".join(zoneinfo.TZPATH) or "no folder"
+    cure = "install the system's or Python's package tzdata, or unset PYTHONTZPATH"
+    return f"there is no time zone data (looked in {looked}): {cure}"
 
 
 def parse(expression: str) -> Crontab:
@@ -97,6 +113,7 @@ def _item(part: _Part, text: str) -> range:
     if step < 1:
         raise errors.BadValue(part.name, f"a step is at least 1, not {step}")
     if match["first"] is None:
+        _check_step(part, text, step, part.size)
         return range(part.low, part.high + 1, step)
     first = _number(part, match["first"])
     last = _number(part, match["last"] or match["first"])
@@ -104,7 +121,18 @@ def _item(part: _Part, text: str) -> range:
         last = 7
     if first > last:
         raise errors.BadValue(part.name, f"the range '{text.partition('/')[0]}' ends before it begins")
+    _check_step(part, text, step, last - first + 1)
     return range(first, last + 1, step)
+
+
+def _check_step(part: _Part, text: str, step: int, count: int) -> None:
+    if step > max(count, 1):
+        what = f"the {count} {part.name}s of '{text.partition('/')[0]}'"
+        raise errors.BadValue(
+            part.name,
+            f"a step of {step} is larger than {what}, and only the first would count: write a step of at most {count}, "
+            "or an interval for what recurs less often",
+        )
 
 
 def _number(part: _Part, text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -63,6 +64,27 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint that follows an unknown name: ``did you mean X?`` or, when nothing is near, the empty string."""
     found = near(name, known)
     return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+_FILE_CURES = {
+    errno.ENOSPC: "free space on its disk, or choose another place",
+    errno.EDQUOT: "free space within the quota, or choose another place",
+    errno.EFBIG: "raise the limit on the size of files, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "give this user the right to it, or choose another place",
+    errno.EPERM: "give this user the right to it, or choose another place",
+    errno.ENOENT: "make the folder first",
+    errno.ENOTDIR: "a part of the path is a file, choose another place",
+    errno.EIO: "the disk fails, choose another place",
+    errno.EMFILE: "raise the limit on open files",
+    errno.ENFILE: "raise the system's limit on open files",
+}
+
+
+def of_file(error: OSError, path: object) -> str:
+    """What went wrong with a file or folder: its path, the cause, and the cure."""
+    cure = _FILE_CURES.get(error.errno or 0, "")
+    return f"{path}: {(error.strerror or str(error)).lower()}{': ' if cure else ''}{cure}"
 
 
 class RegstreamError(Exception):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import strategies as st
 
 from regstream import clock, crontab, errors
+from regstream.config import cron
 
 
 def fault(expression: str, zone: str = "UTC") -> str | None:
@@ -93,7 +94,7 @@ def test_a_bad_expression_is_told_with_its_reason(expression: str, reason: str):
 
 
 @pytest.mark.parametrize(
-    "expression", ["*/5 8-18 * * MON-FRI", "0 0 29 2 *", "0 0 31 2 1", "*/90 * * * *", "0 0 31 2,3 *", " 1  2 3 4 5 "]
+    "expression", ["*/5 8-18 * * MON-FRI", "0 0 29 2 *", "0 0 31 2 1", "*/45 * * * *", "0 0 31 2,3 *", " 1  2 3 4 5 "]
 )
 def test_a_good_expression_is_good(expression: str):
     assert fault(expression, "America/Mexico_City") is None
@@ -128,3 +129,40 @@ def test_any_text_is_good_or_has_a_reason(text: str):
     else:
         with pytest.raises(errors.BadValue):
             clock.Schedule.cron(text, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("expression", "part", "most"),
+    [
+        ("*/90 * * * *", "minute", 60), ("*/61 * * * *", "minute", 60), ("0 */25 * * *", "hour", 24),
+        ("0 0 */32 * *", "day", 31), ("0 0 1 */13 *", "month", 12), ("0 0 * * */8", "weekday", 7),
+        ("10-20/12 * * * *", "minute", 11), ("0 8-18/12 * * *", "hour", 11), ("0 0 * * MON-FRI/6", "weekday", 5),
+        ("0,*/9999 * * * *", "minute", 60),
+    ],
+)  # fmt: skip
+def test_a_step_that_is_larger_than_its_range_is_told_with_the_cure(expression: str, part: str, most: int):
+    said = fault(expression) or ""
+    assert said.startswith(f"{part}: a step of ") and f"at most {most}" in said
+
+
+@pytest.mark.parametrize(
+    "expression", ["*/60 * * * *", "0 */24 * * *", "0 0 1 */12 *", "0 0 * * */7", "10-20/11 * * * *", "5-5/1 * * * *"]
+)
+def test_a_step_as_large_as_its_range_is_good(expression: str):
+    assert fault(expression) is None
+
+
+@pytest.mark.parametrize("name", ["America/Santiago", "Europe/Madrid", "Nowhere/X"])
+def test_missing_zone_data_is_not_called_an_unknown_zone(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", _no_zone)
+    monkeypatch.setattr(zoneinfo, "available_timezones", set)
+    monkeypatch.setattr(zoneinfo, "TZPATH", ("/nonexistent",))
+    assert fault("* * * * *", "UTC") is None
+    said = fault("* * * * *", name) or ""
+    assert "no time zone data" in said and "/nonexistent" in said and "tzdata" in said and "unknown" not in said
+    message, _ = cron.zone_problem(name) or ("", "")
+    assert message in said and message
+
+
+def _no_zone(key: str) -> None:
+    raise zoneinfo.ZoneInfoNotFoundError(key)

@@ -316,6 +316,42 @@ def test_an_unknown_variable_of_ours_is_noted(name, hint):
     assert SECRET not in notice
 
 
+SLIPS = [
+    lambda name: name + "S", lambda name: name[:-1], lambda name: name.lower(), lambda name: name.replace("_", "", 1),
+    lambda name: name.replace("_", "-"), lambda name: name[:2] + name[3] + name[2] + name[4:],
+    lambda name: "_".join(reversed(name.split("_"))), lambda name: name[:3] + "X" + name[4:],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", settings.VARIABLES, ids=lambda one: one.name)
+def test_a_name_that_is_nearly_ours_is_noted(one):
+    for slip in SLIPS:
+        name = slip(one.name)
+        if name != one.name and name not in {other.name for other in settings.VARIABLES}:
+            (notice,) = settings.load({name: SECRET}).notices
+            assert (
+                notice.startswith((f"{name} is not a variable", "REGSTREAM_TOKEN is for"))
+                and one.name in notice
+                and SECRET not in notice
+            )
+
+
+@pytest.mark.parametrize("name", ["KAFKA_BROKERS", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SERVERS"])
+def test_what_others_call_the_servers_of_kafka_is_noted(name):
+    (notice,) = settings.load({name: "a:9092"}).notices
+    assert notice == f"{name} is not a variable of regstream and has no effect, did you mean KAFKA_BROKER?"
+
+
+def test_variables_of_others_are_not_noted():
+    others = (
+        "PATH HOME LANG TZ PORT HOST NODE_ENV STATE_DIRECTORY LOGS_DIRECTORY RUNTIME_DIRECTORY DATABASE_USER "
+        "DATABASE_HOST DATABASE_NAME KAFKA_HOME KAFKA_OPTS KAFKA_HEAP_OPTS KAFKA_LOG4J_OPTS OTEL_METRICS_EXPORTER "
+        "OTEL_LOGS_EXPORTER OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_HEADERS PGPASSWORD DEBUG_COLORS DEBUGINFOD_URLS "
+        "DBUS_SESSION_BUS_ADDRESS VIRTUAL_ENV PYTHONPATH NOTIFY_SOCKET JOURNAL_STREAM LS_COLORS no_proxy"
+    )
+    assert settings.load(dict.fromkeys(others.split(), "x")).notices == ()
+
+
 @pytest.mark.parametrize("one", [one for one in settings.VARIABLES if one.secret], ids=lambda one: one.name)
 def test_a_secret_is_never_shown(one):
     try:

@@ -170,7 +170,9 @@ def validate(
     """
     from regstream.generate import tables
 
-    _, catalog = _catalog(streams, scenarios, templates)
+    chosen, catalog = _catalog(streams, scenarios, templates)
+    for notice in chosen.notices:
+        _complain(f"warning: {notice}", "yellow")
     if strict and catalog.warnings:
         _leave(f"{_counted(catalog.warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
     counts: tuple[str, ...] = (
@@ -273,6 +275,8 @@ def generate(
 
     start, stop = when.span(begin, end, duration)
     chosen, catalog = _catalog(streams, scenarios, templates)
+    for notice in chosen.notices:
+        _complain(f"warning: {notice}", "yellow")
     spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out, jobs))
 
 

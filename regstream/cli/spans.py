@@ -234,7 +234,7 @@ def _standard_output() -> Iterator[BinaryIO]:
     except OSError as error:
         # What it holds would be tried again at the end of the process
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise errors.BadValue("--out", f"standard output cannot be written: {error.strerror}") from error
+        raise errors.BadValue("--out", errors.of_file(error, "standard output")) from error
 
 
 @contextlib.contextmanager
@@ -255,7 +255,7 @@ def _file(path: Path) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise errors.BadValue("--out", f"{path} cannot be written: {error.strerror}") from error
+        raise errors.BadValue("--out", errors.of_file(error, path)) from error
 
 
 @contextlib.asynccontextmanager

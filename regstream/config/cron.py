@@ -17,7 +17,9 @@ def problem(expression: str) -> tuple[str, str] | None:
     except errors.BadValue as error:
         whole = error.field == "schedule"
         return (error.reason, _FORM) if whole else (str(error), "")
-    return None if table.possible else ("no month of this schedule has such a day", "")
+    if table.possible:
+        return None
+    return "no month of this schedule has such a day", "write another day or month: it would never fire"
 
 
 def zone_problem(name: str) -> tuple[str, str] | None:
@@ -25,6 +27,8 @@ def zone_problem(name: str) -> tuple[str, str] | None:
     try:
         crontab.zone(name)
     except errors.BadValue:
+        if missing := crontab.zone_data_missing():
+            return missing, ""
         towns = [zone for zone in sorted(_zones()) if zone.rpartition("/")[2].casefold() == name.casefold()]
         hint = f"did you mean {' or '.join(towns[:3])}?" if towns else errors.did_you_mean(name, _zones())
         return f"unknown time zone '{name}'", hint

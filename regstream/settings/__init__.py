@@ -7,7 +7,9 @@ and ``docs/configuration.md`` come too. A secret is never shown.
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
+import re
 import urllib.parse
 from collections.abc import Mapping
 
@@ -41,6 +43,15 @@ OTHERS = ("PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES
 """Variables of libraries and of the commands that hold secrets."""
 
 _LONGEST = 80
+_SHORT_NAME = 8
+_SYNONYMS = {
+    "KAFKA_BOOTSTRAP_SERVERS": "KAFKA_BROKER",
+    "KAFKA_BOOTSTRAP_SERVER": "KAFKA_BROKER",
+    "KAFKA_SERVERS": "KAFKA_BROKER",
+    "KAFKA_USERNAME": "KAFKA_SASL_USERNAME",
+    "KAFKA_PASSWORD": "KAFKA_SASL_PASSWORD",
+}
+"""What others call ours."""
 
 
 class Settings(pydantic.BaseModel):
@@ -221,13 +232,49 @@ def _path(flag: str, value: pathlib.Path | str | None, default: str) -> pathlib.
 
 def _strange(environ: Mapping[str, str]) -> list[str]:
     known = {_tail(one.name): one.name for one in VARIABLES}
-    strange = sorted(name for name in environ if name.startswith(PREFIXES) and name not in known.values())
-    return [_unknown(name, known) for name in strange]
+    ours = {*known.values(), *(one.alias for one in VARIABLES), *OTHERS} - set(COMMANDS)
+    return [_unknown(name, known) for name in sorted(environ) if name not in ours and _seems_ours(name)]
+
+
+def _seems_ours(name: str) -> bool:
+    return name.upper().startswith(PREFIXES) or name in COMMANDS or bool(_misspelt(name))
+
+
+def _misspelt(name: str) -> list[str]:
+    """Variables whose name differs by a slip: letter case, underscores, order of words, one or two characters."""
+    if (meant := _SYNONYMS.get(name.upper())) is not None:
+        return [meant]
+    words = re.split(r"[^A-Z0-9]+", name.upper()[:_LONGEST])
+    orders = ("".join(words), "".join(sorted(words)))
+    return [one.name for one in VARIABLES if any(map(_is_slip, orders, _orders(one.name)))]
+
+
+@functools.cache
+def _orders(name: str) -> tuple[str, str]:
+    return name.replace("_", ""), "".join(sorted(name.split("_")))
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Whether few characters are wrong, missing, too many, or two neighbours swapped (Damerau and Levenshtein)."""
+    most = 1 if len(other) < _SHORT_NAME else 2
+    if abs(len(one) - len(other)) > most:
+        return False
+    older: list[int] = []
+    old = list(range(len(other) + 1))
+    for row, left in enumerate(one, 1):
+        new = [row]
+        for column, right in enumerate(other, 1):
+            cost = min(old[column] + 1, new[-1] + 1, old[column - 1] + (left != right))
+            if row > 1 and column > 1 and (left, one[row - 2]) == (other[column - 2], right):
+                cost = min(cost, older[column - 2] + 1)
+            new.append(cost)
+        older, old = old, new
+    return old[-1] <= most
 
 
 def _unknown(name: str, known: Mapping[str, str]) -> str:
     # Without their prefixes, which would make any two of our names look alike.
-    meant = [known[tail] for tail in errors.near(_tail(name), known)]
+    meant = _misspelt(name) or [known[tail] for tail in errors.near(_tail(name), known)]
     hint = f", did you mean {' or '.join(meant)}?" if meant else ""
     whose = "is for the commands that talk to a daemon" if name in COMMANDS else "is not a variable of regstream"
     return f"{name} {whose} and has no effect{hint}"

@@ -112,7 +112,7 @@ class Spool:
             self._load()
         except OSError as error:
             self._folder.close()
-            raise errors.StartError(f"spool {self._folder.path}", _reason(error)) from error
+            raise errors.StartError("the spool cannot be used", self._reason(error)) from error
         self._error = ""
 
     def close(self) -> None:
@@ -231,7 +231,7 @@ class Spool:
             try:
                 found, upto, bad = one.read(upto, before, count - len(events))
             except OSError as error:
-                self._error = _reason(error)
+                self._error = self._reason(error)
                 self._damaged += 1
                 lost = segment.Tally()
                 self._drop(one, lost)
@@ -273,7 +273,7 @@ class Spool:
             try:
                 self._writable(rank, blocks[0][0]).write(blocks)
             except OSError as error:
-                self._error = _reason(error)
+                self._error = self._reason(error)
                 active = self._active[rank]
                 self._abandon(rank)
                 if error.errno == errno.EFBIG and active is not None and active.count:
@@ -419,8 +419,7 @@ class Spool:
         try:
             action()
         except OSError as error:
-            self._error = _reason(error)
+            self._error = self._reason(error)
 
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    def _reason(self, error: OSError) -> str:
+        return errors.of_file(error, self._folder.path)
