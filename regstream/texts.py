@@ -111,9 +111,9 @@ def printable(text: str, keep: str = "") -> str:
     return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
-def printable_json(text: str) -> str:
-    """JSON that says the same as ``text``, with escapes in place of those characters."""
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+def printable_json(text: str, keep: str = "") -> str:
+    """JSON that says the same as ``text``, with escapes in place of those characters but ``keep``."""
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
 def _escape(character: str) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import errno
 import gc
 import json
+import logging
 import os
 import sys
 from collections.abc import Sized
@@ -22,6 +24,8 @@ import typer.core
 from regstream import __version__, errors
 
 EX_CONFIG = 78
+# Of a descriptor: an error of a file or a connection has its name, or is told by whoever has it
+_OUTPUT_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EROFS, errno.ENXIO}
 URL = "http://127.0.0.1:3001"
 
 _HELP = """Live data that behaves like a bank's: YAML streams and scenarios, over WebSocket, with hot reload.
@@ -149,11 +153,24 @@ def run(
     # The start makes hardly any garbage, and collections would go through all that it makes; the daemon ends this
     gc.disable()
     from regstream import daemon
-    from regstream.cli import logs, show
+    from regstream.cli import logs
 
     logs.begin(chosen.debug, chosen.log)
     parts = daemon.build(chosen, since)
-    asyncio.run(daemon.Daemon(parts, lambda ready: typer.echo(show.summary(ready))).run())
+    asyncio.run(daemon.Daemon(parts, _announce).run())
+
+
+def _announce(ready: Any) -> None:
+    """Print where the daemon listens; it serves also where that cannot be printed."""
+    from regstream.cli import show, terminal
+
+    try:
+        typer.echo(show.summary(ready))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        terminal.give_up(error)
+    except OSError as error:
+        logging.getLogger("regstream.daemon").warning("%s", terminal.give_up(error))
 
 
 @app.command()
@@ -211,11 +228,12 @@ def preview(
     same each time; without, it begins now.
     Exit code 2 when there is no such stream.
     """
-    from regstream.cli import rehearse
+    from regstream.cli import rehearse, terminal
 
     chosen, catalog = _catalog(streams, scenarios, templates)
+    out = terminal.output()
     for event in rehearse.events(chosen, catalog, stream, count, seed):
-        sys.stdout.buffer.write(event.value + b"\n")
+        out.write(event.value + b"\n")
 
 
 @app.command()
@@ -300,10 +318,10 @@ def schema(
     That of a stream, regstream schema BUDGET_UPDATES, is read off its declaration; no event is made. With --event it
     is that of the CloudEvent around the data. ALERTS is a stream too. Exit code 2 when there is no such stream.
     """
-    from regstream.cli import formats
+    from regstream.cli import formats, terminal
 
     made = formats.document(name, event, lambda: _catalog(streams, scenarios, templates)[1])
-    typer.echo(json.dumps(made, indent=2, ensure_ascii=False))
+    terminal.say_json(json.dumps(made, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -416,6 +434,12 @@ def main() -> None:
         _leave(str(error), 2)
     except errors.RegstreamError as error:
         _leave(str(error), 1)
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAULTS or error.filename is not None:
+            raise
+        from regstream.cli import terminal
+
+        _leave(terminal.give_up(error), 1)
 
 
 def _colour() -> bool | None:
@@ -426,7 +450,10 @@ def _colour() -> bool | None:
 def _complain(text: str, colour: str | None = None) -> None:
     from regstream import texts
 
-    typer.echo(typer.style(texts.printable(texts.redact(text), keep="\n"), fg=colour), err=True, color=_colour())
+    line = typer.style(texts.printable(texts.redact(text)), fg=colour)
+    # Where nobody can be told, the exit code says it
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True, color=_colour())
 
 
 def _leave(text: str, code: int) -> None:

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import typer
 
-from regstream import client
-from regstream.cli import calling, check_shutdown, check_socketio
+from regstream import client, texts
+from regstream.cli import calling, check_shutdown, check_socketio, terminal
 
 COUNT = 3
 CURE = "is the daemon running? start it: regstream run"
@@ -60,7 +60,8 @@ def run(url: str, wanted: list[str], as_json: bool = False) -> bool:
             done.append(_carry_out(name, step))
             show(done[-1])
     except Unreachable as error:
-        typer.echo(f"{error}\n{CURE}", err=True)
+        terminal.say(str(error), err=True)
+        terminal.say(CURE, err=True)
     counts = {state: sum(one.state == state for one in done) for state in _MARKS}
     counts["fail"] += len(steps) - len(done)
     if as_json:
@@ -94,7 +95,7 @@ def _keep(_: Outcome) -> None:
 def _show(one: Outcome) -> None:
     word, colour = _MARKS[one.state]
     mark = typer.style(word, fg=colour, bold=one.state == "fail")
-    typer.echo(f"{mark}  {one.step:<24} {one.seconds * 1000:6.0f} ms  {one.detail}")
+    typer.echo(f"{mark}  {one.step:<24} {one.seconds * 1000:6.0f} ms  {texts.printable(one.detail)}")
 
 
 def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:

@@ -7,10 +7,8 @@ import itertools
 import json
 from typing import Any
 
-import typer
-
 from regstream import client
-from regstream.cli import calling
+from regstream.cli import calling, terminal
 
 LONGEST_PAUSE = 1.0
 MAX_FIELDS = 6
@@ -55,13 +53,16 @@ class _Printer:
     def event(self, data: dict[str, Any]) -> None:
         if not data.get("replay"):
             self._shown.add(data["subject"])
-        typer.echo(_frame(data["type"], data) if self._as_json else _line(data))
+        if self._as_json:
+            terminal.say_json(_frame(data["type"], data))
+        else:
+            _show(data)
 
     def notice(self, event: str, data: dict[str, Any]) -> None:
         if event == "lost":
             _note(f"connection lost ({data['reason']}), trying again")
         elif self._as_json:
-            typer.echo(_frame(event, data))
+            terminal.say_json(_frame(event, data))
         elif event == "subscribed":
             self._tell_gaps(data["streams"])
         elif event == "error":
@@ -69,7 +70,7 @@ class _Printer:
         elif event == "lagging":
             _note(f"too slow, some events were left out: {_counted(data.get('dropped'))}")
         elif event == "system":
-            typer.echo(_happened(data))
+            terminal.say(_happened(data), fg="cyan")
 
     def _tell_gaps(self, streams: dict[str, Any]) -> None:
         lost = [name for name, one in streams.items() if name in self._shown and not one["recovered"]]
@@ -82,16 +83,17 @@ def _frame(event: str, data: dict[str, Any]) -> str:
     return json.dumps({"event": event, **mark, "data": data}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _line(data: dict[str, Any]) -> str:
+def _show(data: dict[str, Any]) -> None:
     alert = data["type"] == "immediate-alert"
     line = f"{data['time'][11:23]} {data['subject']} #{data['seq']} {(_alert if alert else _short)(data['data'])}"
     if data.get("replay"):
-        return typer.style(f"replay {line}", fg="bright_black")
-    return typer.style(line, fg=_COLOURS.get(data["priority"]), bold=alert)
+        terminal.say(f"replay {line}", fg="bright_black")
+    else:
+        terminal.say(line, fg=_COLOURS.get(data["priority"]), bold=alert)
 
 
 def _happened(data: dict[str, Any]) -> str:
-    return typer.style(f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_news(data)}", fg="cyan")
+    return f"{str(data.get('time', ''))[11:23]:<12} * {data.get('kind')} {_news(data)}"
 
 
 def _counted(dropped: Any) -> str:
@@ -118,4 +120,4 @@ def _short(data: Any) -> str:
 
 
 def _note(text: str) -> None:
-    typer.echo(typer.style(text, fg="yellow"), err=True)
+    terminal.say(text, err=True, fg="yellow")

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from regstream import client, errors
-from regstream.cli import calling
+from regstream import client, errors, texts
+from regstream.cli import calling, terminal
 
 SECONDS = 15.0
 EVERY = 0.2
@@ -38,7 +38,7 @@ def run(url: str, asked: dict[str, Any]) -> bool:
     except KeyboardInterrupt:
         with contextlib.suppress(errors.RegstreamError):
             state = _ask("DELETE", where)
-    typer.echo(_outcome(state))
+    terminal.say(_outcome(state))
     return bool(state["state"] == "completed")
 
 
@@ -65,7 +65,7 @@ def _follow(where: str, state: dict[str, Any]) -> dict[str, Any]:
 def _label(state: dict[str, Any]) -> str:
     total = f" of {state['total']}" if state["total"] is not None else ""
     why = "paused" if state["state"] == "paused" else state["reason"]
-    return f"{state['sent']}{total} events{f' ({why})' if why else ''}"
+    return texts.printable(f"{state['sent']}{total} events{f' ({why})' if why else ''}")
 
 
 def _outcome(state: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from regstream import daemon, engine, model
+from regstream import daemon, engine, model, texts
 from regstream.cli import rehearse
 
 MAX_LISTED = 12
@@ -44,9 +44,9 @@ def _mode(parts: daemon.Parts) -> str:
     elif not status.simulation:
         does = f"runs on Kafka at {servers}"
     elif parts.settings.streaming:
-        does = f"goes on without Kafka, events wait on disk for it: {status.reason}"
+        does = f"goes on without Kafka, events wait on disk for it: {texts.printable(status.reason)}"
     else:
-        does = f"waits for Kafka: {status.reason}"
+        does = f"waits for Kafka: {texts.printable(status.reason)}"
     return does if parts.settings.streaming else f"{does}; it generates nothing, because ENABLE_STREAMING is false"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import secrets
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 import typer
 
 from regstream import broker, daemon, engine, errors, model, settings, store, tracing
+from regstream.cli import terminal
 from regstream.engine import crew, history
 from regstream.engine import lane as lanes
 from regstream.generate import alerts
@@ -224,17 +224,8 @@ async def _sink(chosen: settings.Settings, catalog: model.Catalog, out: str) -> 
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
-    if sys.stdout is None:
-        raise errors.BadValue("--out", "standard output is closed")
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What it holds would be tried again at the end of the process
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise errors.BadValue("--out", errors.of_file(error, "standard output")) from error
+    yield terminal.output()
+    sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
