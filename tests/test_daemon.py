@@ -286,3 +286,9 @@ cli.main()
     ended = subprocess.run(command, cwd=folder, env=process.environment(), capture_output=True, text=True, timeout=30)
     assert ended.returncode == 1
     assert "pump died: ZeroDivisionError" in ended.stderr
+
+
+@pytest.mark.parametrize(("env", "warned"), [("production", True), ("development", False)])
+async def test_a_profile_that_no_file_names_is_said_at_start(folder, caplog, env, warned):
+    async with running({"REGSTREAM_ENV": env}):
+        assert any(f"no file names the profile {env}" in one for one in caplog.messages) is warned

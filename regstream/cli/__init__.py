@@ -188,8 +188,7 @@ def validate(
     from regstream.generate import tables
 
     chosen, catalog = _catalog(streams, scenarios, templates)
-    for notice in chosen.notices:
-        _complain(f"warning: {notice}", "yellow")
+    _warn(chosen, catalog)
     if strict and catalog.warnings:
         _leave(f"{_counted(catalog.warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
     counts: tuple[str, ...] = (
@@ -203,6 +202,13 @@ def validate(
     if catalog.warnings:
         counts = (*counts, _counted(catalog.warnings, "warning", "warnings"))
     typer.echo(f"ok: {', '.join(counts)}")
+
+
+def _warn(chosen: Any, catalog: Any) -> None:
+    from regstream import config
+
+    for notice in filter(None, (*chosen.notices, config.profile_notice(catalog, chosen.env))):
+        _complain(f"warning: {notice}", "yellow")
 
 
 def _counted(found: Sized, one: str, many: str) -> str:
@@ -293,8 +299,7 @@ def generate(
 
     start, stop = when.span(begin, end, duration)
     chosen, catalog = _catalog(streams, scenarios, templates)
-    for notice in chosen.notices:
-        _complain(f"warning: {notice}", "yellow")
+    _warn(chosen, catalog)
     spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out, jobs))
 
 

@@ -58,6 +58,7 @@ class Loading:
             digest=self.digest(),
             channels=declared.head.channels,
             warnings=self._warnings(),
+            profiles=tuple(declared.head.profiles),
         )
 
     def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:

@@ -285,8 +285,7 @@ class Engine:
         Raises UnknownName, Conflict when streaming is switched off, StartError when what is there already is not of
         this history.
         """
-        if not self.allowed:
-            raise errors.Conflict("ENABLE_STREAMING is false: this daemon generates nothing")
+        self._check_allowed()
         if names is None:
             if not self.streaming:
                 if self._remaking:
@@ -303,7 +302,11 @@ class Engine:
             self._change(lane, enabled=True)
 
     def stop(self, names: Iterable[str] | None = None) -> None:
-        """Stop the streaming, its runs and bursts, or stop the named streams. Raises UnknownName."""
+        """Stop the streaming, its runs and bursts, or stop the named streams.
+
+        Raises UnknownName, Conflict when streaming is switched off.
+        """
+        self._check_allowed()
         if names is None:
             if self.streaming:
                 self._halt()
@@ -313,12 +316,12 @@ class Engine:
             self._change(lane, enabled=False)
 
     def pause(self, name: str) -> status.StreamStatus:
-        """Let a stream rest; numbering, entities and phase are kept. Raises UnknownName."""
-        return self._change(self._floor.find(name), paused=True)
+        """Let a stream rest; numbering, entities and phase are kept. Raises as ``patch``."""
+        return self._change(self._own(name), paused=True)
 
     def resume(self, name: str) -> status.StreamStatus:
-        """Let a paused stream go on with its next number. Raises UnknownName."""
-        return self._change(self._floor.find(name), paused=False)
+        """Let a paused stream go on with its next number. Raises as ``patch``."""
+        return self._change(self._own(name), paused=False)
 
     def patch(
         self,
@@ -331,9 +334,9 @@ class Engine:
     ) -> status.StreamStatus:
         """Set what is given on a stream until its declaration changes; ``interval`` in ms, taken as said.
 
-        Raises UnknownName.
+        Raises UnknownName, Conflict when streaming is switched off.
         """
-        lane = self._floor.find(name)
+        lane = self._own(name)
         given = {"interval": interval, "batch_size": batch_size, "priority": priority}
         for attribute, value in given.items():
             if value is not None:
@@ -380,7 +383,18 @@ class Engine:
         finally:
             lane.withdraw(job)
 
+    def _own(self, name: str) -> lanes.Lane:
+        lane = self._floor.find(name)
+        self._check_allowed()
+        return lane
+
+    def _check_allowed(self) -> None:
+        if not self.allowed:
+            who = "the one with ENABLE_STREAMING=true on the same Kafka or database"
+            raise errors.Conflict(f"ENABLE_STREAMING is false: this daemon generates nothing, ask {who}")
+
     def _check_streaming(self) -> None:
+        self._check_allowed()
         if not self.streaming:
             raise errors.Conflict("streaming is stopped, start it first: POST /api/streaming/start")
         if self._remaking:
@@ -427,7 +441,7 @@ class Engine:
             description=spec.description,
             topic=spec.topic,
             event=spec.event,
-            state=lane.state,
+            state=lane.state if self.streaming else "stopped",
             enabled=lane.enabled,
             paused=lane.halted,
             interval=interval,

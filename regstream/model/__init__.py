@@ -378,7 +378,8 @@ class Catalog(NamedTuple):
 
     ``templates`` maps the name of each file under ``templates/``, ``.j2`` or ``.csv``, to its text; ``digest``
     identifies the bytes of all files that it was made of. ``warnings`` holds what is odd in them but does not refuse
-    them, sorted by file and position.
+    them, sorted by file and position. ``profiles`` are the names of
+    all profiles.
     """
 
     seed: int | None
@@ -390,6 +391,7 @@ class Catalog(NamedTuple):
     digest: str
     channels: Mapping[str, ChannelSpec] = {}
     warnings: tuple[errors.Problem, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 EMPTY = Catalog(None, Profile(), {}, {}, {}, {}, "")

@@ -17,10 +17,11 @@ import pydantic
 
 from regstream import credentials, errors, texts
 from regstream.settings.parsing import PARTS, Rate, address, database_secrets
-from regstream.settings.variables import MECHANISMS, PROTOCOLS, VARIABLES, Variable
+from regstream.settings.variables import ENV, MECHANISMS, PROTOCOLS, VARIABLES, Variable
 
 __all__ = [
     "COMMANDS",
+    "ENV",
     "MECHANISMS",
     "PARTS",
     "PREFIXES",

@@ -11,6 +11,8 @@ import pydantic
 from regstream.settings import parsing
 
 PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL")
+ENV = "development"
+"""The profile in force when none is asked for."""
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -117,7 +119,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "REGSTREAM_ENV",
-        "development",
+        ENV,
         "picks the profile in `streams.yaml`; when it is unset, `NODE_ENV` is read in its place",
         "env",
         parsing.env,

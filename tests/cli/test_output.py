@@ -109,3 +109,20 @@ def test_a_daemon_whose_first_lines_go_nowhere_serves(
     cli._announce(None)
     assert given and caplog.messages == ["standard output: full"]
     assert sys.stdout is not None
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"REGSTREAM_ENV": "prodution"}, "did you mean production?"),
+        ({"NODE_ENV": "qqqq"}, "the profiles are"),
+        ({"REGSTREAM_ENV": "production"}, ""),
+        ({}, ""),
+        ({"KAFKA_BROKERS": "a:9092"}, "did you mean KAFKA_BROKER?"),
+    ],
+)
+def test_validate_warns_of_what_has_no_effect(environ: dict[str, str], said: str) -> None:
+    done = process.run("validate", **environ)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and len(lines) == bool(said)
+    assert all(one.startswith("warning: ") and said in one for one in lines)

@@ -134,9 +134,37 @@ async def test_nothing_is_generated_where_that_is_switched_off(tmp_path):
     world = World(tmp_path, {"streams.yaml": file(A=stream("1ms"))})
     world.engine.allowed = False
     async with world.running(streaming=False):
-        with pytest.raises(errors.Conflict, match="ENABLE_STREAMING"):
-            world.engine.start()
-        assert not world.engine.streaming
+        before = world.engine.streams()
+        for act in (
+            world.engine.start,
+            world.engine.stop,
+            lambda: world.engine.start(["A"]),
+            lambda: world.engine.stop(["A"]),
+            lambda: world.engine.pause("A"),
+            lambda: world.engine.resume("A"),
+            lambda: world.engine.patch("A", interval=5, enabled=False),
+        ):
+            with pytest.raises(errors.Conflict, match=r"ENABLE_STREAMING is false.* ask the one with"):
+                act()
+        with pytest.raises(errors.Conflict, match="ask the one with"):
+            await world.engine.burst("A", 1)
+        with pytest.raises(errors.UnknownName):
+            world.engine.pause("NOBODY")
+        assert not world.engine.streaming and world.engine.streams() == before
+        assert [one.state for one in before] == ["stopped"] and not world.system.of("stream-changed")
+
+
+async def test_after_a_stop_no_stream_runs_and_after_a_start_each_is_as_it_was(tmp_path):
+    files = {"streams.yaml": file(A=stream(), B=stream(), C=stream(enabled=False))}
+    async with World(tmp_path, files).running() as world:
+        world.engine.pause("B")
+        states = [one.state for one in world.engine.streams()]
+        assert states == ["running", "paused", "stopped"]
+        world.engine.stop()
+        assert {one.state for one in world.engine.streams()} == {"stopped"}
+        assert world.engine.pause("A").state == "stopped" and world.engine.resume("A").state == "stopped"
+        world.engine.start()
+        assert [one.state for one in world.engine.streams()] == states
 
 
 async def test_a_disabled_stream_is_shown_but_silent_until_it_is_started(tmp_path):
