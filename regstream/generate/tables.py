@@ -21,6 +21,7 @@ from regstream import errors
 SUFFIX = ".csv"
 MAX_ROWS = 100_000
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _DIGITS = 20
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
@@ -228,6 +229,14 @@ def _read(text: str) -> Table:
 def _check_header(names: list[str]) -> None:
     if not names:
         raise TableError("no header", "write the names of the columns into the first line")
+    if names[0].startswith("sep="):
+        raise TableError(f"the first line is {names[0]!r}, which only some spreadsheets read", "remove it")
+    for mark, name in _SEPARATORS.items() if len(names) == 1 else ():
+        if mark in names[0]:
+            raise TableError(
+                f"the columns are separated by {name}",
+                "save the file with commas between them, and with points in numbers",
+            )
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise TableError(f"column {number} has no name", "write the names of the columns into the first line")

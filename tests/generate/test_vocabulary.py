@@ -8,6 +8,7 @@ import math
 import pathlib
 import re
 import statistics
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -153,6 +154,42 @@ def test_fakes_of_unknown_locales_are_refused():
     for locale in ("'zz_ZZ'", "'../../etc'", "5"):
         assert "there is no locale" in support.fault(f"{{{{ fake('name', locale={locale}) }}}}").message
     assert "name" in fakes.providers("pt_BR")
+
+
+FAKES = [
+    ("'name', locale=['es_MX', 'pt_BR']", "fake takes one locale, not a list: write locale=choice(['es_MX', 'pt_BR'])"),
+    ("'name', locale='es_MC'", "there is no locale 'es_MC', did you mean es_MX"),
+    ("'name', locale='pt'", "there is no locale 'pt', of that language there are pt_BR, pt_PT"),
+    ("'name', locale='es-PE'", "there is no locale 'es-PE', did you mean es_"),
+    ("'name', locale='xx_YY'", "there is no locale 'xx_YY', write one such as es_MX"),
+    ("'name', locale=5", "the locale of fake is a text such as 'pt_BR', not 5"),
+    ("'nmae'", "there is no provider 'nmae', did you mean name"),
+    ("'compnay'", "there is no provider 'compnay', did you mean company"),
+    ("['name', 'city']", "fake takes the name of one provider as a text"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FAKES)
+@pytest.mark.parametrize("form", ["{{{{ fake({}) }}}}", "{{% if 1 %}}{{{{ fake({}) }}}}{{% endif %}}"])
+def test_fakes_are_refused_with_the_cause_and_the_cure(arguments, message, form):
+    assert message in support.fault(form.format(arguments)).message
+
+
+def test_a_list_of_locales_that_is_made_while_events_are_is_named_too():
+    said = str(support.build({"x": "{{ fake('name', locale=['es_MX', stream]) }}"}).next_batch(support.NOW, 1).error)
+    assert "fake takes one locale, not a list" in said
+
+
+@pytest.mark.parametrize("missing", ["faker.factory", "faker.config"])
+def test_a_faker_that_cannot_be_used_is_named_and_not_its_locale(missing, monkeypatch):
+    for cache in (fakes._faker, fakes._locales, fakes._providers, fakes._work):
+        cache.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, missing, None)
+        message = support.fault("{{ fake('name') }}").message
+    assert "Faker cannot be used" in message and "install it again: pip install" in message
+    assert "locale" not in message
+    assert support.faults({"x": "{{ fake('name') }}"}) == []
 
 
 BAD = [
