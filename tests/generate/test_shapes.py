@@ -297,3 +297,39 @@ def test_no_event_of_any_declaration_is_another(one: str, other: str, third: str
         # Not a declaration that loads, or a row that was put into itself and has no end
         return
     validate(schemas(spec, entities=(ACCOUNT,)).document("S", whole=True), made.events)
+
+
+UNSAFE = {"format": "int64"}
+LARGE = [
+    ("{{ 1610521604143693812 + seq }}", {"type": "integer", "minimum": 1610521604143693813, **UNSAFE}),
+    (9007199254740993, {"type": "integer", "const": 9007199254740993, **UNSAFE}),
+    (-9007199254740992, {"type": "integer", "const": -9007199254740992, **UNSAFE}),
+    ("{{ randint(0, 10**15) * 10 }}", {"type": "integer", "minimum": 0, "maximum": 10**16, **UNSAFE}),
+    ("{{ choice([1, 2**60]) }}", {"type": "integer", "enum": [1, 2**60], **UNSAFE}),
+    ("{{ 2**63 + randint(0, 5) }}", {"type": "integer", "minimum": 2**63, "maximum": 2**63 + 5, "format": "uint64"}),
+    ("{{ [1, 9007199254740993] }}", {"type": "array", "const": [1, 9007199254740993], **UNSAFE}),
+]
+SAFE = [
+    9007199254740991,
+    "{{ seq }}",
+    "{{ 1e18 }}",
+    "{{ 9007199254740993 ~ '' }}",
+    "{{ randint(0, 10**15) }}",
+    "9007199254740993",
+]
+
+
+@pytest.mark.parametrize(("template", "schema"), LARGE)
+def test_whole_numbers_that_javascript_changes_are_said_to_be_large(template, schema):
+    made = shapes.Schemas(support.catalog(support.spec({"a": {"x": template}, "b": 1})))
+    said = dict(made.data("S")["properties"]["a"]["properties"]["x"])
+    assert "JavaScript" in said.pop("description")
+    assert said == schema
+    assert made.unsafe("S") == [("a", "x")]
+
+
+@pytest.mark.parametrize("template", SAFE)
+def test_what_javascript_keeps_is_not(template):
+    made = shapes.Schemas(support.catalog(support.spec({"x": template})))
+    assert "format" not in made.data("S")["properties"]["x"]
+    assert made.unsafe("S") == []

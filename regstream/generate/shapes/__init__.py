@@ -54,6 +54,10 @@ class Schemas:
         described = {"description": said} if said else {}
         return {"title": f"data of {name}", **described, **written.schema(self._declared.data(name))}
 
+    def unsafe(self, name: str) -> list[tuple[str, ...]]:
+        """The fields of a stream's ``data`` whose whole numbers are known to go beyond 2**53 - 1. Raises KeyError."""
+        return list(dict.fromkeys(written.unsafe(self.data(name))))
+
     def key(self, name: str) -> dict[str, Any] | None:
         """The schema of the keys of a stream's events, None where they have none. Raises KeyError."""
         if name == model.ALERTS:

@@ -10,6 +10,12 @@ from regstream.generate.shapes import shape as shapes
 from regstream.generate.shapes.shape import Anything, Array, Number, Object, Shape, Text, Time
 
 _LARGEST = 2**53
+SAFE = 2**53 - 1
+"""The greatest whole number that JavaScript, and whatever else reads numbers as doubles, is sure to keep."""
+_UNSAFE = (
+    "May be beyond 2^53 - 1 (9007199254740991): a reader that takes numbers for doubles, such as JSON.parse in"
+    " JavaScript, gets another one."
+)
 
 
 def schema(shape: Shape) -> dict[str, Any]:
@@ -65,8 +71,42 @@ def _types(kinds: Iterable[str]) -> str | list[str]:
     return every[0] if len(every) == 1 else every
 
 
+def is_unsafe(low: float, high: float) -> bool:
+    """Whether whole numbers from ``low`` to ``high`` are known to go beyond what a double is sure to keep."""
+    return any(math.isfinite(bound) and abs(bound) > SAFE for bound in (low, high))
+
+
+def _wide(low: float, high: float) -> dict[str, Any]:
+    """What is said of whole numbers that not every reader can take."""
+    if not is_unsafe(low, high):
+        return {}
+    return {"format": "uint64" if math.isfinite(high) and high >= 2**63 else "int64", "description": _UNSAFE}
+
+
+def _whole_numbers(value: Any) -> Iterable[int]:
+    if isinstance(value, list | dict):
+        parts: Iterable[Any] = value.values() if isinstance(value, dict) else value
+        for one in parts:
+            yield from _whole_numbers(one)
+    elif _type(value) == "integer":
+        yield value
+
+
+def unsafe(said: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+    """The paths of the properties in a schema whose whole numbers not every reader can take."""
+    if said.get("description") == _UNSAFE:
+        yield path
+    for name, one in said.get("properties", {}).items():
+        yield from unsafe(one, (*path, name))
+    for one in (*([said["items"]] if "items" in said else ()), *said.get("anyOf", ())):
+        yield from unsafe(one, path)
+
+
 def _listed(values: list[Any]) -> dict[str, Any]:
-    found = {"type": _types(map(_type, values))}
+    found: dict[str, Any] = {"type": _types(map(_type, values))}
+    whole = [one for value in values for one in _whole_numbers(value)]
+    if whole:
+        found |= _wide(min(whole), max(whole))
     return {**found, "const": values[0]} if len(values) == 1 else {**found, "enum": values}
 
 
@@ -87,8 +127,15 @@ def _shown(part: shapes.Part) -> shapes.Part:
 
 def _number(part: Number) -> tuple[str, dict[str, Any]]:
     bounds = {"minimum": part.low, "maximum": part.high}
-    kept = {key: bound for key, bound in bounds.items() if math.isfinite(bound) and abs(bound) <= _LARGEST}
-    return "integer" if part.whole else "number", kept
+    # A whole number is written as it is, a float of that size would be one of many
+    kept = {
+        key: bound
+        for key, bound in bounds.items()
+        if math.isfinite(bound) and (abs(bound) <= _LARGEST or (part.whole and isinstance(bound, int)))
+    }
+    if not part.whole:
+        return "number", kept
+    return "integer", {**kept, **_wide(part.low, part.high)}
 
 
 def _text(part: Text) -> tuple[str, dict[str, Any]]:
