@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from regstream import errors
-from regstream.server import problems
+from regstream.server import decoding, problems
 
 if TYPE_CHECKING:
     from sanic.response import HTTPResponse
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from regstream.server.routing import Request
     from regstream.server.services import Services
 
-LARGEST = 16 * 1024
+LARGEST, BEGINNING = 16 * 1024, 1_000
 Concerns = Callable[["Services", Mapping[str, str]], Any]
 """What an operation may change, as it is now: JSON, or None where there is nothing of that name."""
 
@@ -45,7 +43,7 @@ async def kept(
         raise
     finally:
         target = f"{request.path}?{request.query_string}" if request.query_string else request.path
-        known = (actor, str(request.client_ip), action, target, _body(request), status)
+        known = (actor, str(request.client_ip), action, target, _body(request.body), status)
         keeper.note(audit.Control(at, *known, before, _state(state)))
 
 
@@ -56,13 +54,20 @@ def _state(state: Callable[[], Any]) -> Any:
         return None
 
 
-def _body(request: Request) -> Any:
-    if len(request.body) > LARGEST:
-        return {"bytes": len(request.body)}
+def _body(content: bytes) -> Any:
+    """The body as JSON, or as text where it is none; of what is too much, that and the beginning."""
+    if len(content) > LARGEST:
+        return _beginning(content, f"longer than {LARGEST} bytes")
     try:
-        return orjson.loads(request.body) if request.body else None
+        return decoding.loads(content) if content else None
+    except decoding.TooDeep:
+        return _beginning(content, f"nested deeper than {decoding.MAX_DEPTH} levels")
     except ValueError:
-        return request.body.decode("utf-8", "replace")
+        return content.decode("utf-8", "replace")
+
+
+def _beginning(content: bytes, reason: str) -> dict[str, Any]:
+    return {"truncated": reason, "bytes": len(content), "text": content[:BEGINNING].decode("utf-8", "replace")}
 
 
 # What operations concern

@@ -13,6 +13,7 @@ import re
 import orjson
 
 from regstream import errors
+from regstream.server import decoding
 
 PATTERN = "^([0-9a-f]{1,16}-[0-9]{1,18}|W[A-Za-z0-9_-]{1,400})$"
 _FORM = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
@@ -67,7 +68,7 @@ def _place(cursor: str) -> Place | None:
     if not _PLACE.fullmatch(cursor):
         return None
     try:
-        found = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        found = decoding.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError):
         return None
     match found:

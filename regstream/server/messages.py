@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import orjson
 import pydantic
 from pydantic import Field
 
 from regstream import errors, hub, model
+from regstream.server import decoding
 
 ACTIONS = ("auth", "subscribe", "unsubscribe", "ping")
 MAX_REWIND = 1000
@@ -96,8 +96,10 @@ def parse(text: bytes) -> Action:
     anything else that is not as it should be.
     """
     try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        data = decoding.loads(text)
+    except decoding.TooDeep as error:
+        raise errors.BadValue("message", str(error)) from None
+    except ValueError:
         raise NotAMessage from None
     if not isinstance(data, dict):
         raise NotAMessage
@@ -150,8 +152,10 @@ def _switch(key: str, text: str) -> bool:
 def read_json(key: str, text: str) -> Any:
     """The value of a parameter that is JSON. Raises BadValue."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return decoding.loads(text)
+    except decoding.TooDeep as error:
+        raise errors.BadValue(key, str(error)) from None
+    except ValueError:
         raise errors.BadValue(key, "must be JSON") from None
 
 

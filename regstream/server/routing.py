@@ -22,7 +22,7 @@ from sanic.exceptions import MethodNotAllowed, NotFound
 from sanic.response import HTTPResponse
 
 from regstream import credentials
-from regstream.server import auditing, guard, problems, shapes
+from regstream.server import auditing, decoding, guard, problems, shapes
 from regstream.server.services import Services
 
 JSON = "application/json"
@@ -225,6 +225,10 @@ def decode_body(shape: type[shapes.Shape], request: Request) -> shapes.Shape:
     content = request.body
     if content:
         _check_media(request.headers.getone("content-type", ""))
+    try:
+        decoding.bound(content)
+    except decoding.TooDeep as error:
+        raise problems.InvalidInput((("", str(error)),)) from None
     try:
         return shape.model_validate_json(content or b"{}", by_alias=True, by_name=False)
     except pydantic.ValidationError as error:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from regstream import model
-from regstream.server import cursors, instants
+from regstream.server import cursors, decoding, instants
 
 _INTERVAL_TEXT = (
     r"^([1-9][0-9]{0,9}ms|[1-9][0-9]{0,6}(\.5)?s|[1-9][0-9]{0,4}(\.5)?m|[1-9][0-9]{0,2}(\.5)?h|[1-9][0-9]?d)$"
@@ -207,7 +207,10 @@ def _condition(text: object) -> tuple[tuple[str, ...], Any]:
     if not equals or not re.fullmatch(_PATH, path) or len(value) > 1000:
         raise ValueError("not a condition, write a path within data and what is there: svpId=SVP-003")
     try:
+        decoding.bound(value.encode("utf-8", "surrogatepass"))
         found = pydantic_core.from_json(value, allow_inf_nan=False)
+    except decoding.TooDeep:
+        raise
     except ValueError:
         if not _WORD.fullmatch(value):
             raise ValueError('what is there is neither JSON nor a word, write a text as JSON: name="A B"') from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ import orjson
 from psycopg.types import json
 
 from regstream.store import database, queries, rows
+
+_repr = reprlib.Repr()
+_repr.maxother = _repr.maxstring = 1_000
 
 
 class Control(NamedTuple):
@@ -30,8 +34,17 @@ class Control(NamedTuple):
 
 
 def pack(control: Control) -> bytes:
-    """As bytes for the spool."""
-    return orjson.dumps(tuple(control))
+    """As bytes for the spool. Whatever it holds: what JSON has no place for is said as text, in part."""
+    return orjson.dumps([_plain(part) for part in control])
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, str):
+        return rows.clean(part)
+    try:
+        return orjson.Fragment(orjson.dumps(part))
+    except TypeError as error:
+        return {"truncated": str(error), "text": rows.clean(_repr.repr(part))}
 
 
 def unpack(value: bytes) -> Control:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import json as stdlib
 import re
 from typing import Any
 
@@ -49,5 +50,14 @@ def clean(value: str) -> str:
 
 
 def jsonb(value: Any) -> json.Jsonb:
-    """JSON as the database takes it, which has no place for the character 0."""
-    return json.Jsonb(value, lambda one: _NUL.sub(_SHOWN, orjson.dumps(one)))
+    """JSON as the database takes it, which has no place for the character 0, and has one for integers of any size."""
+    return json.Jsonb(value, _dumped)
+
+
+def _dumped(value: Any) -> bytes:
+    try:
+        text = orjson.dumps(value)
+    except TypeError:
+        # Integers of more than 64 bits
+        text = stdlib.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return _NUL.sub(_SHOWN, text) if rb"\u0000" in text else text

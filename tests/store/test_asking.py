@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from regstream import model
+from regstream.server import auditing
+from regstream.store import audit
 from scripts import postgres
 from tests import databases
 from tests.conftest import MakePostgres
@@ -35,6 +37,31 @@ INJECTIONS = (
     "x\0y",
     "pg_sleep(10)",
     "{stream}",
+)
+
+DEEP = b'{"streamType":"SYSTEM_METRICS","count":1,"x":' + b"[" * 500 + b"]" * 500 + b"}"
+LONG = b'{"streamType":"' + b"\xc3\xa9" * 10_000 + b'"}'
+ESCAPED = rb'{"streamType":"SYSTEM_METRICS","count":1,"x":"a\\u0000 \u0000\u0000"}'
+BODIES = (
+    DEEP,
+    LONG,
+    ESCAPED,
+    *(b'{"a":' * depth + b"1" + b"}" * depth for depth in (63, 64, 65, 200, 254, 255, 1_100, 100_000)),
+    rb'{"\u0000":{"\\\u0000":"\\\\u0000"}}',
+    rb'{"x":"\ud800"}',
+    b'{"x":"\xff\xfe"}',
+    b"\xff\xfe{}",
+    b'\xef\xbb\xbf{"count":1}',
+    b"\0",
+    b'{"count":' + b"9" * 5_000 + b"}",
+    b'{"count":123456789012345678901234567890,"x":-1e308,"y":1e400}',
+    b'{"count":18446744073709551616}',
+    b'{"count":NaN,"x":-Infinity}',
+    b"[" + b"{}," * 5_000 + b"{}]",
+    b'{"streamType":"' + b"[" * 900_000 + b'"}',
+    b"{" + b",".join(b'"%d":1' % n for n in range(1_500)) + b"}",
+    b'{"x":1,"x":2}',
+    rb'"\u2028\ud83c\udfe6"',
 )
 
 
@@ -331,6 +358,44 @@ class TestAudit:
         assert (nobody["before"], nobody["after"], broken["request"]) == (None, None, "{")
         assert odd["request"]["x"] == "nul\ufffd \U0001f3e6"
         assert {(one["actor"], one["address"]) for one in calls} == {("anonymous", "127.0.0.1")}
+
+    async def test_no_body_breaks_it(self, live: Any) -> None:
+        kinds = {"content-type": "application/json"}
+        wanted: list[int] = []
+        for body in BODIES:
+            for method, path in (("POST", "/burst"), ("PATCH", "/streams/SYSTEM_METRICS"), ("POST", "/stop")):
+                answer = await live.client.request(method, f"{BASE}{path}", content=body, headers=kinds)
+                assert answer.status_code in (200, 400, 404, 422), (body[:80], answer.text)
+                wanted.append(answer.status_code)
+        calls = (await live.get(f"/audit?limit={len(wanted)}"))["calls"]
+        assert [one["status"] for one in calls] == wanted
+        for body, one in zip(BODIES, calls[::3], strict=True):
+            kept = one["request"]
+            if isinstance(kept, dict) and "truncated" in kept:
+                assert kept["bytes"] == len(body)
+                assert kept["text"].replace("\ufffd", "").encode() in body.replace(b"\0", b"").replace(b"\xff", b"")
+            elif isinstance(kept, dict):
+                assert len(body) <= auditing.LARGEST
+        by_body = dict(zip(BODIES, calls[::3], strict=True))
+        assert by_body[DEEP]["request"]["truncated"] == "nested deeper than 64 levels"
+        assert by_body[LONG]["request"]["truncated"] == "longer than 16384 bytes"
+        assert by_body[ESCAPED]["request"]["x"] == "a\\u0000 \ufffd\ufffd"
+
+    async def test_a_row_that_the_database_does_not_take_takes_no_other_with_it(self, live: Any) -> None:
+        kept = live.services.store
+        sound = audit.Control(making.SECOND, "a", "::1", "patch", "/x", {"n": 2**80}, 200, [1], {"\0": "\ud800"})
+        for one in (sound, sound._replace(status=2**40), sound._replace(request=object(), after=float("nan"))):
+            kept.note(one)
+        deep: list[Any] = []
+        for _ in range(300):
+            deep = [deep]
+        kept.note(sound._replace(request=deep, target="last"))
+        await making.kept(kept)
+        calls = (await live.get("/audit"))["calls"]
+        assert [one["target"] for one in calls] == ["/x", "/x", "last"]
+        assert calls[0]["before"] == [1]
+        assert [set(one["request"]) >= {"truncated", "text"} for one in calls] == [True] * 3
+        assert kept.status.refused == 1
 
     async def test_can_be_asked_for_in_parts(self, live: Any) -> None:
         for count in range(1, 6):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regstream import errors, hub
-from regstream.server import guard, lookback, messages, outlet, problems, ws
+from regstream.server import decoding, guard, lookback, messages, outlet, problems, ws
 from regstream.server.sio import outbox, packets, transport
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class Client(outlet.Outlet):
         channels = arguments[0] if arguments else None
         channels = [channels] if isinstance(channels, str) else channels
         try:
+            if isinstance(name, decoding.TooDeep):
+                raise errors.BadValue("message", str(name))
             if name == JOIN:
                 self._join(ack, _subscription(channels, arguments))
             elif name == LEAVE:

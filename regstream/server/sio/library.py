@@ -12,7 +12,7 @@ import socketio
 from engineio import payload
 from socketio import packet
 
-from regstream.server import guard, problems, ws
+from regstream.server import decoding, guard, problems, ws
 from regstream.server.sio import outbox, transport
 
 if TYPE_CHECKING:
@@ -120,14 +120,15 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc] # the library has no 
             await super()._handle_connect(eio_sid, namespace, data)
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
-        if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        is_deep = isinstance(data, decoding.TooDeep)
+        if not is_deep and (not isinstance(data, list) or not data or not isinstance(data[0], str)):
             raise ValueError("an event has a name")
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace or "/")
         client = self._sessions.client(eio_sid)
         if client is None or not self.manager.is_connected(sid, namespace or "/"):
             return
         try:
-            client.hear(id, data)
+            client.hear(id, data if isinstance(data, list) else [data])
         except Exception:
             log.exception("a message of a client could not be handled")
             client.close(ws.INTERNAL_ERROR, "internal error")

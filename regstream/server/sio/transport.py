@@ -19,7 +19,7 @@ from sanic.response import HTTPResponse
 from sanic.server.websockets.impl import WebsocketImplProtocol
 from websockets.protocol import State
 
-from regstream.server import outlet, ws
+from regstream.server import decoding, outlet, ws
 from regstream.server.sio import packets
 
 # With more than 16 in a request the library drops all of them and says OK; clients count bytes only
@@ -40,8 +40,11 @@ class Json:
 
     @staticmethod
     def loads(text: str) -> Any:
-        """What ``text`` says. Raises ValueError."""
-        return orjson.loads(text)
+        """What ``text`` says; TooDeep is given back, so that it can be said to which message. Raises ValueError."""
+        try:
+            return decoding.loads(text)
+        except decoding.TooDeep as error:
+            return error
 
 
 class Body:
