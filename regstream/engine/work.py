@@ -22,6 +22,9 @@ from regstream.generate import stream as streams
 SLICE = 200
 TURN = 4
 """So many slices are made before others run, if all of them together have fewer than ``SLICE`` events."""
+SLICE_SECONDS = 0.01
+"""A slice whose events take long ends with the one in which this has passed."""
+_REST = 0.25
 MAX_ALERTS = 10_000
 PATIENCE = 2.0
 """So many seconds a tick waits for those before it, rather than leave its place to a less urgent one."""
@@ -64,6 +67,8 @@ class Works:
         self._losses = 0
         self._serving: int | None = None
         self._served = [-math.inf for _ in model.Priority]
+        # No slice begins before: the loop's time at which others have had their part of it
+        self._rested = 0.0
 
     @property
     def waiting(self) -> int:
@@ -175,17 +180,20 @@ class Works:
 
     async def _slice(self, lane: lanes.Lane, job: lanes.Job) -> bool:
         """Make and publish the next events of a job; true when it has ended."""
+        await self._rest()
         source, now = lane.source, self._now()
+        began = asyncio.get_running_loop().time()
         wanted = min(SLICE, job.count - job.made - job.lost)
         # A tick happens at its point, however late it is made; a burst happens now
         at = job.at if job.tick else now
         touched = None if job.run_id is None else undo.Touched()
         with job.span.part("generate"):
-            given = job.fields, lane.priority, job.first or None, job.span.traceparent
+            given = job.fields, lane.priority, job.first or None, job.span.traceparent, _after(began + SLICE_SECONDS)
             if job.tick is None:
                 batch = source.next_batch(at, wanted, *given, touched=touched)
             else:
                 batch = source.next_part(job.tick.part(job.made + job.lost, wanted), *given, touched=touched)
+        self._exert(began)
         if batch.events:
             job.first = job.first or batch.events[0].seq
             job.last = batch.events[-1].seq
@@ -220,6 +228,18 @@ class Works:
                 changes |= workshop.news(mask)
             if changes:
                 self._memory.keep(changes)
+
+    async def _rest(self) -> None:
+        """Wait until others have had the loop for a part of the time for which the last long slice held it."""
+        loop = asyncio.get_running_loop()
+        # Another worker may have made a long one meanwhile
+        while (left := self._rested - loop.time()) > 0:  # noqa: ASYNC110 - it is the time that is waited for
+            await asyncio.sleep(left)
+
+    def _exert(self, began: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - began > SLICE_SECONDS:
+            self._rested = now + _REST * (now - began)
 
     def tally(self, lane: lanes.Lane, batch: streams.Batch, now: float) -> None:
         """Count what a stream has made, and note how it is."""
@@ -283,6 +303,12 @@ class Works:
 
 def _nobody() -> None:
     pass
+
+
+def _after(moment: float) -> Callable[[], bool]:
+    """Whether a moment of the loop's time has passed."""
+    time = asyncio.get_running_loop().time
+    return lambda: time() > moment
 
 
 def about(stream: str, job: lanes.Job, late: float | None = None) -> tracing.Attributes:

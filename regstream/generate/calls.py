@@ -141,7 +141,12 @@ class Call:
         if self._name in vocabulary.ROWS:
             return self._row()
         short: Callable[[], Code | None] = getattr(self, f"_{self._name}", self._plain)
-        return short() or self._plain()
+        try:
+            return short() or self._plain()
+        except cost.CostError as error:
+            # Once is enough, not for every call that follows
+            self._site.fixed.renew()
+            return self._site.note(self._node, f"the calls of all templates together: {error}")
 
     def _draw(self) -> str:
         return f"({self._site.double()} - 1.0)"
@@ -149,8 +154,21 @@ class Call:
     def _plain(self) -> Code:
         draws: dict[str, Callable[[], str]] = {"u": self._draw, "raw": self._site.raw}
         first = [draws[need]() if need in draws else need for need in self._function.needs]
-        name = self._site.constant(self._function.call)
+        name = self._site.constant(self._called())
         return Code(f"{name}({', '.join([*first, *self._arguments(self._node)])})", self._function.gives)
+
+    def _called(self) -> Callable[..., Any]:
+        """The function, which counts what it costs unless all its arguments are known: then that is counted here."""
+        price = self._function.price
+        if price is None:
+            return self._function.call
+        given = [constant_of(one) for one in self._node.args]
+        named = {one.key: constant_of(one.value) for one in self._node.kwargs}
+        if any(one is UNKNOWN for one in (*given, *named.values())):
+            self._site.spends = True
+            return self._function.priced(self._site.box.budget)
+        price(self._site.fixed, *given, **named)
+        return self._function.call
 
     def _row(self) -> Code:
         entity = constant_of(self._node.args[0]) if self._node.args else UNKNOWN
@@ -169,7 +187,9 @@ class Call:
             bounds = self._site.constant(pools.ranks(self._site.entities[entity].count, exponent))
             return Code(f"{rows}[BISECT({bounds}, {self._draw()})]", kind)
         if rest:
-            return Code(f"{self._site.constant(pools.pick)}({', '.join([self._draw(), rows, *rest])})", kind)
+            self._site.spends = True
+            name = self._site.constant(self._function.priced(self._site.box.budget))
+            return Code(f"{name}({', '.join([self._draw(), rows, *rest])})", kind)
         return Code(f"{rows}[int(len({rows}) * {self._draw()})]", kind)
 
     def _found(self, entity: str, rows: str, rest: list[str]) -> Code:

@@ -45,6 +45,8 @@ def size(value: Any) -> int:
     kind = type(value)
     if kind is str:
         return _kept(len(value))
+    if kind is int:
+        return _bits(value) // 3 + 2
     if kind is float and value - value != 0.0:
         raise ValueError(f"{value} is not a number that an event can carry")
     return SMALL if kind in _SMALL_TYPES else _deep(value)
@@ -94,10 +96,16 @@ def _bits(number: int) -> int:
     return number.bit_length()
 
 
+def listed(value: Any) -> Any:
+    """``value``, an iterator as a list of at most a few more than ``LIMIT``."""
+    if type(value) not in _PLAIN and isinstance(value, Iterator):
+        return list(itertools.islice(value, LIMIT + 1))
+    return value
+
+
 def bounded(value: Any) -> Any:
     """``value``, an iterator as a list, unless it is too large. Raises CostError."""
-    if type(value) not in _PLAIN and isinstance(value, Iterator):
-        value = list(itertools.islice(value, LIMIT + 1))
+    value = listed(value)
     size(value)
     return value
 

@@ -176,6 +176,7 @@ class Translator:
             return self._time(node, owner)
         if owner.kind.startswith("row:"):
             return self._member(node, owner, node.attr)
+        self._site.spends = True
         return Code(f"ATTR({owner.text}, {node.attr!r})", "any", max(owner.extent, cost.LIMIT))
 
     def _private(self, node: nodes.Node, name: str) -> Code:
@@ -188,6 +189,7 @@ class Translator:
             return self._site.note(node, f"a time has no {node.attr!r} here", hint)
         if node.attr in _DATE_PARTS:
             return Code(f"{owner.text}.{node.attr}", "int")
+        self._site.spends = True
         return Code(f"ATTR({owner.text}, {node.attr!r})")
 
     def _member(self, node: nodes.Node, owner: Code, name: str) -> Code:
@@ -207,7 +209,7 @@ class Translator:
         size = max(owner.extent, cost.LIMIT)
         if (owner.kind, key.kind) in _DIRECT and owner.text.isidentifier():
             return Code(self._looked_up(owner, key), self._kind_within(owner), size)
-        self._site.spends |= isinstance(node.arg, nodes.Slice)
+        self._site.spends = True
         return Code(f"ITEM({owner.text}, {key.text})", "any", size)
 
     def _kind_within(self, owner: Code) -> str:
@@ -217,6 +219,7 @@ class Translator:
 
     def _looked_up(self, owner: Code, key: Code) -> str:
         # What is not there may still be an attribute, and is undefined otherwise: the guard knows
+        self._site.spends = True
         name = self._site.temporary()
         there = f"({name} := {key.text}) in {owner.text}"
         if owner.kind == "list":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -112,12 +112,13 @@ class Place(NamedTuple):
 class Maker:
     """Makes the events of some ticks: what the program is given besides its draws, and the lists that it fills.
 
-    ``touched``, when given, gets each row before it is changed.
+    It makes fewer, but at least one, when ``enough`` says so after an event of a program that spends. ``touched``, when
+    given, gets each row before it is changed.
     """
 
     __slots__ = (
-        "_alerts", "_form", "_given", "_heads", "_keys", "_moments", "_place", "_ticks", "_touched", "_values",
-        "_variant",
+        "_alerts", "_enough", "_form", "_given", "_heads", "_keys", "_moments", "_place", "_ticks", "_touched",
+        "_values", "_variant",
     )  # fmt: skip
 
     def __init__(
@@ -129,8 +130,10 @@ class Maker:
         base: int | None = None,
         traceparent: str = "",
         touched: list[tuple[str, pools.Row]] | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> None:
         self._place = place
+        self._enough = enough if variant.program.spends else None
         self._variant = variant
         self._ticks = ticks
         self._moments: list[tuple[Any, ...]] = []
@@ -220,6 +223,8 @@ class Maker:
     def _run(self, records: Any) -> None:
         done = len(self._values)
         moments = self._moments[done:] if done else self._moments
+        if self._enough is not None:
+            records = _until(records, self._enough)
         self._variant.program.function(records, moments, self._place.seq + done, *self._given)
 
     def _again(self, first: int, count: int, fault: Exception) -> errors.RenderError | None:
@@ -237,6 +242,8 @@ class Maker:
                 return error
             except Exception:  # noqa: S112 - the next turn tries the event that failed now
                 continue
+            if self._enough is not None and self._enough():
+                break
         return None
 
     def _retry(self, seq: int) -> None:
@@ -261,6 +268,14 @@ class Maker:
     def _fault(self, fault: Exception) -> errors.RenderError:
         place = self._variant.program.place(fault)
         return errors.RenderError(self._place.name, place, cause(fault))
+
+
+def _until(records: Iterable[draws.Record], enough: Callable[[], bool]) -> Iterator[draws.Record]:
+    """The records up to the one after which it is ``enough``."""
+    for record in records:
+        yield record
+        if enough():
+            return
 
 
 class _GiveUpError(Exception):

@@ -45,7 +45,7 @@ class Program(NamedTuple):
     and the path of each value in ``data``; ``reads_now`` is false when it needs the present time as text only.
     ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows it changes. One that
     ``moves`` gives each event a time of its own; one that ``lives`` sees rows that come and go, and is given the time
-    of the tick for them.
+    of the tick for them. One that ``spends`` does what is counted, of which an event may take long.
     """
 
     function: Callable[..., None]
@@ -57,6 +57,7 @@ class Program(NamedTuple):
     changes: frozenset[str]
     moves: bool
     lives: bool
+    spends: bool
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
@@ -253,7 +254,9 @@ class Builder:
         reads_now = any(_NOW.search(line) for line, _ in self._lines)
         layout = draws.Layout(site.doubles, site.raws)
         shown, reads, changes = tuple(self._shown), frozenset(site.reads), frozenset(site.changes)
-        return Program(space["batch"], layout, places, shown, reads_now, reads, changes, self.moves, bool(living))
+        return Program(
+            space["batch"], layout, places, shown, reads_now, reads, changes, self.moves, bool(living), site.spends
+        )
 
     def _code(self, source: str, name: str) -> types.CodeType | None:
         try:

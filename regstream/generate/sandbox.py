@@ -22,9 +22,8 @@ import jinja2.sandbox
 import jinja2.utils
 
 from regstream import errors
-from regstream.generate import cost, draws, tables, vocabulary
+from regstream.generate import budget, cost, draws, tables, vocabulary
 
-MAX_STEPS = 100_000
 BLOCKED_FILTERS = frozenset({"random"})
 GLOBALS = ("range", "dict", "namespace")
 # What a filter takes for a character of what it is given, against the others
@@ -35,7 +34,7 @@ _OUT_OF_REACH: tuple[tuple[type, frozenset[str]], ...] = (
     (int, frozenset({"to_bytes", "from_bytes"})),
     (datetime.date, frozenset({"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "astimezone"})),
 )
-_CALL, _FILTER, _LOAD, _SHARE = 5, 2, 20, 8
+_CALL, _MACRO, _FILTER, _LOAD, _ATTRIBUTE, _SHARE = 5, 20, 2, 20, 2, 8
 
 
 def out_of_reach(kind: type, attribute: str) -> bool:
@@ -148,7 +147,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             cache_size=-1,
         )
         self.attempt = 0
-        self._steps = MAX_STEPS
+        self.budget = budget.Budget()
+        self._spend = self.budget.spend
         self._source: Source | None = None
         self._templates = texts
         self._tables = {name: tables.csv_of(text) for name, text in templates.items() if tables.is_table(name)}
@@ -190,8 +190,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     # The event that is being made
 
     def renew(self) -> None:
-        """Give the next event all its steps."""
-        self._steps = MAX_STEPS
+        """Give the next event all its steps; one that is tried again has what its attempts before have left."""
+        if not self.attempt:
+            self.budget.renew()
 
     def begin(self, source: Source) -> None:
         """Set what vocabulary calls use in what is rendered next."""
@@ -206,15 +207,16 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         finally:
             self._source = source
 
-    def _spend(self, steps: int) -> None:
-        self._steps -= steps
-        if self._steps < 0:
-            raise cost.CostError(f"takes more than {MAX_STEPS} steps")
-
     def _charge(self, steps: int, values: Iterable[Any], rate: int = 1) -> None:
         self._spend(steps + rate * sum(map(cost.size, values)) // _SHARE)
 
     # Guards
+
+    def _taken(self, value: Any) -> Any:
+        """What a filter or call gives, an iterator as a list, its size counted. Raises CostError."""
+        value = cost.listed(value)
+        self._spend(cost.size(value) // _SHARE)
+        return value
 
     def weighed(self, value: Any) -> Any:
         """``value``, its size counted against the budget. Raises CostError."""
@@ -251,6 +253,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         """``obj.attribute`` as templates see it: a mapping's key before its methods; undefined when private."""
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
+        self._spend(_ATTRIBUTE)
         return super().getattr(obj, attribute)
 
     def item(self, obj: Any, argument: Any) -> Any:
@@ -268,13 +271,13 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             return __self.counted(*args)
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
         values = (owner if isinstance(owner, str | int) else None, *args, *kwargs.values())
-        __self._charge(_CALL, values)
+        __self._charge(_CALL + _MACRO if isinstance(__obj, jinja2.runtime.Macro) else _CALL, values)
         if isinstance(owner, str):
             name = str(getattr(__obj, "__name__", ""))
             cost.check_growth(name, values)
             if name.startswith("format"):
                 cost.check_braces(owner, sum(map(cost.size, values[1:])))
-        return cost.bounded(super().call(__context, __obj, *args, **kwargs))
+        return __self._taken(super().call(__context, __obj, *args, **kwargs))
 
     def prepared(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A filter or test with the context, environment or evaluation context that it asks for already given."""
@@ -293,7 +296,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             cost.check_growth(name, values)
             if name == "format":
                 cost.check_percent(str(values[0]), sum(map(cost.size, values[1:])))
-            return cost.bounded(function(*args, **kwargs))
+            return self._taken(function(*args, **kwargs))
 
         if first:
             checked.jinja_pass_arg = function.jinja_pass_arg  # type: ignore[attr-defined]
@@ -302,6 +305,8 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     # The vocabulary
 
     def _bound(self, name: str, function: vocabulary.Function) -> Callable[..., Any]:
+        priced = function.priced(self.budget)
+
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._source is None:
                 raise cost.CostError(f"{name} is called while its file is imported, call it from within a macro")
@@ -310,7 +315,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
                 args = (self._source.pool(args[0]), *args[1:])
             elif name in vocabulary.TABLES and args:
                 args = (self.table(args[0]), *args[1:])
-            return function.call(*first, *args, **kwargs)
+            return priced(*first, *args, **kwargs)
 
         call.__name__ = name
         return call

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import nodes
 
 from regstream import model
-from regstream.generate import cost, sandbox
+from regstream.generate import budget, cost, sandbox
 
 NUMBERS = frozenset({"int", "float", "bool", "number"})
 _PLAIN = frozenset({"int", "float", "bool", "str"})
@@ -51,7 +51,8 @@ Scope = Mapping[str, Code]
 class Site:
     """What one program collects while its texts are compiled: draws, constants, faults.
 
-    ``spends`` says whether the program does anything that is counted against the budget of an event; ``reads`` and
+    ``spends`` says whether the program does anything that is counted against the budget of an event, of which ``fixed``
+    counts what is known before; ``reads`` and
     ``changes`` name the entities whose rows it may see, and those whose rows it changes.
     """
 
@@ -66,6 +67,7 @@ class Site:
         self.changes: set[str] = set()
         self.notes: list[Note] = []
         self.spends = False
+        self.fixed = budget.Fixed()
         self._temporaries = 0
 
     def double(self) -> str:

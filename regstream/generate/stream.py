@@ -258,6 +258,7 @@ class Stream:
         priority: model.Priority | None = None,
         base: int | None = None,
         traceparent: str = "",
+        enough: Callable[[], bool] | None = None,
         *,
         losing: bool = False,
         touched: list[tuple[str, entities.Row]] | None = None,
@@ -268,12 +269,13 @@ class Stream:
         is tried again with other draws, and ends the batch when it fails each time; its number stays free. ``fields``
         that cannot be compiled are such a fault too: a run may have them from before a reload. The events carry
         ``traceparent`` if there is one. In a stream that follows an entity they tell of the rows as they are, one after
-        the other. With ``losing``, ``count`` is how often something happens, of which the declared part is lost. A list
-        ``touched`` gets each row before it is changed, and is that of the batch.
+        the other. With ``losing``, ``count`` is how often something happens, of which the declared part is lost. Where
+        events may take long, the batch ends with the one after which it is ``enough``. A list ``touched`` gets each row
+        before it is changed, and is that of the batch.
         """
         count = self.spec.batch_size if count is None else count
         tick = Tick(now, count) if self.spec.follow is None else Tick.told(now, self._shown(now, count))
-        return self.next_part(tick, fields, priority, base, traceparent, losing=losing, touched=touched)
+        return self.next_part(tick, fields, priority, base, traceparent, enough, losing=losing, touched=touched)
 
     def next_part(
         self,
@@ -282,6 +284,7 @@ class Stream:
         priority: model.Priority | None = None,
         base: int | None = None,
         traceparent: str = "",
+        enough: Callable[[], bool] | None = None,
         *,
         losing: bool = True,
         touched: list[tuple[str, entities.Row]] | None = None,
@@ -293,8 +296,9 @@ class Stream:
             return Batch([], [], errors.RenderError(self.spec.name, "fields", str(error)))
         form = self._form(priority or self.spec.priority)
         if losing and self.lossy:
-            return self._thinned(variant, form, tick, base, traceparent, touched)
-        return self._done(maker.Maker(self._place(), variant, form, [tick], base, traceparent, touched).make())
+            return self._thinned(variant, form, tick, base, traceparent, touched, enough)
+        made = maker.Maker(self._place(), variant, form, [tick], base, traceparent, touched, enough)
+        return self._done(made.make())
 
     def next_ticks(self, ticks: Sequence[Tick], *, strict: bool = False) -> Batch:
         """What a call of ``next_part`` for each of these would give, faster; ``error`` is the first.
@@ -379,16 +383,20 @@ class Stream:
         base: int | None,
         traceparent: str,
         touched: list[tuple[str, entities.Row]] | None,
+        enough: Callable[[], bool] | None,
     ) -> Batch:
         """A tick of which the declared part is lost: whether that is so is drawn for the next number again and again,
         with the count of those that were lost since the last event."""
         share = self.spec.arrival.loss if self.spec.arrival else 0.0
         base = self.seq + 1 if base is None else base
-        arriving, parts = self._arriving, []
+        arriving = self._arriving
+        parts: list[Batch] = []
         changed = [] if touched is None else touched
         for number in range(tick.events):
             seq = self.seq + 1
             made = maker.Maker(self._place(), variant, form, [tick.part(number, 1)], base, traceparent, changed)
+            if parts and enough is not None and enough():
+                break
             if draws.Loose(self._key, _LOSS, seq, arriving.lost).double() < share:
                 made.unseen(variant.records.again(seq, _UNSEEN + arriving.lost))
                 parts.append(Batch([], [], None, (), [], 1))

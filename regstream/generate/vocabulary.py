@@ -7,6 +7,7 @@ state or reads a clock. The compiler calls them with draws that it allotted; sta
 from __future__ import annotations
 
 import bisect
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regstream import errors
-from regstream.generate import fakes, motion, pools, tables
+from regstream.generate import budget, fakes, motion, pools, prices, tables
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -95,8 +96,7 @@ def cumulative(weights: Mapping[Any, float]) -> tuple[tuple[Any, ...], tuple[flo
     return tuple(value for value, weight in weights.items() if weight > 0), bounds
 
 
-@functools.lru_cache(256)
-def _bounds(weights: tuple[float, ...]) -> tuple[float, ...]:
+def _shares(weights: tuple[float, ...]) -> tuple[float, ...]:
     if not all(isinstance(one, int | float) and math.isfinite(one) for one in weights):
         raise ValueError("weights must be finite numbers")
     kept = [weight for weight in weights if weight > 0]
@@ -104,6 +104,9 @@ def _bounds(weights: tuple[float, ...]) -> tuple[float, ...]:
         raise ValueError("weights must not be negative, and one above 0")
     total = math.fsum(kept)
     return tuple(itertools.accumulate(weight / total for weight in kept[:-1]))
+
+
+_bounds = functools.lru_cache(256)(_shares)
 
 
 def uniform(u: float, low: float, high: float) -> float:
@@ -163,12 +166,13 @@ def zipf(u: float, n: int, s: float = 1.1) -> int:
     return 1 + bisect.bisect_right(_zipf(n, s), u)
 
 
-@functools.lru_cache(16)
+@functools.lru_cache(budget.RECENT)
 def _zipf(n: int, s: float) -> tuple[float, ...]:
     _check_whole("zipf", n)
     if not 1 <= n <= MAX_RANKS or not 0 <= s <= 20:
         raise ValueError(f"zipf needs n from 1 to {MAX_RANKS} and s from 0 to 20, not {n} and {s}")
-    return _bounds(tuple(k**-s for k in range(1, n + 1)))
+    # Not by way of the cache of _bounds, which would keep as many more of these tables
+    return _shares(tuple(k**-s for k in range(1, n + 1)))
 
 
 def chance(u: float, p: float) -> bool:
@@ -272,12 +276,35 @@ class Function(NamedTuple):
     """A vocabulary function and what it is given before the arguments of the template.
 
     ``needs`` is a tuple of ``u`` (a double), ``raw`` (16 bytes), ``now`` and ``seq``; ``gives`` the type of the
-    result as far as the compiler uses it: ``float``, ``int``, ``bool``, ``str`` or ``any``.
+    result as far as the compiler uses it: ``float``, ``int``, ``bool``, ``str`` or ``any``. ``price`` counts what it
+    costs by its arguments, where that is more than a call of any function does.
     """
 
     call: Callable[..., Any]
     needs: tuple[str, ...]
     gives: str
+    price: prices.Price | None = None
+
+    def priced(self, account: budget.Budget) -> Callable[..., Any]:
+        """``call``, which counts what it costs first. Raises CostError."""
+        price, call, own = self.price, self.call, len(self.needs)
+        if price is None:
+            return call
+
+        def counted(*given: Any, **named: Any) -> Any:
+            # What does not fit, the call itself says
+            with contextlib.suppress(TypeError):
+                price(account, *given[own:], **named)
+            return call(*given, **named)
+
+        return counted
+
+
+def of_distribution(account: budget.Budget, z: Any, name: Any, *given: Any, **named: Any) -> None:
+    """The price of ``marginal``: that of the distribution that it names."""
+    price = FUNCTIONS[name].price if name in DISTRIBUTIONS else None
+    if price is not None:
+        price(account, *given, **named)
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -290,23 +317,23 @@ FUNCTIONS: dict[str, Function] = {
     "exponential": Function(exponential, ("u",), "float"),
     "triangular": Function(triangular, ("u",), "float"),
     "pareto": Function(pareto, ("u",), "float"),
-    "zipf": Function(zipf, ("u",), "int"),
+    "zipf": Function(zipf, ("u",), "int", prices.of_ranks),
     "chance": Function(chance, ("u",), "bool"),
-    "marginal": Function(marginal, (), "any"),
+    "marginal": Function(marginal, (), "any", of_distribution),
     "empirical": Function(tables.empirical, ("u",), "any"),
     "uuid": Function(uuid, ("raw",), "str"),
-    "digits": Function(digits, ("raw",), "str"),
-    "pattern": Function(pattern, ("raw",), "str"),
+    "digits": Function(digits, ("raw",), "str", prices.of_digits),
+    "pattern": Function(pattern, ("raw",), "str", prices.of_text),
     "sequence": Function(sequence, ("seq",), "int"),
-    "date": Function(date, ("u", "now"), "str"),
-    "fake": Function(fakes.fake, ("raw",), "any"),
+    "date": Function(date, ("u", "now"), "str", prices.of_format),
+    "fake": Function(fakes.fake, ("raw",), "any", prices.of_provider),
     "mixture": Function(motion.mixture, ("u",), "any"),
     "correlated": Function(motion.correlated, ("u", "u"), "any"),
     "walk": Function(motion.walk, ("u",), "float"),
     "grow": Function(motion.grow, ("u",), "float"),
     "revert": Function(motion.revert, ("u",), "float"),
-    "seasonal": Function(motion.seasonal, ("now",), "float"),
-    "pick": Function(pools.pick, ("u",), "any"),
+    "seasonal": Function(motion.seasonal, ("now",), "float", prices.of_zone),
+    "pick": Function(pools.pick, ("u",), "any", prices.of_rows),
     "find": Function(pools.find, (), "any"),
 }
 DISTRIBUTIONS = (

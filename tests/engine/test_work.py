@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import time
 
 import pytest
 
@@ -98,6 +99,27 @@ async def test_a_long_burst_lets_other_streams_and_the_loop_go_on(tmp_path):
     assert world.seqs("OTHER")[-1] == 2_000
     assert any(name == "BESIDE" for name in order[1:-1])
     world.whole()
+
+
+async def test_slow_events_leave_the_loop_to_others_between_them(tmp_path):
+    slow = {"n": "{{ seq }}", "x": "{% for i in range(9000) %}{% set r = i * i %}{% endfor %}{{ uuid() }}"}
+    files = {"streams.yaml": file(**{name: stream(fields=slow) for name in "ABCD"})}
+    async with World(tmp_path, files).running() as world:
+        longest, before = 0.0, time.thread_time()
+
+        async def turn() -> None:
+            nonlocal longest, before
+            while True:
+                await asyncio.sleep(0)
+                longest, before = max(longest, time.thread_time() - before), time.thread_time()
+
+        turning = asyncio.create_task(turn())
+        spans = await asyncio.gather(*(world.engine.burst(name, 120) for name in "ABCD"))
+        turning.cancel()
+        assert spans == [(1, 120)] * 4
+        assert longest < 0.2
+        await asyncio.gather(*(world.count(name, 120) for name in "ABCD"))
+        assert all(world.seqs(name) == [*range(1, 121)] for name in "ABCD")
 
 
 async def test_bursts_beside_ticks_stay_in_one_order_without_a_gap(tmp_path):

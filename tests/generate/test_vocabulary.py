@@ -151,7 +151,7 @@ def test_fakes_that_would_differ_or_fit_no_event_are_refused(kind, reason):
 
 
 def test_fakes_of_unknown_locales_are_refused():
-    for locale in ("'zz_ZZ'", "'../../etc'", "5"):
+    for locale in ("'zz_ZZ'", "'../../etc'"):
         assert "there is no locale" in support.fault(f"{{{{ fake('name', locale={locale}) }}}}").message
     assert "name" in fakes.providers("pt_BR")
 
