@@ -6,13 +6,17 @@ is at most ``LIMIT``; the compiler adds sizes up and asks for a guard only where
 
 from __future__ import annotations
 
+import datetime
+import functools
 import itertools
 import re
 import string
+import types
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
 import jinja2
+import jinja2.runtime
 import jinja2.utils
 
 LIMIT = 200_000
@@ -26,10 +30,19 @@ _SMALL_TYPES = frozenset({float, bool, type(None)})
 _PLAIN = _SMALL_TYPES | {str, int, list, tuple, dict}
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _MANY = (list, tuple, *VIEWS)
+FUNCTIONS = (
+    types.BuiltinFunctionType, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, type,
+)  # fmt: skip
+"""What is to be called: as a text it would be its place in memory, another one at every start."""
+_SHOWN = (
+    float, bool, type(None), complex, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo,
+    jinja2.Undefined, jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.environment.TemplateModule,
+)  # fmt: skip
 _GROWING = frozenset(
     {"join", "indent", "wordwrap", "expandtabs", "center", "ljust", "rjust", "zfill", "batch", "slice", "tojson"}
 )
 _PERCENT_WIDE = re.compile(r"%(?:\([^()]*\))?[^a-zA-Z%(]*(?:\d{4,}|\*)|%\([^()]*\(")
+_OF_TIME = re.compile(r"%[-_^#0-9EO]*[A-Za-z]")
 _WIDE = re.compile(r"\d{4,}|\{")
 
 
@@ -81,6 +94,8 @@ def _parts(value: Any) -> Iterable[Any]:
         return many if _kept(len(many)) else ()
     if isinstance(value, jinja2.utils.Namespace):
         return _attributes(value).values()
+    if not isinstance(value, _SHOWN):
+        raise ValueError(f"a {type(value).__name__} is not a value that a template can show")
     return ()
 
 
@@ -149,6 +164,10 @@ def check_braces(text: str, extent: int) -> int:
     for _, _, spec, _ in string.Formatter().parse(text):
         if spec and _WIDE.search(spec):
             raise CostError("formats to a width above 999")
+        if spec and spec.endswith("n"):
+            raise ValueError("the format type n depends on the machine's locale, write d, f or ,d")
+        if spec and _OF_TIME.search(spec):
+            raise ValueError("the parts of a time are formatted by strftime, write now.strftime('%d/%m/%Y')")
     return _format_size(text, "{", extent)
 
 

@@ -327,6 +327,9 @@ class Translator:
                 return self._unknown(node.node)
         target = self.visit(node.node)
         self._site.spends = True
+        if target.text.startswith(("ATTR(", "ITEM(")):
+            # What is called may be a function, what is shown may not
+            target = target._replace(text=f"METHOD_{target.text}")
         return Code(f"CALL({', '.join([target.text, *self._arguments(node)])})")
 
 

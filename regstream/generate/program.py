@@ -304,4 +304,7 @@ _SPACE: dict[str, Any] = {
 
 
 def _guards(box: sandbox.Sandbox) -> dict[str, Any]:
-    return {"ATTR": box.getattr, "ITEM": box.item, "CALL": box.apply, "UNDEFINED": box.undefined, "RENEW": box.renew}
+    return {
+        "ATTR": box.value, "METHOD_ATTR": box.getattr, "ITEM": box.item, "METHOD_ITEM": box.getitem,
+        "CALL": box.apply, "UNDEFINED": box.undefined, "RENEW": box.renew,
+    }  # fmt: skip

@@ -22,24 +22,47 @@ import jinja2.sandbox
 import jinja2.utils
 
 from regstream import errors
-from regstream.generate import budget, cost, draws, tables, vocabulary
+from regstream.generate import budget, cost, draws, tables, time_format, vocabulary
 
 BLOCKED_FILTERS = frozenset({"random"})
 GLOBALS = ("range", "dict", "namespace")
 # What a filter takes for a character of what it is given, against the others
 _RATES = {"groupby": 32, "pprint": 32} | dict.fromkeys(("title", "urlize", "striptags", "wordwrap", "xmlattr"), 8)
-# What makes bytes, which no guard measures, what multiplies by a mapping, and what asks the machine for its time
+# What makes bytes, which no guard measures, and what multiplies by a mapping
 _OUT_OF_REACH: tuple[tuple[type, frozenset[str]], ...] = (
     (str, frozenset({"encode", "translate", "maketrans"})),
     (int, frozenset({"to_bytes", "from_bytes"})),
-    (datetime.date, frozenset({"now", "today", "utcnow", "fromtimestamp", "utcfromtimestamp", "astimezone"})),
 )
+# All that templates may use of a time, none of which asks the machine for its clock, zone or locale
+_OF_DATES = frozenset({
+    "ctime", "day", "isocalendar", "isoformat", "isoweekday", "month", "replace", "strftime", "timetuple", "toordinal",
+    "weekday", "year",
+})  # fmt: skip
+_OF_TIMES = frozenset({
+    "dst", "fold", "hour", "isoformat", "microsecond", "minute", "replace", "second", "strftime", "tzinfo", "tzname",
+    "utcoffset",
+})  # fmt: skip
+_IN_REACH: tuple[tuple[type, frozenset[str]], ...] = (
+    (datetime.datetime, _OF_DATES | _OF_TIMES | {"date", "time", "timestamp", "timetz", "utctimetuple"}),
+    (datetime.date, _OF_DATES),
+    (datetime.time, _OF_TIMES),
+)
+_PINNED: dict[str, Callable[..., Any]] = {"strftime": time_format.formatted, "timestamp": time_format.timestamp}
 _CALL, _MACRO, _FILTER, _LOAD, _ATTRIBUTE, _SHARE = 5, 20, 2, 20, 2, 8
 
 
 def out_of_reach(kind: type, attribute: str) -> bool:
     """Whether templates may not use that attribute of values of a type."""
+    for one, names in _IN_REACH:
+        if issubclass(kind, one):
+            return attribute not in names
     return any(issubclass(kind, one) and attribute in names for one, names in _OUT_OF_REACH)
+
+
+def _no_function(value: Any, name: Any) -> Any:
+    if isinstance(value, cost.FUNCTIONS):
+        raise ValueError(f"{name} is a function, write {name}(…)")
+    return value
 
 
 class _Generator(jinja2.compiler.CodeGenerator):
@@ -215,6 +238,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     def _taken(self, value: Any) -> Any:
         """What a filter or call gives, an iterator as a list, its size counted. Raises CostError."""
         value = cost.listed(value)
+        # One that is called at once; shown, it would be another text at every start
+        if isinstance(value, cost.FUNCTIONS):
+            return value
         self._spend(cost.size(value) // _SHARE)
         return value
 
@@ -254,11 +280,26 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         self._spend(_ATTRIBUTE)
+        if attribute in _PINNED and isinstance(obj, datetime.date | datetime.time):
+            return functools.partial(_PINNED[attribute], obj)
         return super().getattr(obj, attribute)
+
+    def value(self, obj: Any, attribute: str) -> Any:
+        """``obj.attribute`` where it is not called. Raises ValueError for a function."""
+        return _no_function(self.getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """``obj[argument]`` as templates see it: an item before an attribute; undefined when private."""
+        try:
+            return obj[argument]
+        except (AttributeError, TypeError, LookupError):
+            return self.getattr(obj, argument) if isinstance(argument, str) else super().getitem(obj, argument)
 
     def item(self, obj: Any, argument: Any) -> Any:
         """``obj[argument]`` in an expression; what a slice gives is counted, and never undefined. Raises CostError."""
-        return self.weighed(obj[argument]) if isinstance(argument, slice) else self.getitem(obj, argument)
+        if isinstance(argument, slice):
+            return self.weighed(obj[argument])
+        return _no_function(self.getitem(obj, argument), argument)
 
     def apply(self, target: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call ``target`` from an expression. Raises CostError, SecurityError."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from regstream import errors
-from regstream.generate import budget, fakes, motion, pools, prices, tables
+from regstream.generate import budget, fakes, motion, pools, prices, tables, time_format
 
 MAX_TEXT = 1_000
 MAX_RANKS = 10_000
@@ -40,6 +40,10 @@ class Instant(datetime.datetime):
 
     def __str__(self) -> str:
         return self.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def strftime(self, format: str) -> str:
+        """As C's in UTC and the C locale, whatever those of the machine are."""
+        return time_format.formatted(self, format)
 
     @classmethod
     def at(cls, now: float) -> Instant:
@@ -253,7 +257,7 @@ def date(
     if until is not None:
         seconds += int((_seconds(until) - seconds) * u)
     try:
-        return (now + datetime.timedelta(seconds=seconds)).strftime(format)
+        return time_format.formatted(now + datetime.timedelta(seconds=seconds), format)
     except OverflowError:
         raise ValueError(f"date leaves the years 1 to 9999 with {offset!r}") from None
 

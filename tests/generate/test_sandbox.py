@@ -34,7 +34,7 @@ REACH = {
     "format_map": ("{{ '{a.__class__}'.format_map({'a': ''}) }}", "unsafe"),
     "format by item": ("{{ '{0.__class__}'['format']('') }}", "unsafe"),
     "format by filter": ("{{ ('{0.__class__}'|attr('format'))('') }}", "unsafe"),
-    "format by map": ("{{ (['{0.__class__}']|map(attribute='format')|first)('') }}", "unsafe"),
+    "format by map": ("{{ (['{0.__class__}']|map(attribute='format')|first)('') }}", "not a value"),
     "format kept": ("{% set f = '{0.__class__}'.format %}{{ f('') }}", "unsafe"),
     "format of safe text": ("{{ ('{0.__class__}'|safe).format('') }}", "unsafe"),
     "percent": ("{{ '%(a)s'|format(a=''.__class__) }}", "'__class__' is not allowed"),
