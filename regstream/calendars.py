@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from regstream import errors
 
 _DAY = datetime.timedelta(1)
+_FORM = "write an ISO 3166 country such as BR, or a part of one such as BR-SP"
 Holiday = Callable[[datetime.date], bool]
 
 
@@ -31,7 +32,9 @@ def holidays_of(place: str) -> Holiday:
     country, _, part = place.partition("-")
     known = holidays.list_supported_countries()
     if country not in known:
-        raise errors.BadValue("calendar", _unknown(f"there is no country {country!r}", country, known))
+        raise errors.BadValue(
+            "calendar", _unknown(f"there is no country {country!r}", country, filter(_is_code, known))
+        )
     if part and part not in known[country]:
         raise errors.BadValue("calendar", _unknown(f"{country} has no part {part!r}", part, known[country]))
     found = holidays.country_holidays(country, subdiv=part or None)
@@ -39,7 +42,12 @@ def holidays_of(place: str) -> Holiday:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    return ", ".join(filter(None, (what, errors.did_you_mean(name, known))))
+    return f"{what}, {errors.did_you_mean(name, known) or _FORM}"
+
+
+def _is_code(country: str) -> bool:
+    """Whether the files take it: the library has codes of three letters too."""
+    return len(country) == 2
 
 
 def is_working(day: datetime.date, is_holiday: Holiday) -> bool:

@@ -63,17 +63,26 @@ _PARTS = (
 )
 
 
+_DIGITS = re.compile(r"\d")
+_OF_THE_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
+_OFFSET = re.compile(
+    r"(?:etc/)?(?:gmt|utc?|z)?\s*(?P<sign>[+-])\s*(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?", re.I | re.A
+)
+
+
 def zone(name: str) -> datetime.tzinfo:
     """The IANA time zone of that name; raises errors.BadValue when there is none, or no zone data at all."""
     # Not from zoneinfo, which has no zone at all on a system without its files.
     if name == "UTC":
         return datetime.UTC
     try:
+        if name in _OF_THE_MACHINE:
+            raise ValueError(name)
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         if missing := zone_data_missing():
             raise errors.BadValue("timezone", missing) from None
-        hint = errors.did_you_mean(name, zoneinfo.available_timezones())
+        hint = zone_hint(name)
         raise errors.BadValue("timezone", f"unknown time zone {name!r}{', ' if hint else ''}{hint}") from None
 
 
@@ -84,6 +93,31 @@ def zone_data_missing() -> str:
     looked = ", ".join(zoneinfo.TZPATH) or "no folder"
     cure = "install the system's or Python's package tzdata, or unset PYTHONTZPATH"
     return f"there is no time zone data (looked in {looked}): {cure}"
+
+
+def zone_hint(name: str) -> str:
+    """What may have been meant by a name that is no time zone; empty when that is not known."""
+    offset = _OFFSET.fullmatch(name.strip())
+    if offset is not None:
+        return _zone_of_offset(offset["sign"], int(offset["hours"]), int(offset["minutes"] or 0))
+    known = sorted(zoneinfo.available_timezones() - _OF_THE_MACHINE)
+    towns = [zone for zone in known if zone.rpartition("/")[2].casefold() == name.casefold()]
+    if name in {"Z", "z"}:
+        towns = ["UTC"]
+    # Of other digits it is another offset, and of several the others are other places
+    digits = _DIGITS.findall(name)
+    found = towns[:3] or errors.near(name, known, 1, lambda one: _DIGITS.findall(one) == digits)
+    return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def _zone_of_offset(sign: str, hours: int, minutes: int) -> str:
+    """The zone of a fixed offset from UTC: in the database's names of these the sign is the other one."""
+    ahead = sign == "+"
+    said = f"UTC{'+' if ahead else '-'}{hours:02d}:{minutes:02d}"
+    zone = "UTC" if not hours else f"Etc/GMT{'-' if ahead else '+'}{hours}"
+    if minutes or zone not in {"UTC", *zoneinfo.available_timezones()}:
+        return "write the name of a place, such as America/Bogota"
+    return f"{said} is {zone}, or write the name of a place, such as America/Bogota"
 
 
 def parse(expression: str) -> Crontab:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import errno
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from regstream import texts
@@ -47,22 +47,26 @@ class Problem:
         return {name: getattr(self, name) for name in ("file", "line", "column", "path", "message", "hint")}
 
 
-def near(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
+def near(
+    name: str, known: Iterable[str], count: int = 3, accepted: Callable[[str], bool] | None = None
+) -> tuple[str, ...]:
     """The known names nearest to ``name``, best first; letter case does not count as a difference.
 
-    The search costs the product of both: a name of more than 100 characters is near to none, and no more than 2,000
-    known ones are looked at.
+    What is offered must do where ``name`` stood: where not all that is known does, ``accepted`` says which. The search
+    costs the product of both: a name of more than 100 characters is near to none, and no more than 2,000 known ones are
+    looked at.
     """
     if len(name) > 100:
         return ()
     by_fold = {one.casefold(): one for one in itertools.islice(known, 2000)}
-    found = difflib.get_close_matches(name.casefold(), by_fold, n=count, cutoff=0.6)
-    return tuple(by_fold[one] for one in found)
+    wanted = count if accepted is None else 4 * count
+    found = (by_fold[one] for one in difflib.get_close_matches(name.casefold(), by_fold, n=wanted, cutoff=0.6))
+    return tuple(itertools.islice((one for one in found if accepted is None or accepted(one)), count))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], accepted: Callable[[str], bool] | None = None) -> str:
     """The hint that follows an unknown name: ``did you mean X?`` or, when nothing is near, the empty string."""
-    found = near(name, known)
+    found = near(name, known, accepted=accepted)
     return f"did you mean {' or '.join(found)}?" if found else ""
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import zoneinfo
-
 from regstream import crontab, errors
 
 _FORM = "write minute hour day month weekday, as in '*/5 8-18 * * MON-FRI'"
@@ -29,12 +26,5 @@ def zone_problem(name: str) -> tuple[str, str] | None:
     except errors.BadValue:
         if missing := crontab.zone_data_missing():
             return missing, ""
-        towns = [zone for zone in sorted(_zones()) if zone.rpartition("/")[2].casefold() == name.casefold()]
-        hint = f"did you mean {' or '.join(towns[:3])}?" if towns else errors.did_you_mean(name, _zones())
-        return f"unknown time zone '{name}'", hint
+        return f"unknown time zone '{name}'", crontab.zone_hint(name)
     return None
-
-
-@functools.cache
-def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())

@@ -183,9 +183,10 @@ class Translator:
         return self._site.note(node, f"{name!r} is not allowed in a template", "private names are out of reach")
 
     def _time(self, node: nodes.Getattr, owner: Code) -> Code:
-        known = [name for name in dir(vocabulary.Instant) if not name.startswith("_")]
-        if node.attr not in known or sandbox.out_of_reach(datetime.datetime, node.attr):
-            hint = errors.did_you_mean(node.attr, set(known) - {node.attr})
+        named = (name for name in dir(vocabulary.Instant) if not name.startswith("_"))
+        known = [name for name in named if not sandbox.out_of_reach(datetime.datetime, name)]
+        if node.attr not in known:
+            hint = errors.did_you_mean(node.attr, known)
             return self._site.note(node, f"a time has no {node.attr!r} here", hint)
         if node.attr in _DATE_PARTS:
             return Code(f"{owner.text}.{node.attr}", "int")

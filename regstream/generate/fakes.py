@@ -138,7 +138,7 @@ def work(kind: str, locale: str) -> int:
 @functools.lru_cache(4_096)
 def _work(kind: str, locale: str) -> int:
     if kind not in _providers(locale):
-        hint = errors.did_you_mean(kind, sorted(_providers(locale)))
+        hint = errors.did_you_mean(kind, sorted(_providers(locale)), lambda one: _is_usable(one, locale))
         raise ValueError(f"there is no provider {kind!r}" + (hint and f", {hint}"))
     watch, most = _Watch(), 0
     for trial in range(_TRIALS):
@@ -151,6 +151,13 @@ def _work(kind: str, locale: str) -> int:
     if watch.reasons:
         raise ValueError(f"{kind!r} {watch.reasons[0]}, so that its events could not be made again")
     return most
+
+
+def _is_usable(kind: str, locale: str) -> bool:
+    try:
+        return _work(kind, locale) >= 0
+    except ValueError:
+        return False
 
 
 class _Watch:
