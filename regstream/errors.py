@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from regstream import texts
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -25,7 +25,7 @@ class Problem:
     ``file`` is the path as given, ``line`` and ``column`` are 1-based and lie inside the file (1:1 for a file that is
     empty or cannot be read), ``path`` is the dotted place in the tree (``streams.BUDGET.interval``, empty for the whole
     file), ``message`` says what is wrong, ``hint`` what to do (empty when there is nothing to add). One whose
-    ``severity`` is ``warning`` does not refuse the file.
+    ``severity`` is ``warning`` does not refuse the file; a ``note`` says what could not be looked at.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Problem:
     def __str__(self) -> str:
         """``file:line:column: message (hint)``, the form that editors and terminals can jump to."""
         tail = f" ({self.hint})" if self.hint else ""
-        kind = "warning: " if self.severity == "warning" else ""
+        kind = "" if self.severity == "error" else f"{self.severity}: "
         return f"{self.file}:{self.line}:{self.column}: {kind}{self.message}{tail}"
 
     def data(self) -> dict[str, Any]:

@@ -91,13 +91,14 @@ async def test_an_unchanged_stream_keeps_object_phase_numbers_and_entities(tmp_p
 
 async def test_a_changed_stream_keeps_numbers_entities_and_overlays(tmp_path):
     steps = {"set": {"stream": "A", "batch_size": 3, "fields": {"extra": 1}}}
-    before = file({"svp": SVP}, A=stream("2ms", **SPENDING))
+    declared = {**SPENDING, "fields": {**SPENDING["fields"], "extra": 0}}
+    before = file({"svp": SVP}, A=stream("2ms", **declared))
     files = {"streams.yaml": before, **scenario("RUN", steps, {"wait": "1h"})}
     async with World(tmp_path, files).running() as world:
         world.engine.simulate("RUN")
         await world.count("A", 20)
         epoch = world.engine.stream("A").epoch
-        changed = {**SPENDING, "fields": {**SPENDING["fields"], "new": "{{ seq }}"}}
+        changed = {**declared, "fields": {**declared["fields"], "new": "{{ seq }}"}}
         receipt = await world.reload({"streams.yaml": file({"svp": SVP}, A=stream("3ms", **changed))})
         assert receipt.changed == ("A",)
         made = len(world.seqs("A"))

@@ -39,7 +39,7 @@ streams:
     fields: {n: "{{ seq }}"}
   BROKEN:
     schedule: "0 3 29 2 *"
-    fields: {n: "{{ 1 / (seq - seq) }}"}
+    fields: {n: "{{ 1 / (0 if seq > 200 else 1) }}"}
 """
 SCENARIO = """\
 name: SMALL
@@ -132,7 +132,7 @@ class TestDaemon:
 
     def test_faults_are_told(self, tmp_path: pathlib.Path, collector: Collector) -> None:
         with traced(tmp_path, collector.url) as daemon:
-            answer = httpx.post(f"{daemon.url}/api/streaming/burst", json={"streamType": "BROKEN", "count": 1})
+            answer = httpx.post(f"{daemon.url}/api/streaming/burst", json={"streamType": "BROKEN", "count": 300})
             assert answer.status_code >= 400
             burst = eventually(lambda: collector.named("burst BROKEN"))[0]
             call = eventually(lambda: collector.named("POST /api/streaming/burst"))[0]

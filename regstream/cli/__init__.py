@@ -189,6 +189,8 @@ def validate(
 
     chosen, catalog = _catalog(streams, scenarios, templates)
     _warn(chosen, catalog)
+    for note in catalog.notes:
+        _complain(str(note))
     if strict and catalog.warnings:
         _leave(f"{_counted(catalog.warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
     counts: tuple[str, ...] = (

@@ -10,6 +10,7 @@ from regstream import model
 from regstream.config import sheet as sheets
 from regstream.config import yaml
 from regstream.generate import check, tables, vocabulary
+from regstream.generate import trial as trials
 
 
 class Templates:
@@ -33,6 +34,11 @@ class Templates:
         sheet = self.sheets.get(name)
         if sheet is not None and (sheet.text or not sheet.count):
             sheet.report_line(fault.line, *_worded(fault))
+
+    def sound(self, spec: model.StreamSpec | model.EntitySpec | None = None) -> bool:
+        """Whether there is no fault in the files that a declaration is made with, or in any file."""
+        names = self.sheets if spec is None else [name for name, _ in spec.files]
+        return not any(self.sheets[name].count for name in names)
 
     def files(self, spec: model.StreamSpec | model.EntitySpec) -> tuple[tuple[str, str], ...]:
         """Name and hash of every file that a stream or an entity is made with, by name."""
@@ -62,43 +68,51 @@ class Entities(NamedTuple):
 
 
 class Scope:
-    """What the checks of a stream depend on besides the stream."""
+    """What the checks of a stream depend on besides the stream, and what they try it with."""
 
-    def __init__(self, defaults: model.Defaults, entities: Entities, templates: Templates) -> None:
-        self.defaults, self.entities, self.templates = defaults, entities, templates
-        self.key = repr((defaults, entities.known, templates.hashes))
+    def __init__(self, defaults: model.Defaults, entities: Entities, templates: Templates, trial: trials.Trial) -> None:
+        self.defaults, self.entities, self.templates, self.trial = defaults, entities, templates, trial
+        self.key = repr((trial.origin, defaults, entities.known, templates.hashes))
 
 
 class Memory:
-    """Streams found sound, by name: those of the last load are recalled, those of this one kept."""
+    """Declarations found sound, by their place: those of the last load are recalled, those of this one kept.
+
+    A declaration is the same when it and ``key``, which stands for all that its checks depend on, are.
+    """
 
     def __init__(self, last: Memory | None = None) -> None:
         self._last = last._found if last else {}
-        self._found: dict[str, tuple[str, str, model.StreamSpec]] = {}
+        self._found: dict[yaml.Where, tuple[str, str, Any]] = {}
 
     def closed(self) -> Memory:
         """This memory without the one before."""
         self._last = {}
         return self
 
-    def recall(self, name: str, raw: Any, scope: Scope) -> model.StreamSpec | None:
-        """The spec of a stream whose declaration and surroundings are those of the last load."""
-        scope_key, text, spec = self._last.get(name, ("", "", None))
-        if spec is None or scope_key != scope.key or text != repr(raw):
+    def recall(self, where: yaml.Where, raw: Any, key: str) -> Any:
+        """The spec of a declaration that is that of the last load, or None."""
+        known, text, spec = self._last.get(where, ("", "", None))
+        if spec is None or known != key or text != repr(raw):
             return None
-        self._found[name] = scope.key, text, spec
+        self._found[where] = key, text, spec
         return spec
 
-    def keep(self, name: str, raw: Any, scope: Scope, spec: model.StreamSpec) -> None:
-        """Remembers that a stream is sound."""
-        self._found[name] = scope.key, repr(raw), spec
+    def keep(self, where: yaml.Where, raw: Any, key: str, spec: model.Spec) -> None:
+        """Remembers that a declaration is sound."""
+        self._found[where] = key, repr(raw), spec
 
 
-def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope: Scope) -> None:
-    """Reports every fault in the templates of a stream; nothing when an entity is unknown that it may refer to."""
+def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope: Scope, *, tried: bool = True) -> None:
+    """Reports every fault in the templates of a stream and, if it is ``tried``, of its first events.
+
+    Nothing when an entity is unknown that it may refer to.
+    """
     if not scope.entities.complete:
         return
-    for fault in check.check_stream(spec, scope.entities.known, scope.templates.texts):
+    scope.trial.catch_up()
+    trial = scope.trial if tried else None
+    for fault in check.check_stream(spec, scope.trial.entities, scope.templates.texts, trial):
         if fault.path[0] == "templates":
             scope.templates.report(fault.path[-1], fault)
         else:
@@ -108,39 +122,42 @@ def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope
 def overlay(
     sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, fields: Mapping[str, Any], scope: Scope
 ) -> None:
-    """Reports every fault in templates that stand in for some of a stream's."""
+    """Reports every fault in fields that stand in for some of those of a sound stream, and what they make fail."""
     if scope.entities.complete:
-        changed = spec.model_copy(update={"fields": _up_to(fields, spec.fields), **_NOTHING_ELSE})
-        for fault in check.check_stream(changed, scope.entities.known, scope.templates.texts):
-            if fault.path[0] == "fields" and fault.path[1:2] and fault.path[1] in fields:
-                _report(sheet, where, fault)
-
-
-_NOTHING_ELSE: dict[str, Any] = {"key": None, "update": {}, "alert": None}
-
-
-def _up_to(fields: Mapping[str, Any], declared: Mapping[str, Any] | None) -> dict[str, Any]:
-    # What stands behind the last of them cannot be named by any, and is checked with the stream
-    merged = {**(declared or {}), **fields}
-    last = max((number for number, name in enumerate(merged) if name in fields), default=-1)
-    return dict(list(merged.items())[: last + 1])
-
-
-def entity(sheet: sheets.Sheet, where: yaml.Where, spec: model.EntitySpec, before: Entities, files: Templates) -> None:
-    """Reports every fault in the templates of an entity, which may refer to those declared before it."""
-    if before.complete:
-        for fault in check.check_entity(spec, files.texts, before.known):
+        scope.trial.catch_up()
+        if not scope.templates.sound():
+            return
+        for fault in check.check_overlay(spec, fields, scope.trial):
             _report(sheet, where, fault)
 
 
-def text(sheet: sheets.Sheet, where: yaml.Where, value: str, files: Templates) -> None:
+def entity(
+    sheet: sheets.Sheet,
+    where: yaml.Where,
+    spec: model.EntitySpec,
+    before: Entities,
+    files: Templates,
+    trial: trials.Trial | None,
+) -> None:
+    """Reports every fault in the templates of an entity, which may refer to those declared before it, and with a
+    ``trial`` of its rows.
+    """
+    if before.complete:
+        if trial is not None:
+            trial.catch_up()
+        for fault in check.check_entity(spec, files.texts, before.known, trial):
+            _report(sheet, where, fault)
+
+
+def text(sheet: sheets.Sheet, where: yaml.Where, value: str, scope: Scope) -> None:
     """Reports every fault in the text of a scenario's alert."""
-    for fault in check.check_text(value, files.texts):
-        sheet.report_text(where, fault.line, *_worded(fault))
+    trial = scope.trial if scope.templates.sound() else None
+    for fault in check.check_text(value, scope.templates.texts, trial):
+        sheet.report_text(where, fault.line, *_worded(fault), fault.severity)
 
 
 def _report(sheet: sheets.Sheet, where: yaml.Where, fault: check.Fault) -> None:
-    sheet.report_text((*where, *fault.path), fault.line, *_worded(fault))
+    sheet.report_text((*where, *fault.path), fault.line, *_worded(fault), fault.severity)
 
 
 def _worded(fault: check.Fault) -> tuple[str, str]:

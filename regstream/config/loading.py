@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import pathlib
+import time
 
 from regstream import errors, model
 from regstream.config import checks, files, scenarios, streams, syntax
 from regstream.config import sheet as sheets
 from regstream.generate import tables
+from regstream.generate import trial as trials
 
 _remembered = checks.Memory()
 """What the last load found sound. Replaced whole, so that loads in several threads do not disturb each other."""
@@ -43,7 +45,7 @@ class Loading:
         global _remembered  # noqa: PLW0603 - see there
         memory = checks.Memory(_remembered)
         templates = checks.Templates(self._templates)
-        declared = streams.read(self._streams.parse(), templates, memory)
+        declared = streams.read(self._streams.parse(), templates, memory, env, time.time())
         known = self._read_scenarios(declared)
         self._refuse()
         _log.debug("%d streams, %d scenarios, %d templates", len(declared.streams), len(known), len(templates.texts))
@@ -59,6 +61,7 @@ class Loading:
             channels=declared.head.channels,
             warnings=self._warnings(),
             profiles=tuple(declared.head.profiles),
+            notes=self._notes(declared.scope.trial),
         )
 
     def _read_scenarios(self, declared: streams.Streams) -> dict[str, model.ScenarioSpec]:
@@ -87,6 +90,9 @@ class Loading:
 
     def _warnings(self) -> tuple[errors.Problem, ...]:
         return tuple(sorted(warning for sheet in self._sheets() for warning in sheet.warnings))
+
+    def _notes(self, trial: trials.Trial) -> tuple[errors.Problem, ...]:
+        return tuple(sorted(self._streams.note(note.path, note.message) for note in trial.notes))
 
     def _sheets(self) -> list[sheets.Sheet]:
         return [self._streams, *self._scenarios, *self._templates]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ def keys(spec: Spec) -> list[str]:
     return [names[0] for names in spellings(spec).values()]
 
 
+@functools.cache
 def spellings(spec: Spec) -> dict[str, list[str]]:
     """For each field that a file may give, the keys that give it."""
     hidden = frozenset[str]() if spec is model.ScenarioSpec else INTERNAL
@@ -66,13 +68,18 @@ def _is_step(kind: Any) -> bool:
 
 def _inner(kind: Any, part: str | int) -> Any:
     if isinstance(kind, type) and issubclass(kind, model.Spec):
-        for name, names in spellings(kind).items():
-            if part in names:
-                field = kind.model_fields[name]
-                return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-        return None
+        return _declared(kind, part)
     inner = typing.get_args(kind)
     return (inner[1] if isinstance(part, str) else inner[0]) if len(inner) > 1 else None
+
+
+@functools.lru_cache(1024)
+def _declared(spec: Spec, key: str | int) -> Any:
+    for name, names in spellings(spec).items():
+        if key in names:
+            field = spec.model_fields[name]
+            return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    return None
 
 
 def misspelt(spec: Spec, key: str, given: Iterable[str]) -> bool:

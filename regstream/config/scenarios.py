@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from regstream import errors, model
@@ -89,8 +89,17 @@ def _check_texts(sheet: sheets.Sheet, step: _Step, declared: streams_file.Stream
     body = step.body if isinstance(step.body, dict) else {}
     message, fields, name = body.get("message"), body.get("fields"), body.get("stream")
     if step.kind == "alert" and isinstance(message, str):
-        checks.text(sheet, (*step.where, "message"), message, declared.scope.templates)
+        checks.text(sheet, (*step.where, "message"), message, declared.scope)
     elif step.kind in ("burst", "set") and isinstance(fields, dict) and isinstance(name, str):
         spec = declared.streams.get(name)
-        if spec is not None:
+        if spec is not None and _check_fields(sheet, step, spec, fields) and name not in declared.faulty:
             checks.overlay(sheet, step.where, spec, fields, declared.scope)
+
+
+def _check_fields(sheet: sheets.Sheet, step: _Step, spec: model.StreamSpec, fields: Mapping[str, Any]) -> bool:
+    """Whether the stream has all fields that a step lays over it, as far as that is known."""
+    unknown = [name for name in fields if name not in spec.fields] if spec.template is None and spec.fields else []
+    for name in unknown:
+        hint = errors.did_you_mean(str(name), spec.fields or ()) or f"there are {', '.join(spec.fields or ())}"
+        sheet.report((*step.where, "fields", name), f"stream '{spec.name}' has no field '{name}'", hint, key=True)
+    return not unknown

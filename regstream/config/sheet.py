@@ -102,6 +102,11 @@ class Sheet:
         """The same as a warning: the file is odd there, and can be used."""
         self.report(where, message, hint, key=key, severity="warning")
 
+    def note(self, where: yaml.Where, message: str) -> errors.Problem:
+        """What could not be looked at, at its place; it is not kept."""
+        line, column = self._lines.place(self._find(where, key=False)[0])
+        return errors.Problem(self.file, line, column, dotted(where), message, severity="note")
+
     def _find(self, where: yaml.Where, key: bool) -> tuple[int, bool]:
         node, at = self.root, 0
         if node is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from regstream import calendars, errors, model
 from regstream.config import checks, cron, place, repair, sentences, validate, yaml
 from regstream.config import sheet as sheets
+from regstream.generate import trial as trials
 
 CONTROL_FRAMES = ("welcome", "subscribed", "unsubscribed", "error", "pong", "lagging", "streaming-update")
 CHANNELS = (model.ALL_CHANNEL, model.SYSTEM_CHANNEL, model.ALERT_TYPE)
@@ -18,35 +21,51 @@ _STAND_IN = {"streams": {"X": {"name": "X"}}}
 
 @dataclasses.dataclass
 class Streams:
-    """What a streams file declares. ``names`` holds every stream it names, sound or not; None when that is unknown."""
+    """What a streams file declares. ``names`` holds every stream it names, None when that is unknown; ``streams`` those
+    that could be read, and ``faulty`` the names of those in which there is a fault all the same.
+    """
 
     head: model.StreamsFile
     scope: checks.Scope
     streams: dict[str, model.StreamSpec]
     names: frozenset[str] | None
+    faulty: frozenset[str] = frozenset()
 
 
-def _nothing(templates: checks.Templates) -> Streams:
-    head = model.StreamsFile.model_validate(_STAND_IN)
-    return Streams(head, checks.Scope(head.defaults, checks.Entities({}, complete=False), templates), {}, None)
+def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory, env: str, now: float) -> Streams:
+    """Everything that the sheet declares, as far as it is sound; what is not is reported there.
 
-
-def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory) -> Streams:
-    """Everything that the sheet declares, as far as it is sound; what is not is reported there."""
-    if sheet.root is None:
-        return _nothing(templates)
-    if not isinstance(sheet.root.data, dict):
-        validate.report_no_mapping(sheet, sheet.root.data)
-        return _nothing(templates)
-    head = _head(sheet, sheet.root.data)
-    entities = _entities(sheet, templates)
-    scope = checks.Scope(head.defaults, entities, templates)
+    Rows and first events are tried as they would be at the time ``now`` in the environment ``env``.
+    """
+    data = None if sheet.root is None else sheet.root.data
+    if not isinstance(data, dict):
+        if sheet.root is not None:
+            validate.report_no_mapping(sheet, data)
+        head = model.StreamsFile.model_validate(_STAND_IN)
+        nothing = checks.Entities({}, complete=False)
+        trial = _trial(head, templates, env, now, 0)
+        return Streams(head, checks.Scope(head.defaults, nothing, templates, trial), {}, None)
+    head = _head(sheet, data)
     section = _section(sheet, "streams")
-    streams = {name: _stream(sheet, name, scope, memory) for name in section or ()}
+    trial = _trial(head, templates, env, now, len(section or ()))
+    entities = _entities(sheet, templates, memory, trial)
+    scope = checks.Scope(head.defaults, entities, templates, trial)
+    streams: dict[str, model.StreamSpec | None] = {}
+    faulty = set()
+    for name in section or ():
+        before = sheet.count
+        streams[name] = _stream(sheet, name, scope, memory)
+        if sheet.count > before:
+            faulty.add(name)
     sound = {name: _shaped(sheet, name, spec, head.curves) for name, spec in streams.items() if spec is not None}
     if None not in streams.values():
         _check_channels(sheet, sound)
-    return Streams(head, scope, sound, None if section is None else frozenset(section))
+    return Streams(head, scope, sound, None if section is None else frozenset(section), frozenset(faulty))
+
+
+def _trial(head: model.StreamsFile, templates: checks.Templates, env: str, now: float, count: int) -> trials.Trial:
+    speed = head.profiles.get(env, model.Profile()).speed
+    return trials.Trial(templates.texts, head.seed or 0, now, time.thread_time, speed, count)
 
 
 def _head(sheet: sheets.Sheet, data: Mapping[str, Any]) -> model.StreamsFile:
@@ -74,23 +93,45 @@ def _section(sheet: sheets.Sheet, key: str) -> dict[str, Any] | None:
     return node.data
 
 
-def _entities(sheet: sheets.Sheet, templates: checks.Templates) -> checks.Entities:
-    section = _section(sheet, "entities") or {}
+def _entities(
+    sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory, trial: trials.Trial
+) -> checks.Entities:
     found = checks.Entities({}, complete=True)
-    for name in section:
-        value = _member(sheet, ("entities", name), model.EntitySpec)
-        _check_entity_key(sheet, ("entities", name))
-        if value is None:
-            found = found._replace(complete=False)
+    # What stands before an entity is part of what its checks depend on, and so on
+    key = repr((trial.origin, templates.hashes))
+    for name in _section(sheet, "entities") or {}:
+        where = ("entities", name)
+        raw, before = sheet.value(where), sheet.remarks
+        known = memory.recall(where, raw, key)
+        if known is not None:
+            trial.later(known)
+            found.known[name] = known
         else:
-            value = value.model_copy(update={"files": templates.files(value)})
-            _check_states(sheet, ("entities", name), value)
-            checks.entity(sheet, ("entities", name), value, found, templates)
-            found.known[name] = value
-            if sheet.value(("entities", name, "states")) and not value.states:
-                # Wrong and left out, so that nothing is known of who follows them
-                found = found._replace(complete=False)
+            found = _entity(sheet, where, found, templates, trial)
+            if sheet.remarks == before and name in found.known:
+                memory.keep(where, raw, key, found.known[name])
+        key = hashlib.sha256(f"{key} {name} {raw!r}".encode()).hexdigest()
     return found
+
+
+def _entity(
+    sheet: sheets.Sheet, where: yaml.Where, before: checks.Entities, templates: checks.Templates, trial: trials.Trial
+) -> checks.Entities:
+    """The entities before it, and the one that is declared at ``where``."""
+    count = sheet.count
+    value = _member(sheet, where, model.EntitySpec)
+    _check_entity_key(sheet, where)
+    if value is None:
+        return before._replace(complete=False)
+    value = value.model_copy(update={"files": templates.files(value)})
+    _check_states(sheet, where, value)
+    tried = sheet.count == count and templates.sound(value)
+    checks.entity(sheet, where, value, before, templates, trial if tried else None)
+    trial.entities.setdefault(value.name, value)
+    before.known[str(where[-1])] = value
+    # Wrong and left out, so that nothing is known of who follows them
+    lacking = sheet.value((*where, "states")) and not value.states
+    return before._replace(complete=False) if lacking else before
 
 
 def _member(sheet: sheets.Sheet, where: yaml.Where, spec: place.Spec) -> Any:
@@ -139,10 +180,10 @@ def _check_channels(sheet: sheets.Sheet, known: Mapping[str, model.StreamSpec]) 
 def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.Memory) -> model.StreamSpec | None:
     where = ("streams", name)
     raw = sheet.value(where)
-    known = memory.recall(name, raw, scope)
+    known: model.StreamSpec | None = memory.recall(where, raw, scope.key)
     if known is not None:
         return known
-    before = sheet.remarks
+    count, before = sheet.count, sheet.remarks
     spec = _member(sheet, where, model.StreamSpec)
     if isinstance(raw, dict):
         _check_keys(sheet, where, raw)
@@ -150,10 +191,10 @@ def _stream(sheet: sheets.Sheet, name: str, scope: checks.Scope, memory: checks.
     if spec is None:
         return None
     spec = spec.model_copy(update=_inherited(spec, scope.defaults) | {"files": scope.templates.files(spec)})
-    checks.stream(sheet, where, spec, scope)
+    checks.stream(sheet, where, spec, scope, tried=sheet.count == count and scope.templates.sound(spec))
     # What has warnings is read again each time, so that they are given each time
     if sheet.remarks == before:
-        memory.keep(name, raw, scope, spec)
+        memory.keep(where, raw, scope.key, spec)
     checked: model.StreamSpec = spec
     return checked
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from jinja2 import nodes
 
 from regstream import model
 from regstream.generate import compile, sandbox, statements, tables, text
+from regstream.generate import trial as trials
 from regstream.generate.program import Builder
 from regstream.generate.program import Fault as Fault
 
@@ -24,28 +26,70 @@ def _checker(entities: Mapping[str, model.EntitySpec], templates: Mapping[str, s
     return Builder(_box(tuple(sorted(templates.items()))), entities, _NO_KEY)
 
 
+def _tried(trial: trials.Trial, name: str) -> Builder:
+    return Builder(trial.box, trial.entities, trial.key(name))
+
+
 def check_stream(
-    spec: model.StreamSpec, entities: Mapping[str, model.EntitySpec], templates: Mapping[str, str]
+    spec: model.StreamSpec,
+    entities: Mapping[str, model.EntitySpec],
+    templates: Mapping[str, str],
+    trial: trials.Trial | None = None,
 ) -> list[Fault]:
-    """All faults in the templates of a stream."""
-    builder = _checker(entities, templates)
-    compile.stream_program(builder, spec)
+    """All faults in the templates of a stream; with a ``trial`` also those of its first events.
+
+    A trial has to know of the entities and templates, and compiles with its own.
+    """
+    builder = _checker(entities, templates) if trial is None else _tried(trial, spec.name)
+    program = compile.stream_program(builder, spec)
+    if program is not None and trial is not None:
+        builder.faults += trial.events(spec, program)
     return builder.faults
+
+
+def check_overlay(spec: model.StreamSpec, fields: Mapping[str, Any], trial: trials.Trial) -> list[Fault]:
+    """All faults of fields that stand in for some of those of a stream in which there is none, and what they make fail.
+
+    What is not in one of these fields has the path ``("fields",)``.
+    """
+    builder = _tried(trial, spec.name)
+    changed = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
+    program = compile.stream_program(builder, changed)
+    if program is not None:
+        builder.faults += trial.overlaid(changed, program)
+    return [_laid(fault, fields) for fault in builder.faults]
+
+
+def _laid(fault: Fault, fields: Mapping[str, Any]) -> Fault:
+    if fault.path[:1] == ("fields",) and fault.path[1:2] and fault.path[1] in fields:
+        return fault
+    message = f"{fault.message}, in {'.'.join(fault.path)} of the stream"
+    return Fault(("fields",), 1, message, fault.hint, fault.severity)
 
 
 def check_entity(
-    spec: model.EntitySpec, templates: Mapping[str, str], entities: Mapping[str, model.EntitySpec] | None = None
+    spec: model.EntitySpec,
+    templates: Mapping[str, str],
+    entities: Mapping[str, model.EntitySpec] | None = None,
+    trial: trials.Trial | None = None,
 ) -> list[Fault]:
-    """All faults in the templates of an entity; ``entities`` are those declared before it, which it may pick from."""
-    builder = _checker(entities or {}, templates)
-    compile.entity_program(builder, spec)
+    """All faults in the templates of an entity; ``entities`` are those declared before it, which it may pick from.
+
+    With a ``trial`` also those of its rows, which the trial keeps for what is declared later.
+    """
+    builder = _checker(entities or {}, templates) if trial is None else _tried(trial, f"entity {spec.name}")
+    program = compile.entity_program(builder, spec)
+    if program is not None and trial is not None:
+        builder.faults += trial.rows(spec, program)
     return builder.faults
 
 
-def check_text(source: str, templates: Mapping[str, str]) -> list[Fault]:
-    """All faults in the text of a scenario's alert."""
-    builder = _checker({}, templates)
-    compile.entity_program(builder, compile.message_spec(source))
+def check_text(source: str, templates: Mapping[str, str], trial: trials.Trial | None = None) -> list[Fault]:
+    """All faults in the text of a scenario's alert; with a ``trial`` also those of what it gives."""
+    builder = _checker({}, templates) if trial is None else Builder(trial.box, {}, _NO_KEY)
+    program = compile.entity_program(builder, compile.message_spec(source))
+    if program is not None and trial is not None:
+        builder.faults += trial.text(program)
     return [fault._replace(path=("message",)) for fault in builder.faults]
 
 

@@ -37,18 +37,18 @@ def program(box: sandbox.Sandbox, spec: model.EntitySpec, catalog: model.Catalog
     return compile.entity(box, spec, catalog.entities, key), key
 
 
-def doubled(spec: model.EntitySpec, key: str) -> errors.RenderError:
-    """That a second row has a key."""
-    return errors.RenderError(spec.name, f"fields.{spec.key}", f"two rows have the key {key!r}")
+def doubled(spec: model.EntitySpec, key: str, first: int, second: int) -> errors.RenderError:
+    """That two rows have the same key; they are numbered from 1."""
+    return errors.RenderError(spec.name, f"fields.{spec.key}", f"rows {first} and {second} have the same key {key!r}")
 
 
 def _check_keys(spec: model.EntitySpec, rows: list[Row]) -> None:
-    seen: set[str] = set()
-    for row in rows:
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, 1):
         text = str(row[spec.key])
         if text in seen:
-            raise doubled(spec, text)
-        seen.add(text)
+            raise doubled(spec, text, seen[text], number)
+        seen[text] = number
 
 
 def carry(old: list[Row], new: list[Row], key: str, fields: Iterable[str]) -> None:

@@ -290,7 +290,7 @@ class Population:
         """Put a row into the next place: gives when it leaves its state, and for which. Raises RenderError."""
         key = str(row[self.spec.key])
         if key in self.rows.by_key:
-            raise entities.doubled(self.spec, key)
+            raise self._doubled(key, row.number)
         self._numbers.append(row.number)
         self._steps.append(step)
         self.since.append(at)
@@ -365,7 +365,7 @@ class Population:
             row = self.row(number, at)
             key, own = str(row[self.spec.key]), str(self.rows[place][self.spec.key])
             if key != own and key in self.rows.by_key:
-                raise entities.doubled(self.spec, key)
+                raise self._doubled(key, number)
         except errors.RenderError as error:
             if not self._stuck:
                 _log.error("a new row of %s could not be made, the old one stays: %s", self.spec.name, error)
@@ -377,6 +377,10 @@ class Population:
         self.rows.enter(place, self.path.first, at)
         self._note(place, Passage(at, row, None, self.path.first))
         return True
+
+    def _doubled(self, key: str, number: int) -> errors.RenderError:
+        place = next(place for place, row in enumerate(self.rows) if str(row[self.spec.key]) == key)
+        return entities.doubled(self.spec, key, self._numbers[place], number)
 
     def row(self, number: int, at: float) -> Row:
         """The row of a number, born at ``at`` or with the youngest of those that it refers to. Raises RenderError."""

@@ -13,6 +13,10 @@ from typing import Any
 Row = dict[str, Any]
 
 
+class NoRowError(ValueError):
+    """No row is in a state at present, of which there may be some at another time."""
+
+
 class Rows(list[Row]):
     """The rows of one entity, which knows them by the text of their ``key``."""
 
@@ -99,7 +103,7 @@ def pick(u: float, values: Rows, zipf: float | None = None, weight: str | None =
     if state is not None:
         some = values.in_state(state)
         if not some:
-            raise ValueError(f"pick: no row is in the state {state!r}")
+            raise NoRowError(f"pick: no row is in the state {state!r}")
         chosen: Row = some[int(u * len(some))]
         return chosen
     if not values:

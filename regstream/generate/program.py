@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jinja2
 import orjson
 
-from regstream import model
-from regstream.generate import arrival, cost, draws, sandbox, text, vocabulary
+from regstream import errors, model
+from regstream.generate import arrival, cost, draws, pools, sandbox, text, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, total
 
 Path = tuple[str, ...]
@@ -36,6 +36,7 @@ class Fault(NamedTuple):
     line: int
     message: str
     hint: str = ""
+    severity: errors.Severity = "error"
 
 
 class Program(NamedTuple):
@@ -61,15 +62,19 @@ class Program(NamedTuple):
 
     def place(self, error: BaseException) -> str:
         """The dotted place of the template in which ``error`` was raised."""
+        return ".".join(self.path(error))
+
+    def path(self, error: BaseException) -> Path:
+        """The path of the template in which ``error`` was raised, empty when it was in none."""
         trace, frame, line = error.__traceback__, None, 0
         while trace is not None:
             if trace.tb_frame.f_code is self.function.__code__:
                 frame, line = trace.tb_frame, trace.tb_lineno
             trace = trace.tb_next
         if frame is None:
-            return ""
+            return ()
         path = self.places[line - 1]
-        return ".".join(self._culprit(frame.f_locals) or path if path == ("fields",) else path)
+        return self._culprit(frame.f_locals) or path if path == ("fields",) else path
 
     def _culprit(self, names: Mapping[str, Any]) -> Path | None:
         """The value that JSON cannot carry, of those that were encoded at once."""
@@ -90,6 +95,24 @@ def cause(error: BaseException) -> str:
     """What failed, in one line; the encoder's own error says less than the one that it wraps."""
     inner = error.__cause__ if isinstance(error, orjson.JSONEncodeError) and error.__cause__ else error
     return f"{type(inner).__name__}: {inner}"
+
+
+def cure(error: BaseException) -> str:
+    """What to do about a template that failed; empty when there is nothing to say that the error does not."""
+    inner = error.__cause__ if isinstance(error, orjson.JSONEncodeError) and error.__cause__ else error
+    return next((hint for kind, part, hint in _CURES if isinstance(inner, kind) and part in str(inner)), "")
+
+
+_CURES: tuple[tuple[type[BaseException], str, str], ...] = (
+    (pools.NoRowError, "", "until a row comes into it there is no event; pick without state takes any row"),
+    (ZeroDivisionError, "", "write a / b if b else 0"),
+    (jinja2.UndefinedError, "no element", "the list is too short: take its index % (list | length)"),
+    (jinja2.UndefinedError, "", "test it first, or write x | default(0)"),
+    (TypeError, "64-bit", "an event has whole numbers of 64 bits; larger ones are texts, | string"),
+    (TypeError, "function_or_method", "call it, with ()"),
+    (TypeError, "as JSON", "an event has texts, numbers, true, false, null, lists and mappings"),
+    (TypeError, "", "| int, | float and | string make another type of a value"),
+)
 
 
 def check_finite(value: Any) -> None:
@@ -228,7 +251,7 @@ class Builder:
 
         ``moment`` names what each event is given besides its draws; the batch has it in ``moments``.
         """
-        if self.faults:
+        if any(fault.severity == "error" for fault in self.faults):
             return None
         site = self.site
         living = sorted(name for name in site.reads if site.entities[name].states) if moment else []

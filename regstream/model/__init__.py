@@ -378,8 +378,8 @@ class Catalog(NamedTuple):
 
     ``templates`` maps the name of each file under ``templates/``, ``.j2`` or ``.csv``, to its text; ``digest``
     identifies the bytes of all files that it was made of. ``warnings`` holds what is odd in them but does not refuse
-    them, sorted by file and position. ``profiles`` are the names of
-    all profiles.
+    them, sorted by file and position, ``notes`` what of them could not be looked at. ``profiles`` are the names of all
+    profiles.
     """
 
     seed: int | None
@@ -392,6 +392,7 @@ class Catalog(NamedTuple):
     channels: Mapping[str, ChannelSpec] = {}
     warnings: tuple[errors.Problem, ...] = ()
     profiles: tuple[str, ...] = ()
+    notes: tuple[errors.Problem, ...] = ()
 
 
 EMPTY = Catalog(None, Profile(), {}, {}, {}, {}, "")

@@ -119,10 +119,10 @@ def test_a_preview_shows_five_events_of_a_stream_that_is_not_enabled_too(tmp_pat
 
 def test_a_template_that_fails_while_it_is_previewed_is_told_of(tmp_path: pathlib.Path) -> None:
     (tmp_path / "streams.yaml").write_text(
-        'version: 1\nstreams:\n  X: {interval: 1s, fields: {a: "{{ 1 // (seq - 3) }}"}}\n'
+        'version: 1\nstreams:\n  X: {interval: 1s, fields: {a: "{{ 1 // (seq - 300) }}"}}\n'
     )
-    done = process.run("preview", "X", cwd=tmp_path)
-    assert done.returncode == 1 and len(done.stdout.splitlines()) == 2
+    done = process.run("preview", "X", "-n", 400, cwd=tmp_path)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 299
     assert done.stderr.startswith("regstream: X: fields.a: ") and "Traceback" not in done.stderr
 
 

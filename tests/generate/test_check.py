@@ -123,7 +123,7 @@ def test_a_file_as_data():
         (("templates", "data.j2"), 2, "'nobody' is undefined")
     ]
     missing = support.faults(None, template="dta.j2", templates={"data.j2": "{}"})
-    assert missing == [(("template",), 1, "no template file 'dta.j2'", "did you mean data.j2?")]
+    assert missing == [check.Fault(("template",), 1, "no template file 'dta.j2'", "did you mean data.j2?")]
 
 
 def test_entities():
@@ -137,7 +137,9 @@ def test_entities():
 
 def test_a_text_by_itself():
     assert check.check_text("at {{ now }} {{ uniform(1, 2) | round }}", {}) == []
-    assert check.check_text("at\n{{ nwo }}", {}) == [(("message",), 2, "'nwo' is undefined", "did you mean now?")]
+    assert check.check_text("at\n{{ nwo }}", {}) == [
+        check.Fault(("message",), 2, "'nwo' is undefined", "did you mean now?")
+    ]
 
 
 IN_FILES = [

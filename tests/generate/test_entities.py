@@ -48,7 +48,7 @@ def test_two_rows_of_one_key_are_an_error():
         with pytest.raises(errors.RenderError) as caught:
             rows(support.entity("q", {"id": key}))
         assert caught.value.field == "fields.id"
-        assert "two rows have the key" in str(caught.value)
+        assert "rows 1 and 2 have the same key" in str(caught.value)
 
 
 @pytest.mark.parametrize(

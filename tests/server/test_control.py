@@ -122,7 +122,9 @@ async def test_a_refused_reload_changes_nothing_but_the_report(live: Any) -> Non
 
 
 async def test_health_shows_a_failing_stream(live: Any) -> None:
-    broken = '  BROKEN:\n    interval: 20ms\n    fields: {x: "{{ 1 / (seq - seq) }}"}\n'
+    # Not among its first events, or the reload would be refused
+    late = "{{ 1 / (0 if seq > 1500 else 1) }}"
+    broken = f'  BROKEN:\n    interval: 20ms\n    batch_size: 500\n    fields: {{x: "{late}"}}\n'
     (live.folder / "streams.yaml").write_text(conftest.STREAMS + broken)
     assert (await live.client.post(f"{BASE}/reload")).status_code == 200
     await live.until(lambda: live.services.engine.stream("BROKEN").state == "failing")
