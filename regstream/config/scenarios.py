@@ -30,7 +30,9 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
     value: model.ScenarioSpec | None
     value, _ = validate.check(sheet, (), model.ScenarioSpec, data)
     _check_keeps(sheet, data.get("keeps"), declared.scope.entities)
-    for step in _steps(data.get("steps"), ("steps",)):
+    steps = list(_steps(data.get("steps"), ("steps",)))
+    _check_silent(sheet, steps, declared)
+    for step in steps:
         _check_stream_name(sheet, step, declared.names)
         _check_effect(sheet, step)
         _check_texts(sheet, step, declared)
@@ -78,6 +80,17 @@ def _check_stream_name(sheet: sheets.Sheet, step: _Step, names: frozenset[str] |
         sheet.report(where, f"stream '{name}' is built in, steps cannot change it", "use an alert step")
     else:
         sheet.report(where, f"unknown stream '{name}'", errors.did_you_mean(name, names))
+
+
+def _check_silent(sheet: sheets.Sheet, steps: list[_Step], declared: streams_file.Streams) -> None:
+    """What is laid over a stream that makes nothing shows nowhere."""
+    resumed = {step.body for step in steps if step.kind == "resume" and isinstance(step.body, str)}
+    for step in steps:
+        where, name = _stream_of(step)
+        spec = declared.streams.get(name) if isinstance(name, str) else None
+        if step.kind == "set" and spec is not None and not spec.enabled and name not in resumed:
+            message = f"stream '{name}' has enabled: false, so that it makes nothing while this is in force"
+            sheet.warn(where, message, "start it first, or make events with a burst")
 
 
 def _check_effect(sheet: sheets.Sheet, step: _Step) -> None:

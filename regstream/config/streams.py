@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regstream import calendars, errors, model
-from regstream.config import checks, cron, place, repair, sentences, validate, yaml
+from regstream.config import checks, cron, place, remarks, repair, sentences, validate, yaml
 from regstream.config import sheet as sheets
 from regstream.generate import trial as trials
 
@@ -60,6 +60,9 @@ def read(sheet: sheets.Sheet, templates: checks.Templates, memory: checks.Memory
     sound = {name: _shaped(sheet, name, spec, head.curves) for name, spec in streams.items() if spec is not None}
     if None not in streams.values():
         _check_channels(sheet, sound)
+    for name, spec in sound.items():
+        _check_follow(sheet, name, entities.known.get(spec.follow or ""))
+    remarks.check(sheet, head, sound, env)
     return Streams(head, scope, sound, None if section is None else frozenset(section), frozenset(faulty))
 
 
@@ -218,6 +221,13 @@ def _shaped(
     # One that is wrong is reported where it is declared
     shape = own.get(rate.curve) or model.CURVES.get(rate.curve) or model.CURVES["flat"]
     return spec.model_copy(update={"rate": rate.model_copy(update={"shape": shape})})
+
+
+def _check_follow(sheet: sheets.Sheet, name: str, entity: model.EntitySpec | None) -> None:
+    first = next(iter(entity.states.values()), None) if entity is not None else None
+    if entity is not None and first is not None and first.lasts is None:
+        message = f"follow: rows of {entity.name!r} never leave their first state, so that there is never an event"
+        sheet.report(("streams", name, "follow"), message, "say how long it lasts, and what follows it")
 
 
 def _inherited(spec: model.StreamSpec, defaults: model.Defaults) -> dict[str, Any]:

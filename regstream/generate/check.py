@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import nodes
 
 from regstream import model
-from regstream.generate import compile, sandbox, statements, tables, text
+from regstream.generate import compile, lint, sandbox, statements, tables, text
 from regstream.generate import trial as trials
 from regstream.generate.program import Builder
 from regstream.generate.program import Fault as Fault
@@ -42,6 +42,8 @@ def check_stream(
     """
     builder = _checker(entities, templates) if trial is None else _tried(trial, spec.name)
     program = compile.stream_program(builder, spec)
+    if program is not None:
+        builder.faults += lint.check_stream(builder, spec)
     if program is not None and trial is not None:
         builder.faults += trial.events(spec, program)
     return builder.faults
@@ -79,6 +81,8 @@ def check_entity(
     """
     builder = _checker(entities or {}, templates) if trial is None else _tried(trial, f"entity {spec.name}")
     program = compile.entity_program(builder, spec)
+    if program is not None:
+        builder.faults += lint.check_entity(builder, spec)
     if program is not None and trial is not None:
         builder.faults += trial.rows(spec, program)
     return builder.faults

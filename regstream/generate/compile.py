@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from regstream import errors, model
-from regstream.generate import cost, sandbox, text
+from regstream.generate import cost, hints, sandbox, text
 from regstream.generate.program import Builder, Fault, Program
 from regstream.generate.site import Code
 
@@ -84,9 +84,12 @@ def _follow(builder: Builder, entity: str | None) -> None:
 
 
 def _bindings(builder: Builder, spec: model.StreamSpec) -> None:
+    fields = hints.Later(spec.fields or {}, None, "fields come after with: make it a field, or bind it with")
     for name, value in spec.with_.items():
+        builder.site.later = hints.Later(spec.with_, name, "name", fields)
         code = builder.compiled(value, ("with", name))
         builder.scope[name] = builder.rows[name] = Code(builder.bind(code, ("with", name)), code.kind)
+    builder.site.later = None
 
 
 def _data(builder: Builder, spec: model.StreamSpec) -> Code:

@@ -62,7 +62,7 @@ class Translator:
 
     def _unknown(self, node: nodes.Name) -> Code:
         known = {*self._scope, *vocabulary.FUNCTIONS, "range", "dict"}
-        hint = errors.did_you_mean(node.name, known)
+        hint = self._site.undefined(node.name, known)
         if node.name == "namespace":
             hint = "a namespace works between {% and %}"
         return self._site.note(node, f"{node.name!r} is undefined", hint)

@@ -17,7 +17,7 @@ import jinja2
 import orjson
 
 from regstream import errors, model
-from regstream.generate import arrival, cost, draws, pools, sandbox, text, vocabulary
+from regstream.generate import arrival, cost, draws, hints, pools, sandbox, text, vocabulary
 from regstream.generate.site import UNKNOWN, Code, Site, total
 
 Path = tuple[str, ...]
@@ -217,14 +217,16 @@ class Builder:
 
     def mapping(self, values: Mapping[str, Any], path: Path, scope: dict[str, Code]) -> Code:
         """A mapping of declared values, each of which the later ones may name: they are added to ``scope``."""
-        parts = []
+        parts, outer = [], self.site.later
         for key, value in values.items():
+            self.site.later = hints.Later(values, key, "field", outer)
             code = self.compiled(value, (*path, key), scope)
             scope[key] = code._replace(text=self.bind(code, (*path, key)))
             self._shown.append((scope[key].text, (*path, key)))
             if code.kind in {"float", "number"}:
                 self.floats.append(scope[key].text)
             parts.append((key, self.shown(scope[key])))
+        self.site.later = outer
         written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
         size = total(part for _, part in parts) + sum(len(key) for key, _ in parts)
         return self.site.fitting(Code(f"{{{written}}}", "dict", size))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from jinja2 import nodes
 
-from regstream import model
-from regstream.generate import budget, cost, sandbox
+from regstream import errors, model
+from regstream.generate import budget, cost, hints, sandbox
 
 NUMBERS = frozenset({"int", "float", "bool", "number"})
 _PLAIN = frozenset({"int", "float", "bool", "str"})
@@ -52,8 +52,8 @@ class Site:
     """What one program collects while its texts are compiled: draws, constants, faults.
 
     ``spends`` says whether the program does anything that is counted against the budget of an event, of which ``fixed``
-    counts what is known before; ``reads`` and
-    ``changes`` name the entities whose rows it may see, and those whose rows it changes.
+    counts what is known before; ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows
+    it changes. ``later`` knows the names that come after the text that is being compiled.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec]) -> None:
@@ -66,6 +66,7 @@ class Site:
         self.reads: set[str] = set()
         self.changes: set[str] = set()
         self.notes: list[Note] = []
+        self.later: hints.Later | None = None
         self.spends = False
         self.fixed = budget.Fixed()
         self._temporaries = 0
@@ -99,6 +100,15 @@ class Site:
     def fitting(self, code: Code, limit: int = cost.CEILING) -> Code:
         """``code``, with a guard when it may give something larger than ``limit``."""
         return code if code.extent <= limit else Code(f"BOUNDED({code.text})", code.kind)
+
+    def undefined(self, name: str, known: Iterable[str]) -> str:
+        """The cure for a name that is not among those ``known`` here."""
+        later = self.later.hint(name) if self.later is not None else ""
+        python = hints.PYTHON.get(name, "")
+        if python and self.later is not None and name == self.later.at:
+            # A field that is named after the function that it is made with
+            return python
+        return "; or ".join(filter(None, (later, python))) or errors.did_you_mean(name, known)
 
     def note(self, node: nodes.Node | int, message: str, hint: str = "") -> Code:
         """Record a fault; gives code that stands in so that the rest of the text is read too."""

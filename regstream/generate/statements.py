@@ -78,7 +78,7 @@ def _check_node(site: Site, node: nodes.Node) -> None:
 def _check_names(site: Site, tree: nodes.Template, scope: Mapping[str, Code]) -> None:
     known = {*scope, *_FUNCTIONS}
     for name in sorted(undeclared(tree) - known):
-        site.note(_line_of(tree, name), f"{name!r} is undefined", errors.did_you_mean(name, known))
+        site.note(_line_of(tree, name), f"{name!r} is undefined", site.undefined(name, known))
 
 
 def _check_functions(site: Site, tree: nodes.Template, names: set[str]) -> None:
@@ -157,7 +157,7 @@ def check_macro(site: Site, tree: nodes.Template, macro: nodes.Macro) -> None:
     alone.set_environment(site.box)
     known = {*_FUNCTIONS, *_top_level(tree.body), *_imported(tree), "caller", "varargs", "kwargs"}
     for name in sorted(undeclared(alone) - known):
-        hint = errors.did_you_mean(name, known) or "pass it to the macro as an argument"
+        hint = site.undefined(name, known) or "pass it to the macro as an argument"
         site.note(_line_of(macro, name), f"{name!r} is undefined in macro {macro.name!r}", hint)
 
 

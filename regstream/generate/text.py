@@ -10,7 +10,7 @@ import jinja2
 import jinja2.meta
 from jinja2 import nodes
 
-from regstream.generate import cost, draws, expression, sandbox, statements
+from regstream.generate import cost, draws, expression, hints, sandbox, statements
 from regstream.generate.site import Code, Site
 
 _MARKS = ("{{", "{%", "{#")
@@ -32,16 +32,47 @@ def parse(site: Site, text: str) -> nodes.Template | None:
     try:
         return _tree(text)
     except _UNREADABLE as error:
-        note(site, error)
+        note(site, error, text)
     return None
 
 
-def note(site: Site, error: BaseException) -> Code:
-    """Note why a text could not be read or compiled."""
+def expression_of(text: str) -> nodes.Expr | None:
+    """The expression that a text is, with nothing around it but blanks; None when it is none."""
+    try:
+        body = _tree(text).body
+    except _UNREADABLE:
+        return None
+    parts = [part for node in body for part in getattr(node, "nodes", ()) if not _blank(part)]
+    lone = len(parts) == 1 and all(isinstance(node, nodes.Output) for node in body)
+    return None if not lone or isinstance(parts[0], nodes.TemplateData) else parts[0]
+
+
+def surrounded(text: str) -> bool:
+    """Whether there is more in a text than one expression or statements, so that it is never empty."""
+    try:
+        body = _tree(text).body
+    except _UNREADABLE:
+        return False
+    return any(
+        isinstance(part, nodes.TemplateData) and not _blank(part)
+        for node in body
+        if isinstance(node, nodes.Output)
+        for part in node.nodes
+    )
+
+
+def _blank(part: nodes.Node) -> bool:
+    return isinstance(part, nodes.TemplateData) and not part.data.strip()
+
+
+def note(site: Site, error: BaseException, source: str = "") -> Code:
+    """Note why the text ``source`` could not be read or compiled."""
     if isinstance(error, RecursionError | MemoryError):
         return site.note(1, "the template is nested too deeply")
-    line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else 1
-    return site.note(line, (str(getattr(error, "message", None) or error) or "syntax error").rstrip("."))
+    line, hint = 1, ""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        line, hint = error.lineno, hints.of_syntax(source, error.lineno)
+    return site.note(line, (str(getattr(error, "message", None) or error) or "syntax error").rstrip("."), hint)
 
 
 @functools.lru_cache(1024)
@@ -74,7 +105,7 @@ def compiled(site: Site, text: str, scope: Mapping[str, Code], key: bytes) -> Co
 
 def _output(site: Site, parts: list[nodes.Node], scope: Mapping[str, Code]) -> Code:
     translator = expression.Translator(site, scope)
-    real = [part for part in parts if not (isinstance(part, nodes.TemplateData) and not part.data.strip())]
+    real = [part for part in parts if not _blank(part)]
     if len(real) == 1 and not isinstance(real[0], nodes.TemplateData):
         return translator.visit(real[0])
     codes = [(part, translator.visit(part)) for part in parts]

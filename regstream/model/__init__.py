@@ -58,6 +58,7 @@ from regstream.model.values import (
     Weight,
     duration_text,
     milliseconds,
+    per_second,
     rate_text,
 )
 
@@ -117,6 +118,7 @@ __all__ = [
     "WaitStep",
     "duration_text",
     "milliseconds",
+    "per_second",
     "problem_of_states",
     "rate_text",
     "rfc3339",
@@ -205,7 +207,10 @@ class RateSpec(Spec):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _short(cls, data: Any) -> Any:
-        return {"base": data} if isinstance(data, str) else data
+        if isinstance(data, str | int | float):
+            per_second(data)
+            return {"base": data}
+        return data
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:

@@ -107,9 +107,13 @@ def _plain(value: object) -> object:
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
 
 
-def _per_second(value: object) -> float:
+def per_second(value: object) -> float:
+    """Events a second of a rate, ``5/s``. Raises ValueError, with the cure in its text, for anything else."""
     match = _RATE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 40 else None
     if match is None:
+        number = str(value).strip() if not isinstance(value, bool) else ""
+        if re.fullmatch(r"\d{1,6}(\.\d{1,6})?", number):
+            raise ValueError(f"{number} of what time, write {number}/s, {number}/m, {number}/h or {number}/d")
         raise ValueError("not a rate, write 5/s, 300/m, 2.5/h or 1000/d")
     return float(match[1]) * 1000 / UNITS[match[2]]
 
@@ -125,7 +129,7 @@ def rate_text(value: float) -> str:
 
 PerSecond = Annotated[
     float,
-    BeforeValidator(_per_second),
+    BeforeValidator(per_second),
     Field(gt=0, le=100_000),
     pydantic.WithJsonSchema({"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*/\s*[smhd]\s*$"}),
 ]
