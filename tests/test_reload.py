@@ -237,7 +237,7 @@ async def test_a_refused_reload_changes_nothing_but_the_report(tmp_path, caplog)
 
 @pytest.mark.parametrize(
     ("field", "message"),
-    [("{{ 7 }}", "id: two rows have the key '7'"), ("{{ 1 // index }}", "id: ZeroDivisionError")],
+    [("{{ 7 }}", "id: rows 1 and 2 have the same key '7'"), ("{{ 1 // index }}", "id: ZeroDivisionError")],
 )
 async def test_rows_that_cannot_be_made_refuse_the_reload_at_their_place(tmp_path, field, message):
     async with World(tmp_path, {"streams.yaml": file(A=stream())}).running() as world:

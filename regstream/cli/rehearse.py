@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import itertools
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from regstream.generate import stream as streams
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
 SAMPLE = 200
 WEEK = 7
+QUIET = 366 * 86_400.0
+"""A stream that follows an entity to which nothing happens for so long has told all."""
 HOUR = 3600.0
 DAY = 24 * HOUR
 
@@ -45,8 +49,9 @@ def events(
 ) -> Iterator[model.Event]:
     """The first ``count`` events of a stream, each at a point of its schedule; with a seed always the same.
 
-    One event a point, whatever the batch size, so that the size does not change what is shown. Raises UnknownName,
-    RenderError.
+    One event a point, whatever the batch size, so that the size does not change what is shown. A stream that follows an
+    entity tells of what its rows come into first; those are fewer when nothing happens to them any more. Raises
+    UnknownName, RenderError.
     """
     if name not in catalog.streams:
         raise errors.UnknownName("stream", name, errors.near(name, catalog.streams))
@@ -54,12 +59,33 @@ def events(
     made = streams.Stream(catalog.streams[name], _workshop(chosen, catalog, start, seed), "PREVIEW")
     schedule = _schedule(catalog, made.spec, start, made.workshop.seed)
     due = schedule.first(start)
+    if made.spec.follow is not None:
+        yield from itertools.islice(_transitions(made, schedule, due), count)
+        return
     while made.seq < count:
         batch = made.next_batch(start if due is None else due, 1, losing=True)
         if batch.error is not None and not batch.events:
             raise batch.error
         yield from batch.events
         due = None if due is None else schedule.after(due, due)[0]
+
+
+def _transitions(made: streams.Stream, schedule: clock.Schedule, due: float | None) -> Iterator[model.Event]:
+    """What a stream that follows an entity tells of, at the points of its schedule from ``due`` on."""
+    followed = made.workshop.pools.lives[made.spec.follow or ""]
+    end = math.inf if due is None else due + QUIET
+    while due is not None and followed.next < end:
+        if due < followed.next:
+            # Nothing happens until then, however many points there are
+            due = schedule.first(followed.next)
+            continue
+        batch = made.next_ticks(made.ticks([(due, 1, None)]))
+        yield from batch.events
+        if batch.error is not None:
+            raise batch.error
+        if batch.events:
+            end = due + QUIET
+        due = schedule.after(due, due)[0]
 
 
 def _workshop(chosen: settings.Settings, catalog: model.Catalog, start: float, seed: int | None) -> streams.Workshop:

@@ -117,6 +117,41 @@ def test_a_preview_shows_five_events_of_a_stream_that_is_not_enabled_too(tmp_pat
     assert office == [f"2026-01-01T08:{minute:02}:00.000Z" for minute in (0, 5, 10, 15, 20)]
 
 
+FOLLOWING = """
+seed: 3
+entities:
+  case:
+    count: 3
+    key: id
+    fields: {id: "{{ index }}"}
+    states: {OPEN: {lasts: 5d, then: {WON: 3, LOST: 1}}, WON: {lasts: {mean: 9d}}, LOST: {lasts: 2d}}
+  door:
+    count: 2
+    key: id
+    fields: {id: "{{ index }}"}
+    states: {OPEN: {lasts: 1h, then: {SHUT: 1}}, SHUT: {}}
+streams:
+  CASES: {interval: 1m, follow: case, fields: {id: "{{ row.id }}", was: "{{ was }}", to: "{{ state }}"}}
+  DOORS: {interval: 1m, follow: door, fields: {id: "{{ row.id }}", was: "{{ was }}", to: "{{ state }}"}}
+"""
+
+
+def test_a_preview_of_a_stream_that_follows_shows_what_rows_go_through(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(FOLLOWING)
+    found = [json.loads(line) for line in preview("CASES", "-n", 30, "--seed", 1, cwd=tmp_path)]
+    assert len(found) == 30
+    ways = [(one["data"]["was"], one["data"]["to"]) for one in found]
+    assert set(ways) == {(None, "OPEN"), ("OPEN", "WON"), ("OPEN", "LOST")}
+    last: dict[int, str] = {}
+    for one in found:
+        number, was = one["data"]["id"], one["data"]["was"]
+        assert was == last.get(number, "OPEN" if was else None)
+        last[number] = one["data"]["to"]
+    assert [one["time"] for one in found] == sorted(one["time"] for one in found)
+    doors = [json.loads(line)["data"] for line in preview("DOORS", "-n", 30, "--seed", 1, cwd=tmp_path)]
+    assert {(one["was"], one["to"]) for one in doors} <= {("OPEN", "SHUT")} and len(doors) <= 2
+
+
 def test_a_template_that_fails_while_it_is_previewed_is_told_of(tmp_path: pathlib.Path) -> None:
     (tmp_path / "streams.yaml").write_text(
         'version: 1\nstreams:\n  X: {interval: 1s, fields: {a: "{{ 1 // (seq - 300) }}"}}\n'

@@ -350,7 +350,7 @@ def test_a_row_that_cannot_be_made_leaves_the_old_one_there(caplog):
 
 
 def test_two_rows_of_one_key_are_refused_at_the_start():
-    with pytest.raises(Exception, match="two rows have the key 'finding-0'"):
+    with pytest.raises(Exception, match="rows 1 and 2 have the same key 'finding-0'"):
         support.workshop(support.spec({"x": 1}), entities=(living(fields={"id": "finding-{{ index // 2 }}"}),))
 
 
