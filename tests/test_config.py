@@ -11,6 +11,7 @@ import pytest
 
 from regstream import config, errors, model, plan
 from regstream.config import files, yaml
+from regstream.generate import trial
 
 GOOD = 'streams:\n  A:\n    interval: 1s\n    fields: {n: "{{ seq }}"}\n'
 
@@ -528,3 +529,60 @@ def test_the_memory_tells_apart_what_python_calls_equal(tree: Tree, first: str, 
 def test_a_refused_load_says_the_same_again(tree: Tree) -> None:
     tree.write("streams.yaml", GOOD + "    colour: red\n")
     assert tree.problems() == tree.problems()
+
+
+# What is odd
+
+
+def test_a_profile_that_no_file_names_is_a_warning(tree: Tree) -> None:
+    tree.write("streams.yaml", "profiles: {production: {speed: 1}, staging: {speed: 5}}\n" + GOOD)
+    assert tree.load().warnings == tree.load("production").warnings == ()
+    (warning,) = tree.load("productoin").warnings
+    assert (warning.line, warning.column, warning.hint) == (1, 1, "did you mean production?")
+    assert warning.message.startswith("profiles: none has the name 'productoin' that REGSTREAM_ENV gives")
+    (warning,) = tree.load("foo").warnings
+    assert warning.hint == "there are production, staging"
+
+
+def test_a_set_of_a_stream_that_is_not_enabled_is_a_warning(tree: Tree) -> None:
+    tree.write("streams.yaml", GOOD + "    enabled: false\n")
+    step = "name: X\nsteps:\n  - set: {stream: A, fields: {n: 5}}\n  - wait: 1s\n"
+    tree.write("scenarios/x.yaml", step)
+    (warning,) = tree.load().warnings
+    assert (warning.line, warning.column) == (3, 19) and "enabled: false" in warning.message
+    tree.write("streams.yaml", GOOD)
+    assert tree.load().warnings == ()
+
+
+def test_a_state_that_lasts_a_few_milliseconds_names_the_unit(tree: Tree) -> None:
+    case = "entities: {case: {count: 2, key: id, fields: {id: '{{ index }}'}, states: {A: {lasts: 5}}}}\n"
+    tree.write("streams.yaml", case + GOOD)
+    assert tree.problems() == ["streams.yaml:1:80: exactly: must be at least 1000, not 5 (write 5s)"]
+
+
+def test_what_was_not_tried_is_a_note_and_no_warning(tree: Tree) -> None:
+    tree.write("streams.yaml", "entities: {a: {count: 900000, key: id, fields: {id: '{{ index }}'}}}\n" + GOOD)
+    catalog = tree.load()
+    assert catalog.warnings == ()
+    (note,) = catalog.notes
+    assert str(note).startswith(f"{tree.streams}:1:23: note: count: ") and "of 900,000 rows were tried" in str(note)
+
+
+def test_rows_and_events_are_tried_again_only_of_what_changed(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    entity = "entities:\n  svp: {count: 3, key: id, fields: {id: '{{ index }}', n: 1}}\n"
+    other = '  B:\n    interval: 1s\n    with: {s: "{{ pick(\'svp\') }}"}\n    fields: {n: "{{ 10 // s.n }}"}\n'
+    tree.write("streams.yaml", entity + GOOD + other)
+    tree.load()
+    seen: list[str] = []
+    rows, events = trial.Trial.rows, trial.Trial.events
+    monkeypatch.setattr(trial.Trial, "rows", lambda self, spec, made: seen.append(spec.name) or rows(self, spec, made))
+    monkeypatch.setattr(
+        trial.Trial, "events", lambda self, spec, made: seen.append(spec.name) or events(self, spec, made)
+    )
+    tree.load()
+    assert seen == []
+    tree.write("streams.yaml", entity + GOOD + other.replace("10", "11"))
+    tree.load()
+    assert seen == ["svp", "B"], "the rows are there for the stream that may see them"
+    tree.write("streams.yaml", entity.replace("n: 1", "n: 0") + GOOD + other)
+    assert len(tree.problems()) == 1

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field
 
 from regstream import errors
 from regstream.model.flow import Event, Head, Position, rfc3339, ulid
-from regstream.model.states import Dwell, States, StateSpec
+from regstream.model.states import LEAST_DWELL, Dwell, States, StateSpec
 from regstream.model.states import problem as problem_of_states
 from regstream.model.steps import (
     STEP_KINDS,
@@ -68,6 +68,7 @@ __all__ = [
     "ALERT_TYPE",
     "ALL_CHANNEL",
     "EMPTY",
+    "LEAST_DWELL",
     "MAX_BATCH",
     "MAX_BATCH_BYTES",
     "MAX_DURATION",
