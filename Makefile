@@ -1,9 +1,9 @@
 # Every target sets up what it needs in .venv; the machine needs only make and Python 3.11 or newer.
-# ARGS is handed on:  make run ARGS="--port 8080"   make test ARGS="-k reload"
+# ARGS is handed on:  make run ARGS="--port 8080"   make test ARGS="-k reload"   make test ARGS="-n 0 tests/test_hub.py"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run traces test check format bench chaos keeping soak steady same docs lock clean
+.PHONY: help run traces test test-unit test-rest test-all nightly check format bench chaos keeping soak steady same docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 UV ?= uv
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.run ## start the daemon with the shipped streams
 	@exec $(BIN)/regstream run $(ARGS)
@@ -19,8 +19,31 @@ run: $(VENV)/.run ## start the daemon with the shipped streams
 traces: $(VENV)/.run ## install what OTEL_TRACES_EXPORTER=otlp needs
 	@$(PIP) install --require-hashes -r constraints-traces.txt
 
-test: $(VENV)/.dev ## run every test
-	@$(BIN)/python -m pytest $(ARGS)
+# tests/tiers.py says what each tier is. A process of tests a core: most of them wait for something most of the time.
+PYTEST := $(BIN)/python -m pytest
+SPREAD := -n auto --maxprocesses 4 --dist worksteal
+
+test: $(VENV)/.dev ## run the tests, all but those of test-rest (ten minutes on two cores)
+	@$(PYTEST) $(SPREAD) -m "not system and not slow" $(ARGS)
+
+test-unit: $(VENV)/.dev ## run the tests that need no other process and no connection (a minute)
+	@$(PYTEST) $(SPREAD) -m unit $(ARGS)
+
+# The two halves of system tests share a machine and must not part; what measures runs by itself, last
+test-rest: $(VENV)/.dev ## run what needs systemd, nginx or Prometheus, then what measures: chaos, soak, benchmarks
+	@failed=0; \
+	$(PYTEST) -n 2 --dist loadfile -m system $(ARGS) || failed=1; \
+	$(PYTEST) -m slow $(ARGS) || failed=1; \
+	exit $$failed
+
+test-all: ## run every test: test, then test-rest
+	@failed=0; \
+	$(MAKE) --no-print-directory test || failed=1; \
+	$(MAKE) --no-print-directory test-rest || failed=1; \
+	exit $$failed
+
+nightly: ## run every test, with as many examples of each property as it asks for (hours)
+	@HYPOTHESIS_PROFILE=nightly $(MAKE) --no-print-directory test-all ARGS="--timeout 3600 $(ARGS)"
 
 check: $(VENV)/.dev ## format, lint and strict types; changes nothing
 	$(BIN)/ruff format --check .

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from scripts import kafka, postgres
-from tests import databases, node_packages
+from tests import databases, node_packages, profiles
 from tests.kafka import clusters
 from tests.monitoring import prometheus
 from tests.proxy import test_nginx as nginx
 from tests.store import test_pooler as pooler
 from tests.systemd import machine
+
+pytest_plugins = ["tests.leftovers", "tests.tiers"]
+profiles.load()
 
 MakeCluster = Callable[..., kafka.Cluster]
 MakePostgres = Callable[..., postgres.Cluster]

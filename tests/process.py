@@ -24,7 +24,7 @@ import websockets.sync.client
 
 from tests.support import ROOT
 
-SECONDS = 20.0
+SECONDS = 60.0
 """How long anything may take on a machine that is busy with something else."""
 
 
@@ -42,7 +42,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def run(
-    *arguments: object, cwd: pathlib.Path = ROOT, stdin: str | None = None, seconds: float = 60, **env: str
+    *arguments: object, cwd: pathlib.Path = ROOT, stdin: str | None = None, seconds: float = 3 * SECONDS, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """One command of the program, to its end."""
     return subprocess.run(
@@ -58,7 +58,9 @@ def run(
 
 def shell(line: str, cwd: pathlib.Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """A line for the shell, to its end."""
-    return subprocess.run(line, shell=True, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        line, shell=True, cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=3 * SECONDS
+    )
 
 
 def copy_files(folder: pathlib.Path) -> pathlib.Path:

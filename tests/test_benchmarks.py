@@ -14,8 +14,6 @@ from benchmarks import apart, crowd, fanout_conflated, fanout_rig, peers, table
 from scripts import kafka
 from tests import databases
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize(
     ("row", "met"),
@@ -41,6 +39,7 @@ def test_the_table_has_a_line_a_row_and_its_notes_below() -> None:
     assert second.split() == ["second", "row", "0.50", "s"]
 
 
+@pytest.mark.slow
 def test_cheap_rows_run_and_are_written_as_json(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "figures.json"
     assert benchmarks.main(["generation", "ticks", "reload", "--tiny", "--json", str(path)]) == 0
@@ -52,6 +51,7 @@ def test_cheap_rows_run_and_are_written_as_json(tmp_path: pathlib.Path, capsys: 
         assert row["name"] in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in benchmarks.ROWS if name.startswith("fanout-")])
 def test_rows_of_fan_out_run(name: str) -> None:
     rows = apart.measured(name, tiny=True)
@@ -60,6 +60,7 @@ def test_rows_of_fan_out_run(name: str) -> None:
         assert rows[0].figure == 100 and "exact" in rows[0].note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in benchmarks.ROWS if name.startswith("store-")])
 def test_rows_of_the_store_run(request: pytest.FixtureRequest, name: str) -> None:
     databases.need(request.node.nodeid, own=True)
@@ -127,7 +128,7 @@ def test_rows_with_kafka_are_passed_over_in_one_line_where_there_is_none(
     assert len(said) == 1 and said[0].startswith("skipping kafka-publish, ")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_other_generators_are_measured_beside_ours(tmp_path: pathlib.Path) -> None:
     reason = peers.why_not()
     if reason is not None:
@@ -141,6 +142,7 @@ def test_other_generators_are_measured_beside_ours(tmp_path: pathlib.Path) -> No
         assert row["note"].startswith(f"{peer.project} {peer.version}: ")
 
 
+@pytest.mark.slow
 def test_where_they_cannot_be_had_it_says_why(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

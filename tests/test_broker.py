@@ -11,7 +11,7 @@ from regstream.broker import kafka, simulated
 from regstream.generate import maker
 from tests.kafka import clusters
 
-BOUND = 20.0
+BOUND = 60.0
 Make = Callable[..., broker.Broker]
 
 FACTORIES: dict[str, Make] = {"simulated": simulated.SimulatedBroker, "kafka": kafka.KafkaBroker}

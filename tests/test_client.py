@@ -18,7 +18,7 @@ import websockets.asyncio.server
 from regstream import client, errors, model
 
 Socket = websockets.asyncio.server.ServerConnection
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclasses.dataclass

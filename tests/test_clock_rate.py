@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from regstream import calendars, clock, errors, model
+from tests import profiles
 
 UTC = datetime.UTC
 HOUR, DAY = 3600.0, 86_400.0
@@ -38,7 +39,7 @@ def arrivals(
 # Curves
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=profiles.examples(40))
 @given(WEIGHTS, some.sampled_from(ZONES), some.floats(0, 366 * DAY))
 def test_a_curve_has_no_step_and_its_integral_is_the_area_below_it(hours, where, after):
     one = curve(model.CurveSpec(hour=tuple(hours), weekday=(1, 2, 1, 1, 3, 0.3, 0), month=(*range(1, 13),)), where)
@@ -53,7 +54,7 @@ def test_a_curve_has_no_step_and_its_integral_is_the_area_below_it(hours, where,
     assert one.integral(start, start + 48 * HOUR) == pytest.approx(area, rel=0.01, abs=1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=profiles.examples(60))
 @given(WEIGHTS, some.sampled_from(ZONES), some.integers(0, 500), some.floats(0, 1), some.lists(some.floats(0, 1)))
 def test_the_integral_is_turned_round(hours, where, days, part, parts):
     one = curve(model.CurveSpec(hour=tuple(hours)), where)
@@ -145,7 +146,7 @@ def test_counts_and_gaps_are_poissons():
     assert statistics.variance(counts) / mean == pytest.approx(1, abs=0.2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=profiles.examples(25))
 @given(
     some.floats(0, 3 * DAY), some.floats(0, 4 * HOUR), some.sampled_from([1, 2, 7, 100]), some.booleans(),
     some.sampled_from([0.001, 0.3]),
@@ -167,7 +168,7 @@ def test_points_are_the_same_however_they_are_asked_for(begin, length, size, is_
         assert other.after(points[0], points[4]) == (points[5], 4)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=profiles.examples(15))
 @given(some.sampled_from([2, 5, 64]), some.integers(0, 6))
 def test_the_size_of_ticks_does_not_change_when_events_arrive(size, day):
     start = T + day * DAY

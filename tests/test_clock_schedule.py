@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from regstream import clock, crontab, model
 from regstream.clock import schedule
+from tests import profiles
 
 T = 1_700_000_000.0
 DAY = 86_400
@@ -251,7 +252,7 @@ def matching(table: crontab.Crontab, zone: str, begin: float, end: float) -> lis
 
 
 @hypothesis.given(st.tuples(*PART.values()).map(" ".join), st.sampled_from(CHANGES), st.integers(0, 2 * 1440))
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=profiles.examples(150))
 def test_cron_agrees_with_a_look_at_every_minute(expression: str, change: tuple[str, str], before: int):
     zone, moment = change
     begin = when(moment, zone) - before * 60
@@ -262,7 +263,7 @@ def test_cron_agrees_with_a_look_at_every_minute(expression: str, change: tuple[
 
 
 @hypothesis.given(st.tuples(*PART.values()).map(" ".join), st.integers(0, 400 * DAY), st.sampled_from([0.0, 0.2, 1.0]))
-@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.settings(max_examples=profiles.examples(100))
 def test_a_cron_schedule_gives_the_same_points_from_anywhere(expression: str, begin: int, jitter: float):
     def fresh() -> clock.Schedule:
         return clock.Schedule.cron(expression, "America/Santiago", jitter, 7, "A")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from regstream import hub, model
 from regstream.model import Policy, Priority
 from regstream.server import outlet
+from tests import profiles
 
 STREAMS = {"ONE": "one-type", "TWO": "shared-type", "THREE": "shared-type"}
 CHANNELS = st.lists(
@@ -265,4 +266,4 @@ class Deliveries(stateful.RuleBasedStateMachine):
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestDeliveries.settings = settings(max_examples=profiles.examples(300), stateful_step_count=40)

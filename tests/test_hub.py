@@ -8,6 +8,7 @@ from hypothesis import settings, stateful
 from hypothesis import strategies as st
 
 from regstream import errors, hub, model
+from tests import profiles
 
 NOON = 1795348800.0  # 2026-11-22T12:00:00Z
 TYPES = {"ONE": "one-type", "TWO": "shared-type", "THREE": "shared-type", "ALERTS": "immediate-alert"}
@@ -600,7 +601,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=profiles.examples(300), stateful_step_count=40)
 
 
 def test_of_streams_that_went_long_ago_nothing_is_kept() -> None:

@@ -12,7 +12,7 @@ from regstream import hub, model
 from regstream.server import outlet
 from tests import test_feed
 
-BOUND = 20.0
+BOUND = 60.0
 CONFLATE, DROP = hub.Wish(model.Policy.CONFLATE), hub.Wish(model.Policy.DROP_OLDEST)
 
 

@@ -17,10 +17,10 @@ def drawn(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, timeout=120)
 
 
-def test_three_days_are_drawn(tmp_path: pathlib.Path) -> None:
+def test_a_day_is_drawn(tmp_path: pathlib.Path) -> None:
     files = process.copy_files(tmp_path)
-    out = tmp_path / "days.jsonl"
-    span = ("--from", "2026-01-29", "--duration", "3d", "--out", out)
+    out = tmp_path / "day.jsonl"
+    span = ("--from", "2026-01-29", "--duration", "1d", "--out", out)
     done = process.run("generate", *span, cwd=files, REGSTREAM_ENV="production", seconds=120)
     assert done.returncode == 0, done.stderr
     made = drawn(out, "--into", tmp_path)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from regstream import errors, model, reload
+from tests import profiles
 from tests.engine.world import World, file, scenario, stream, until
 
 SVP = {"count": 4, "key": "id", "fields": {"id": "SVP-{{ index }}", "quota": 10, "spent": 0}}
@@ -661,7 +662,7 @@ def in_force(world: World) -> dict:
 
 
 @hypothesis.given(st.lists(FILES, min_size=1, max_size=6))
-@hypothesis.settings(max_examples=50, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=profiles.examples(50), suppress_health_check=list(hypothesis.HealthCheck))
 def test_any_sequence_of_reloads_ends_in_the_state_of_a_fresh_start(tmp_path_factory, sequence):
     asyncio.run(play(tmp_path_factory.mktemp("sequence"), [{**sequence[0], "broken": False}, *sequence[1:]]))
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests import process
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 EVENTS = int(os.environ.get("SAME_EVENTS", "20000"))
 A_SECOND = 4_000
 BEGIN = "2026-01-01"

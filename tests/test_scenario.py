@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from regstream import model, scenario
 from regstream.scenario import Apply, Emit, Entered, Raise, Revert, SetPaused
+from tests import profiles
 
 T = 1_700_000_000.0
 ALERT = {"alert": {"severity": "CRITICAL", "message": "{{ now }}"}}
@@ -317,7 +318,7 @@ def plain(action: scenario.Action) -> tuple:
 
 
 @hypothesis.given(STEPS, st.lists(st.integers(0, 80), max_size=20))
-@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.settings(max_examples=profiles.examples(400))
 def test_a_run_does_what_its_unrolled_steps_say_whenever_it_is_asked(steps: list[dict], asked: list[int]):
     wanted, end = expected(steps)
     run = begin(*steps)
@@ -342,7 +343,7 @@ def test_every_millisecond_or_once_at_the_end_is_the_same(steps: list[dict]):
 
 
 @hypothesis.given(STEPS, st.lists(st.integers(0, 80), max_size=10), st.booleans())
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(max_examples=profiles.examples(300))
 def test_what_was_taken_is_given_back_once_wherever_the_run_is_cut(steps: list[dict], asked: list[int], failed: bool):
     run = begin(*steps)
     actions = [action for ms in sorted(asked) for action in run.advance(T + ms / 1000)]

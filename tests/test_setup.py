@@ -92,7 +92,24 @@ def make(
     return subprocess.run(command, cwd=folder, env={"PATH": path}, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("target", ["help", "run", "test", "check", "format", "bench", "docs", "lock", "clean"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "help",
+        "run",
+        "test",
+        "test-unit",
+        "test-rest",
+        "test-all",
+        "nightly",
+        "check",
+        "format",
+        "bench",
+        "docs",
+        "lock",
+        "clean",
+    ],
+)
 def test_make_knows(target):
     done = make("--dry-run", target)
     assert done.returncode == 0, done.stderr
@@ -100,7 +117,7 @@ def test_make_knows(target):
 
 def test_make_alone_says_what_it_can_do():
     done = make()
-    for target in ["run", "test", "check", "bench", "docs"]:
+    for target in ["run", "test", "test-unit", "test-all", "check", "bench", "docs"]:
         assert f"make {target} " in done.stdout
 
 
@@ -133,5 +150,6 @@ def venv(folder: pathlib.Path, path: str) -> subprocess.CompletedProcess[str]:
 def test_ci_calls_what_people_call():
     script = support.ROOT / ".ci" / "run"
     text = script.read_text(encoding="utf-8")
-    assert "make check" in text and "make test" in text and "set -euo pipefail" in text
+    assert re.findall(r"^make ([a-z-]+)", text, re.MULTILINE) == ["check", "test", "test-rest"]
+    assert "set -euo pipefail" in text
     assert script.stat().st_mode & 0o111

@@ -12,8 +12,6 @@ import pytest
 from scripts.soak import __main__ as soak
 from scripts.soak import judge, transports
 
-pytestmark = pytest.mark.alone
-
 FLAT = [100.0] * 40
 
 
@@ -105,6 +103,7 @@ async def test_each_event_comes_by_two_names_on_socket_io() -> None:
         one._named("one-made", said)
 
 
+@pytest.mark.slow
 def test_a_short_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "report.json"
     assert soak.main(["--seconds", "6", "--seed", "3", "--out", str(path)]) == 0, capsys.readouterr().out
@@ -114,6 +113,7 @@ def test_a_short_run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str])
     assert "everything holds" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_played_is_a_fault(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

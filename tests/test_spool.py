@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from regstream import errors, model
 from regstream.broker import spool
 from regstream.broker.spool import block
-from tests import support
+from tests import profiles, support
 
 Priority = model.Priority
 TIME = "2026-11-23T12:00:00.123Z"
@@ -220,6 +220,7 @@ class TestFolder:
         one.close()
         make()
 
+    @pytest.mark.integration
     def test_another_process_is_named(self, tmp_path: pathlib.Path) -> None:
         script = "import sys, pathlib; from regstream.broker import spool; "
         script += f"s = spool.Spool(pathlib.Path({str(tmp_path)!r})); s.open(); print(flush=True); sys.stdin.read()"
@@ -470,7 +471,7 @@ class TestFull:
         assert told(appended) == {"ONE": 1010 - len(left)}
         assert len(left) > 100
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=profiles.examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.data())
     def test_nothing_vanishes_untold(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
         folder = tmp_path_factory.mktemp("spool")
@@ -518,6 +519,7 @@ def small(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     subprocess.run(["umount", "-l", f"{folder}"], check=True)
 
 
+@pytest.mark.integration
 class TestDisk:
     def check_full_and_free_again(self, one: spool.Spool, free: Callable[[], Any]) -> None:
         kept: list[model.Event] = []
@@ -583,7 +585,7 @@ class TestDisk:
         # The numbers of what went are not used again
         assert set(again.positions) == {"LOW", "NORMAL", "CRITICAL"}
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=profiles.examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.data())
     def test_nothing_is_lost_while_something_less_urgent_waits(self, small: pathlib.Path, data: st.DataObject) -> None:
         """Whatever there is too little of: the spool's own room, the disk's, or that of a file."""
@@ -725,7 +727,7 @@ class Machine:
         assert marks == sorted(set(marks))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=profiles.examples(80))
 @given(st.data())
 def test_killed_at_any_byte_nothing_is_lost_doubled_or_reordered(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -759,6 +761,7 @@ def test_killed_at_any_byte_nothing_is_lost_doubled_or_reordered(
     machine.spool.close()
 
 
+@pytest.mark.integration
 def test_killed_for_real(tmp_path: pathlib.Path) -> None:
     script = textwrap.dedent(f"""
         import pathlib, sys
@@ -815,7 +818,7 @@ class TestSize:
         assert expected == 60_001
         assert peak < 4_000_000
 
-    @pytest.mark.alone
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [100, 1])
     def test_speed(self, make: Make, size: int, capsys: pytest.CaptureFixture[str]) -> None:
         one = make()

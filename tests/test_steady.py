@@ -13,7 +13,7 @@ from scripts import steady
 from tests.process import environment
 from tests.support import ROOT
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(200)]
+pytestmark = pytest.mark.slow
 
 
 def test_the_short_form_holds(tmp_path: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from regstream import hub, model
 from regstream.server import context, messages, outlet, problems, ws
 
-BOUND = 20.0
+BOUND = 60.0
 NOW = 1795348800.0
 NAMES = itertools.count()
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from regstream import model
 from regstream.broker.kafka import codes, connection, delivery, sender, window
+from tests import profiles
 from tests.test_broker import events
 
 TOPIC, PLACE = "t.one", ("t.one", 0)
@@ -75,7 +76,7 @@ def send(cluster: Cluster, sent: list[model.Event]) -> sender.Sent:
 
 
 @given(st.dictionaries(st.integers(1, 300), st.sampled_from(EVENT), max_size=12), st.booleans(), st.integers(1, 300))
-@settings(max_examples=60)
+@settings(max_examples=profiles.examples(60))
 def test_the_events_that_are_refused_are_found_and_the_others_are_sent_in_order(
     fates: dict[int, int], names: bool, count: int
 ) -> None:

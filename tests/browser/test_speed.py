@@ -16,7 +16,7 @@ from playwright import sync_api
 from tests import process
 from tests.browser import pages
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 SIZE = 100_000
 TASK = 50.0

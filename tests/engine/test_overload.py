@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from regstream import model
+from tests import profiles
 from tests.engine.world import World, file, stream
 
 PHASES = [phase for phase in Phase if phase is not Phase.shrink]
@@ -95,7 +96,9 @@ async def test_critical_loses_nothing_at_half_more_than_can_be_made(
     assert len(numbers) == pytest.approx(4 * 50 * size, rel=0.03)
 
 
-@settings(max_examples=12, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=profiles.examples(12), phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     slow=st.sampled_from(["machine", "broker"]),
     load=st.floats(0.5, 3),

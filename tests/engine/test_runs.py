@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from regstream import errors, model
 from regstream.engine import runs
+from tests import profiles
 from tests.engine.world import World, file, scenario, stream, until
 
 A = {"streams.yaml": file(A=stream("1h"), B=stream("1h"))}
@@ -314,7 +315,7 @@ def operate(world: World, action: tuple[str, str]) -> None:
 
 
 @hypothesis.given(st.lists(st.one_of(st.lists(LAID, min_size=1, max_size=4), st.integers(0, 5), OPERATOR), max_size=12))
-@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=profiles.examples(60), suppress_health_check=list(hypothesis.HealthCheck))
 def test_runs_nest_and_unnest_in_any_order(tmp_path_factory, acts):
     asyncio.run(nest(tmp_path_factory.mktemp("nest"), acts))
 

@@ -17,7 +17,7 @@ from regstream import config, engine, errors, hub, model, reload
 from regstream.broker import simulated
 from regstream.generate import stream as streams
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:

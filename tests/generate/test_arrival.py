@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from regstream.generate import stream
+from tests import profiles
 from tests.generate import support
 
 FIELDS = {"at": "{{ now }}", "n": "{{ seq }}", "id": "{{ uuid() }}", "i": "{{ index }}"}
@@ -94,7 +95,7 @@ ARRIVALS = [
 
 
 @pytest.mark.parametrize("arrival", ARRIVALS)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=profiles.examples(20))
 @given(some.lists(some.integers(1, 30), min_size=1, max_size=6))
 def test_neither_batches_nor_speed_change_it(arrival, counts):
     fields = {"id": "{{ uuid() }}", "b": "{{ a.balance }}", "x": "{{ 10 // randint(0, 9) }}"}

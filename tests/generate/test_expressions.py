@@ -13,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as some
 
 from regstream.generate import vocabulary
+from tests import profiles
 from tests.generate import support
 
 VALUES: dict[str, Any] = {
@@ -112,7 +113,7 @@ def ours(expression: str) -> Any:
     return json.loads(made.events[0].value)["data"]["x"]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=profiles.examples(600))
 @given(expressions)
 @example("[1, 2][5]")
 @example("{'a': 1}['b'] is defined")
@@ -139,7 +140,7 @@ def test_a_compiled_expression_is_what_jinja_makes_of_it(expression):
     assert ours(expression) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=profiles.examples(300))
 @given(some.lists(expressions, min_size=2, max_size=3), some.sampled_from(["", " ", "{", "}}", '"', "\\", "\n", "'''"]))
 def test_expressions_in_a_text_too(parts, between):
     template = between.join(["", *(f"{{{{ {part} }}}}" for part in parts), "."])
@@ -151,7 +152,7 @@ def test_expressions_in_a_text_too(parts, between):
     assert support.data({**VALUES, "x": template})[0]["x"] == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=profiles.examples(300))
 @given(expressions)
 def test_statements_say_what_jinja_says(expression):
     template = f"{{% if true %}}{{{{ {expression} }}}}{{% endif %}}"

@@ -14,6 +14,7 @@ from hypothesis import strategies as some
 from regstream import model
 from regstream.engine import history, lane
 from regstream.generate import alerts, check, lives, stream
+from tests import profiles
 from tests.generate import support
 
 DAY = 86_400.0
@@ -206,7 +207,7 @@ def test_it_depends_on_nothing_but_time():
     assert [one.value for one in past(bank(seed=8), 20)] != expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=profiles.examples(25))
 @given(cuts=some.lists(some.floats(0, 60), max_size=8), seed=some.integers(0, 2**32))
 def test_however_often_it_is_looked_at(cuts, seed):
     often, once = bank(seed=seed), bank(seed=seed)

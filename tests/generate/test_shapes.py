@@ -14,6 +14,7 @@ from hypothesis import strategies as some
 
 from regstream import config, model
 from regstream.generate import alerts, shapes, stream
+from tests import profiles
 from tests import support as paths
 from tests.generate import support, test_expressions
 
@@ -280,7 +281,7 @@ drawn = some.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=profiles.examples(60))
 @given(drawn, drawn, drawn)
 def test_no_event_of_any_declaration_is_another(one: str, other: str, third: str) -> None:
     update = {"a.best": f"{{{{ {other} }}}}", "a.balance": "{{ a.balance * 2 + r }}", "a.note": f"{third}: {{{{ x }}}}"}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from regstream.generate import stream
+from tests import profiles
 from tests.generate import support
 
 FIELDS = {
@@ -28,7 +29,7 @@ TICKS = some.lists(some.tuples(some.integers(0, 7200), some.integers(0, 6)), max
 
 
 @pytest.mark.parametrize("template", FAULTS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=profiles.examples(40))
 @given(ticks=TICKS)
 def test_many_at_once_are_the_same_as_one_by_one(template, ticks):
     fields = {**FIELDS, "x": template}

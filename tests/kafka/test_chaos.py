@@ -12,10 +12,9 @@ import pytest
 from tests.process import environment
 from tests.support import ROOT
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(400)
 def test_nothing_is_lost_and_nothing_is_shown_twice(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "scripts.chaos", "--short", "--seed", "11", "--out", f"{out}"]

@@ -16,7 +16,7 @@ from tests.kafka import daemons
 from tests.kafka.conftest import MakeCluster
 
 # Five seconds are the daemon's own bound, which says nothing where it has half a core
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 SECURITY = kafka.Security(users={"alice": "alice-secret"}, client_auth="requested")
 
 

@@ -18,7 +18,7 @@ from tests import databases, process
 from tests.monitoring import prometheus
 from tests.process import Daemon
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 WELL = "well"
 PATIENCE = 90.0
@@ -195,7 +195,6 @@ def watched(daemons: dict[str, Daemon], tmp_path_factory: pytest.TempPathFactory
         yield one
 
 
-@pytest.mark.timeout(300)
 def test_each_alert_fires_where_it_should_and_nowhere_else(watched: prometheus.Prometheus) -> None:
     expected = {name: rules for name, (_, _, rules) in CASES.items()} | GONE
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests import process
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 FRAMES = 100_000
 A_CONNECTION = 60
 ROUND, ROUNDS, SETTLED = 50_000, 12, 0.03
@@ -142,7 +142,6 @@ def resident(pid: int) -> int:
     return int(found[1])
 
 
-@pytest.mark.timeout(300)
 def test_a_hundred_thousand_hostile_frames(tmp_path: pathlib.Path) -> None:
     chance = random.Random(int(os.environ.get("SEED", "1846")))
     with process.running(tmp_path) as daemon:

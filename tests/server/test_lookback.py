@@ -18,6 +18,7 @@ from regstream.broker import spool
 from regstream.hub import ring
 from regstream.server import lookback
 from regstream.store import database, recorder, table
+from tests import profiles
 from tests.store import making
 
 NAMES = ("ONE", "TWO")
@@ -210,7 +211,7 @@ async def played(acts: list[tuple[Any, ...]], with_topics: bool) -> World:
 
 @pytest.mark.usefixtures("brief")
 @hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+    max_examples=profiles.examples(60), suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 @hypothesis.given(ACTS, st.booleans())
 def test_who_comes_back_gets_all_of_it_once_and_in_order(acts: list[tuple[Any, ...]], with_topics: bool) -> None:

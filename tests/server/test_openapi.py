@@ -16,7 +16,6 @@ from regstream.server import openapi, problems, routes
 DOCUMENT = json.loads(openapi.document(routes.TABLE, "1.2.3"))
 
 
-@pytest.mark.timeout(170)
 async def test_a_fuzzer_finds_nothing_untrue(live: Any, tmp_path: pathlib.Path) -> None:
     command = (
         sys.executable, "-c", "import schemathesis.cli; schemathesis.cli.schemathesis()", "run",

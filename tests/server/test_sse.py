@@ -16,7 +16,7 @@ from regstream import hub, model
 from regstream.server import marks, outlet
 from tests.server.conftest import Live
 
-BOUND = 20.0
+BOUND = 60.0
 FOLLOW = "/api/streaming/stream"
 
 

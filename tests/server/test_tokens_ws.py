@@ -17,7 +17,7 @@ from regstream import client, errors
 from regstream.server import guard
 from tests.server.conftest import TOKENS, Live, serving, write
 
-BOUND = 20.0
+BOUND = 60.0
 READ = TOKENS["read"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,7 +17,7 @@ from regstream.server import app, context, cors, problems, protocol, routing, si
 from tests import node_packages
 from tests.relay import Relay, relaying
 
-BOUND = 30.0
+BOUND = 60.0
 UPGRADE_LINE = b"\r\nUpgrade: websocket"
 SCRIPT = pathlib.Path(__file__).parent.parent / "node" / "client.js"
 ORIGINS = ("http://localhost:*",)

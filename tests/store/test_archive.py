@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from regstream import errors, model, store
 from regstream.store import archive, database
 from regstream.store.archive import Figures, Question
+from tests import profiles
 from tests.conftest import MakePostgres
 from tests.store import making
 from tests.store.making import Rig, events, kept, records
@@ -107,7 +108,7 @@ async def test_an_event_comes_back_as_it_was(rig: Rig) -> None:
     assert [event for _, event in found] == [event._replace(head=event.head._replace(topic="")) for event in some]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=profiles.examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 async def test_who_walks_while_others_write_gets_what_was_there_once_and_nothing_twice(
     rig: Rig, chance: random.Random, limit: int

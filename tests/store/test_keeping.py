@@ -16,10 +16,9 @@ from tests.kafka import clusters
 from tests.process import environment
 from tests.support import ROOT
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("act", keeping.ACTS)
 def test_nothing_is_lost_and_nothing_is_there_twice(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path, act: str

@@ -8,13 +8,10 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
 from tests.systemd.machine import Machine
 
 TOKEN = "r-0123456789abcdef"
 STREAMS = "/etc/regstream/streams.yaml"
-pytestmark = pytest.mark.timeout(300)
 
 
 def install(box: Machine, tree: str = "/checkout", *options: str, code: int = 0) -> str:

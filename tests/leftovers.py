@@ -1,0 +1,120 @@
+"""What tests leave running: each test ends the processes that it starts, and one that does not fails.
+
+This process adopts orphans (``PR_SET_CHILD_SUBREAPER``), so that a grandchild whose parent was killed is still seen. A
+shell that starts a job in the background has it ignore SIGINT and SIGQUIT, ``nohup`` SIGHUP, and children inherit that:
+a signal which a test sends to its daemon would then do nothing. Such a signal gets a handler here that does nothing
+either; ``exec`` resets a handler, but not what is ignored, to the default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+PR_SET_CHILD_SUBREAPER = 36
+GRACE = float(os.environ.get("LEFTOVERS_GRACE", "10"))
+"""Seconds for a process that is just ending."""
+_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+_left: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    # What fixtures of a wider scope start belongs to them
+    item.stash[_BEFORE] = running()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    item.stash[_BEFORE] = running()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    started = running() - item.stash[_BEFORE]
+    yield
+    if left := end(started):
+        pytest.fail(f"left running, and ended now: {'; '.join(left)}", pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    found = end(running())
+    _left.extend(found)
+    # A worker of pytest-xdist has nobody to say it to but the process that started it
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = found
+    if _left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _left.extend(getattr(node, "workeroutput", {}).get("left", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for command in _left:
+        terminalreporter.write_line(f"left running by the tests, and ended now: {command}", red=True)
+
+
+_BEFORE = pytest.StashKey[set[int]]()
+
+
+def running() -> set[int]:
+    """The processes below this one; those that ended and that nobody waited for are none."""
+    found: set[int] = set()
+    parents = [os.getpid()]
+    while parents:
+        children = set(_children(parents.pop())) - found
+        found |= children
+        parents += children
+    return {process for process in found if state(process) not in ("Z", "X", "")}
+
+
+def end(processes: set[int]) -> list[str]:
+    """Give ``processes`` a moment to end, kill what is left, and give the command lines of these."""
+    deadline = time.monotonic() + GRACE
+    while (left := processes & running()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    said = [f"{process} {_command(process)}" for process in sorted(left)]
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return said
+
+
+def _children(process: int) -> Iterator[int]:
+    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            yield from map(int, path.read_text().split())
+
+
+def state(process: int) -> str:
+    """The letter that the kernel has for the state of a process; empty when there is none."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def _command(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()
+    return ""
