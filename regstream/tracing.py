@@ -160,6 +160,7 @@ def make(exporter: str, version: str, instance: str) -> Traces:
     if exporter == "none":
         return OFF
     try:
+        import requests
         from opentelemetry.exporter.otlp.proto.http import trace_exporter
         from opentelemetry.sdk import resources, trace
         from opentelemetry.sdk.trace import export
@@ -171,5 +172,8 @@ def make(exporter: str, version: str, instance: str) -> Traces:
     # What the environment says goes before ours
     resource = resources.Resource.create(own).merge(resources.OTELResourceDetector().detect())
     provider = trace.TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(export.BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
+    # To the collector that is named, by no proxy of the environment, and with no login of a .netrc
+    session = requests.Session()
+    session.trust_env = False
+    provider.add_span_processor(export.BatchSpanProcessor(trace_exporter.OTLPSpanExporter(session=session)))
     return _Recording(provider, version)

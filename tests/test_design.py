@@ -48,6 +48,7 @@ LIBRARIES = {
     "prometheus_client": {"server"},
     "typer": {"cli"},
     "opentelemetry": {"tracing"},
+    "requests": {"tracing"},
     "websockets": {"server", "client", "cli.check_shutdown"},
 }
 TIMELESS = {"generate", "plan", "scenario", "clock", "broker", "store", "hub", "engine", "client"}

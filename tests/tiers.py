@@ -56,6 +56,7 @@ PATHS = {
     "test_broker.py": "integration",
     "test_client.py": "integration",
     "test_client_daemon.py": "acceptance",
+    "test_client_direct.py": "integration",
     "test_clock_rate.py": "statistics",
     "test_content.py": "statistics",
     "test_daemon.py": "acceptance",

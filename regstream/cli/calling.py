@@ -10,6 +10,8 @@ import os
 import urllib.request
 from typing import Any
 
+from regstream.client import direct
+
 
 def token() -> str | None:
     """What to say to the daemon, None for nothing."""
@@ -32,5 +34,5 @@ def call(address: str, body: Any = None, method: str = "", seconds: float = 10.0
     request = urllib.request.Request(  # noqa: S310
         address, content, headers(), method=method or ("POST" if content else "GET")
     )
-    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+    with direct.request(request, seconds) as answer:
         return json.loads(answer.read() or b"null")

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 import websockets.asyncio.client
 import websockets.exceptions
 
+from regstream.client import direct
+
 SECONDS = 20.0
 GOING_AWAY = 1001
 _STREAMS = """\
@@ -66,7 +68,7 @@ def _running(folder: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
 
 async def _follow(child: subprocess.Popen[bytes], address: str) -> tuple[int | None, float]:
     """The code with which a client that follows it is closed after SIGTERM, and in how many seconds."""
-    async with asyncio.timeout(SECONDS), websockets.asyncio.client.connect(address, compression=None) as socket:
+    async with asyncio.timeout(SECONDS), direct.socket(address, compression=None) as socket:
         await _event(socket)
         child.send_signal(signal.SIGTERM)
         began = time.monotonic()

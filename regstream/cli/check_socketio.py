@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regstream.cli import calling
+from regstream.client import direct
 
 SECONDS = 10.0
 _BETWEEN = "\x1e"
@@ -73,7 +74,7 @@ class Session:
         headers = calling.headers("text/plain")
         request = urllib.request.Request(self._url, body, headers)  # noqa: S310 - the address is the operator's own
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            with direct.request(request, SECONDS) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             raise Broken(f"/socket.io/ answered {error.code}: {error.read().decode(errors='replace')[:200]}") from error

@@ -15,7 +15,7 @@ from typing import Any
 import websockets.asyncio.client
 
 from regstream import errors, model
-from regstream.client import following, wire
+from regstream.client import direct, following, wire
 
 MAX_QUEUED = 256
 MAX_FRAME = 16 * 2**20
@@ -222,7 +222,7 @@ class Subscription:
 
     async def _open(self) -> websockets.asyncio.client.ClientConnection:
         timing = self._timing
-        socket = await websockets.asyncio.client.connect(
+        socket = await direct.socket(
             self._address,
             additional_headers=self._headers,
             open_timeout=timing.open,
