@@ -32,6 +32,8 @@ class Busy(World):
         self.engine._clock.run = self._run  # type: ignore[method-assign]
         self.made: list[tuple[str, float]] = []
         self.broker.publish = self._publish  # type: ignore[method-assign]
+        # Rests are of the machine's time, which has no part in this
+        self.engine._works._exert = lambda began: None  # type: ignore[method-assign]
 
     def now(self) -> float:
         return self.at
