@@ -185,14 +185,18 @@ def validate(
     Each is one line, file:line:column: message, with the name that was probably meant. What is odd but can be used
     is a warning, file:line:column: warning: message. Exit code 0 when the files are good, 78 when they are not.
     """
+    from regstream import config
     from regstream.generate import tables
 
-    chosen, catalog = _catalog(streams, scenarios, templates)
+    chosen, catalog = _loaded(streams, scenarios, templates)
+    warnings = sorted({*catalog.warnings, *config.large_numbers(chosen.streams, catalog)})
+    for warning in warnings:
+        _complain(str(warning))
     _warn(chosen, catalog)
     for note in catalog.notes:
         _complain(str(note))
-    if strict and catalog.warnings:
-        _leave(f"{_counted(catalog.warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
+    if strict and warnings:
+        _leave(f"{_counted(warnings, 'warning', 'warnings')} in the configuration", EX_CONFIG)
     counts: tuple[str, ...] = (
         _counted(catalog.streams, "stream", "streams"),
         _counted(catalog.scenarios, "scenario", "scenarios"),
@@ -201,8 +205,8 @@ def validate(
     )
     if found := list(filter(tables.is_table, catalog.templates)):
         counts = (*counts, _counted(found, "CSV file", "CSV files"))
-    if catalog.warnings:
-        counts = (*counts, _counted(catalog.warnings, "warning", "warnings"))
+    if warnings:
+        counts = (*counts, _counted(warnings, "warning", "warnings"))
     typer.echo(f"ok: {', '.join(counts)}")
 
 

@@ -11,8 +11,9 @@ from regstream import errors, model, settings
 from regstream.config import loading
 from regstream.config import sheet as sheets
 from regstream.config.schema import schema
+from regstream.generate import shapes
 
-__all__ = ["digest", "load", "locate", "schema"]
+__all__ = ["digest", "large_numbers", "load", "locate", "schema"]
 
 
 def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path, env: str) -> model.Catalog:
@@ -31,6 +32,17 @@ def profile_notice(catalog: model.Catalog, env: str) -> str:
     found = f"the profiles are {' '.join(catalog.profiles)}" if catalog.profiles else "no profile is declared"
     hint = errors.did_you_mean(env, catalog.profiles) or found
     return f"no file names the profile {env} of REGSTREAM_ENV or NODE_ENV, the defaults are in force: {hint}"
+
+
+def large_numbers(streams: pathlib.Path, catalog: model.Catalog) -> tuple[errors.Problem, ...]:
+    """Warnings of fields whose whole numbers are known to go beyond 2**53 - 1; it takes some milliseconds a stream."""
+    sheet, known = sheets.Sheet(streams).parse(), shapes.Schemas(catalog)
+    for name in catalog.streams:
+        for path in known.unsafe(name):
+            message = f"{'.'.join(path)}: whole numbers beyond 2^53 - 1 reach JavaScript as others"
+            where = ("streams", name, "template" if catalog.streams[name].fields is None else "fields", *path)
+            sheet.warn(where, message, "send them as texts: a constant in quotes, an expression as {{ (…) | string }}")
+    return tuple(sheet.warnings)
 
 
 def digest(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path) -> str:

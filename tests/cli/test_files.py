@@ -264,3 +264,28 @@ def test_the_schema_of_a_stream_that_is_none_names_the_near_ones() -> None:
     done = process.run("schema", "BUDGET_UPDATE")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("regstream: unknown stream 'BUDGET_UPDATE', did you mean BUDGET_UPDATES")
+
+
+LARGE = """\
+version: 1
+streams:
+  TRANSFERS:
+    interval: 1s
+    fields:
+      id: "{{ 1610521604143693812 + seq }}"
+      text: "{{ (1610521604143693812 + seq) | string }}"
+      of: {account: 9007199254740993, small: 9007199254740991}
+"""
+
+
+def test_validate_warns_of_whole_numbers_that_javascript_changes(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "streams.yaml").write_text(LARGE)
+    done = process.run("validate", "--strict", cwd=tmp_path)
+    assert done.returncode == 78
+    told = [line for line in done.stderr.splitlines() if "warning:" in line]
+    places = [("6:11", "id"), ("8:21", "of.account")]
+    assert len(told) == len(places)
+    for line, (place, field) in zip(told, places, strict=True):
+        assert f"streams.yaml:{place}: warning: {field}: whole numbers beyond 2^53 - 1" in line
+        assert "| string }}" in line
+    assert process.run("validate", cwd=tmp_path).returncode == 0
