@@ -22,9 +22,11 @@ ROWS = 5_000
 BLOCKS = 100
 LIVING = 500
 """The same of an entity with states."""
+FEW = 64
+"""So many are made without looking at the time first."""
 FOLLOWING = 16
 """Rows that will come in the place of others, of an entity with states."""
-ALL_EVENTS, EVENTS = 16_000, (16, 128)
+ALL_EVENTS, EVENTS = 16_000, (16, 64)
 """Events of all streams, and of one at least and at most."""
 TICK = 16
 """Events of a tick that are tried, but for one tick that is tried whole."""
@@ -71,7 +73,6 @@ class Trial:
         self._pools = pools.Pools()
         self._spent = 0.0
         self._waiting: list[model.EntitySpec] = []
-        self._before: dict[int, tuple[pools.Row, pools.Row]] = {}
 
     def key(self, name: str) -> bytes:
         """What the draws of a stream, or of ``entity NAME``, are keyed by."""
@@ -137,7 +138,7 @@ class Trial:
 
     def _living(self, spec: model.EntitySpec, program: Program, seconds: float) -> list[Fault]:
         key, began = self.key(f"entity {spec.name}"), self._cpu()
-        few = min(spec.count, 8)
+        few = spec.count if spec.count <= FEW else FEW // 8
         try:
             made = self._settled(spec, program, key, few)
             each = max((self._cpu() - began) / few, 1e-6)
@@ -182,25 +183,26 @@ class Trial:
         return self._tried(spec, program, [("streams", spec.name)])
 
     def overlaid(self, spec: model.StreamSpec, program: Program) -> list[Fault]:
-        """The same with fields that a scenario lays over a stream; the rows that they change are put back."""
-        for name in program.changes & self._pools.keys():
-            for row in self._pools[name]:
-                self._before.setdefault(id(row), (row, dict(row)))
-        faults = self._tried(spec, program, [])
-        for changed, before in self._before.values():
-            changed.clear()
-            changed.update(before)
+        """The same with fields that a scenario lays over a stream, fewer events; the rows they change are put back."""
+        changed = _Changed()
+        faults = self._tried(spec, program, [], changed)
+        changed.put_back()
         return faults
 
-    def _tried(self, spec: model.StreamSpec, program: Program, noted: Sequence[Path]) -> list[Fault]:
+    def _tried(
+        self, spec: model.StreamSpec, program: Program, noted: Sequence[Path], changed: _Changed | None = None
+    ) -> list[Fault]:
         if not program.reads <= self._pools.keys():
             return []
         if self._spent > ALL_SECONDS:
             self.notes += [Note(path, f"{_label(path)}: no event was tried, the time was up") for path in noted]
             return []
         began = self._cpu()
-        run = _Run(self, spec, program, began + STREAM_SECONDS)
-        run.all()
+        run = _Run(self, spec, program, began + STREAM_SECONDS, changed)
+        if changed is None:
+            run.all()
+        else:
+            run.first()
         self._spent += self._cpu() - began
         return run.faults
 
@@ -225,6 +227,26 @@ class _Rows(pools.Rows):
 
     def found(self, key: str) -> pools.Row | None:
         return self.by_key.get(key) or (None if self.whole else self[0])
+
+
+class _Changed(list[tuple[str, pools.Row]]):
+    """Rows that events change, with what they were before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: dict[int, tuple[pools.Row, pools.Row]] = {}
+
+    def append(self, changed: tuple[str, pools.Row]) -> None:
+        """A row is about to change."""
+        row = changed[1]
+        self._before.setdefault(id(row), (row, dict(row)))
+        super().append(changed)
+
+    def put_back(self) -> None:
+        """Make all rows what they were."""
+        for row, before in self._before.values():
+            row.clear()
+            row.update(before)
 
 
 def _spans(count: int) -> Iterator[tuple[int, int]]:
@@ -283,7 +305,10 @@ class _Maker(maker.Maker):
 class _Run:
     """The first events of one stream."""
 
-    def __init__(self, trial: Trial, spec: model.StreamSpec, program: Program, end: float) -> None:
+    def __init__(
+        self, trial: Trial, spec: model.StreamSpec, program: Program, end: float, changed: _Changed | None
+    ) -> None:
+        self._changed = changed
         self.faults: list[Fault] = []
         self._trial, self._spec, self._program, self._end = trial, spec, program, end
         self._variant = self._of(program)
@@ -296,6 +321,12 @@ class _Run:
     def _of(self, program: Program) -> maker.Variant:
         trial = self._trial
         return maker.Variant(program, draws.Draws(trial.key(self._spec.name), program.layout), trial.box)
+
+    def first(self) -> None:
+        """Make those of the first tick, and again as they leave the rows."""
+        if self._made(self._variant, self._first()) and self._program.changes:
+            self._seq = 0
+            self._made(self._variant, self._first())
 
     def all(self) -> None:
         """Make all of them, up to one that fails in each attempt or until the time is up."""
@@ -354,7 +385,7 @@ class _Run:
     def _made(self, variant: maker.Variant, ticks: Sequence[maker.Tick]) -> bool:
         """Whether the events of these ticks could be made; what is wrong is noted."""
         place = maker.Place(self._spec.name, self._seq, self._trial._pools, self._arriving)
-        made = _Maker(place, variant, self._form, ticks)
+        made = _Maker(place, variant, self._form, ticks, touched=self._changed)
         made.first = None
         batch = made.make()
         self._seq += len(batch.events)
