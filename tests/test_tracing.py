@@ -132,11 +132,14 @@ class TestDaemon:
 
     def test_faults_are_told(self, tmp_path: pathlib.Path, collector: Collector) -> None:
         with traced(tmp_path, collector.url) as daemon:
-            answer = httpx.post(f"{daemon.url}/api/streaming/burst", json={"streamType": "BROKEN", "count": 300})
+            assert daemon.burst("BROKEN", 200)
+            answer = httpx.post(f"{daemon.url}/api/streaming/burst", json={"streamType": "BROKEN", "count": 1})
             assert answer.status_code >= 400
-            burst = eventually(lambda: collector.named("burst BROKEN"))[0]
-            call = eventually(lambda: collector.named("POST /api/streaming/burst"))[0]
-            assert burst.status.code == trace_pb2.Status.STATUS_CODE_ERROR and "BROKEN" in burst.status.message
+            failed = trace_pb2.Status.STATUS_CODE_ERROR
+            burst = eventually(lambda: [one for one in collector.named("burst BROKEN") if one.status.code == failed])[0]
+            calls = "POST /api/streaming/burst"
+            call = eventually(lambda: [one for one in collector.named(calls) if "error.type" in about(one)])[0]
+            assert "BROKEN" in burst.status.message
             assert about(call)["error.type"] == "RenderError"
 
     def test_says_whose_they_are_and_hands_over_the_last(self, tmp_path: pathlib.Path, collector: Collector) -> None:
