@@ -56,17 +56,22 @@ def told(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return by_row
 
 
-@pytest.mark.parametrize("where", ["database", "kafka", "both"])
-def test_rows_go_on_where_they_were_and_no_run_outlives_a_kill(
-    request: pytest.FixtureRequest, tmp_path: pathlib.Path, where: str
-) -> None:
-    env, topic = {}, f"t.told.{where}"
-    if where != "kafka":
-        env["DATABASE_URL"] = request.getfixturevalue("database_url")
-    if where != "database":
+@pytest.fixture(params=["database", "kafka", "both"])
+def env(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Where a daemon keeps what it has to keep; servers that others use too are not started by a test itself."""
+    found = {}
+    if request.param != "kafka":
+        found["DATABASE_URL"] = request.getfixturevalue("database_url")
+    if request.param != "database":
         clusters.need(request.node.nodeid)
-        cluster = request.getfixturevalue("shared_cluster")
-        env["KAFKA_BROKER"] = cluster.bootstrap
+        found["KAFKA_BROKER"] = request.getfixturevalue("shared_cluster").bootstrap
+    return found
+
+
+def test_rows_go_on_where_they_were_and_no_run_outlives_a_kill(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, env: dict[str, str]
+) -> None:
+    topic = "t.told." + "-".join(sorted(env)).lower().replace("_", "-")
     (tmp_path / "streams.yaml").write_text(STREAMS.replace("t.told", topic))
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "crisis.yaml").write_text(CRISIS)
@@ -85,7 +90,8 @@ def test_rows_go_on_where_they_were_and_no_run_outlives_a_kill(
         assert daemon.stop(number) == (-9 if number == signal.SIGKILL else 0)
         if turn < 3:
             daemon.start()
-    if where == "kafka":
+    if "DATABASE_URL" not in env:
+        cluster = request.getfixturevalue("shared_cluster")
         found = [json.loads(one.value) for one in daemons.read(cluster, (topic,))["TOLD"]]
     else:
         statement = "SELECT value FROM regstream.events WHERE stream = 'TOLD'"
