@@ -23,6 +23,7 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE = float(os.environ.get("LEFTOVERS_GRACE", "10"))
 """Seconds for a process that is just ending."""
 _SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+_of_fixtures: set[int] = set()
 _left: list[str] = []
 
 
@@ -34,10 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    # What fixtures of a wider scope start belongs to them
-    item.stash[_BEFORE] = running()
-    return (yield)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
+    before = running() if fixturedef.scope != "function" else None
+    made = yield
+    if before is not None:
+        # A test may ask for such a fixture in its body; what that starts belongs to the fixture
+        _of_fixtures.update(running() - before)
+    return made
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -48,7 +52,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    started = running() - item.stash[_BEFORE]
+    started = running() - item.stash.get(_BEFORE, running()) - _of_fixtures
     yield
     if left := end(started):
         pytest.fail(f"left running, and ended now: {'; '.join(left)}", pytrace=False)

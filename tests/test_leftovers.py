@@ -23,6 +23,15 @@ OF_A_FIXTURE = """import subprocess, pytest
 def child(): return subprocess.Popen(["sleep", "7654"])
 def test_it(child): assert child.poll() is None
 """
+OF_A_FIXTURE_ASKED_FOR_LATE = """import subprocess, pytest
+@pytest.fixture(scope="session")
+def child():
+    with subprocess.Popen(["sleep", "7654"]) as made:
+        yield made
+        made.kill()
+def test_it(request): assert request.getfixturevalue("child").poll() is None
+def test_next(child): assert child.poll() is None
+"""
 IN_ORDER = """import subprocess
 def test_it():
     child = subprocess.Popen(["sleep", "7654"])
@@ -65,8 +74,9 @@ def test_what_is_left_running_is_ended_and_fails_the_run(tmp_path: pathlib.Path,
 
 
 @pytest.mark.integration
-def test_a_test_that_ends_what_it_starts_passes(tmp_path: pathlib.Path) -> None:
-    done = ran(tmp_path, IN_ORDER)
+@pytest.mark.parametrize("text", [IN_ORDER, OF_A_FIXTURE_ASKED_FOR_LATE], ids=["test", "fixture"])
+def test_a_test_that_ends_what_it_starts_passes(tmp_path: pathlib.Path, text: str) -> None:
+    done = ran(tmp_path, text)
     assert done.returncode == 0 and "left running" not in done.stdout
 
 
