@@ -27,6 +27,8 @@ MakeCluster = Callable[..., kafka.Cluster]
 MakePostgres = Callable[..., postgres.Cluster]
 
 
+# Behind the slowest tests
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for (reason, remedy), count in collections.Counter(clusters.missing.values()).items():
         terminalreporter.write_line(f"{count} tests with Apache Kafka did not run ({reason}); {remedy}", yellow=True)

@@ -14,7 +14,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
     made = yield
     if before is not None:
         # A test may ask for such a fixture in its body; what that starts belongs to the fixture
-        _of_fixtures.update(running() - before)
+        _of_fixtures.update(running(before))
     return made
 
 
@@ -52,7 +52,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    started = running() - item.stash.get(_BEFORE, running()) - _of_fixtures
+    # A booted system that a fixture has goes on starting what it likes
+    started = running(item.stash.get(_BEFORE, running()) | _of_fixtures)
     yield
     if left := end(started):
         pytest.fail(f"left running, and ended now: {'; '.join(left)}", pytrace=False)
@@ -74,6 +75,7 @@ def pytest_testnodedown(node: Any) -> None:
     _left.extend(getattr(node, "workeroutput", {}).get("left", ()))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for command in _left:
         terminalreporter.write_line(f"left running by the tests, and ended now: {command}", red=True)
@@ -82,12 +84,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 _BEFORE = pytest.StashKey[set[int]]()
 
 
-def running() -> set[int]:
-    """The processes below this one; those that ended and that nobody waited for are none."""
+def running(known: Set[int] = frozenset()) -> set[int]:
+    """The processes below this one, but for those ``known`` and what these have started.
+
+    Those that ended and that nobody waited for are none.
+    """
     found: set[int] = set()
     parents = [os.getpid()]
     while parents:
-        children = set(_children(parents.pop())) - found
+        children = set(_children(parents.pop())) - found - known
         found |= children
         parents += children
     return {process for process in found if state(process) not in ("Z", "X", "")}
@@ -106,9 +111,13 @@ def end(processes: set[int]) -> list[str]:
 
 
 def _children(process: int) -> Iterator[int]:
-    for path in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+    # A thread, or all of the process, may end while it is looked at
+    threads: list[pathlib.Path] = []
+    with contextlib.suppress(OSError):
+        threads = list(pathlib.Path(f"/proc/{process}/task").iterdir())
+    for thread in threads:
         with contextlib.suppress(OSError):
-            yield from map(int, path.read_text().split())
+            yield from map(int, (thread / "children").read_text().split())
 
 
 def state(process: int) -> str:

@@ -590,7 +590,7 @@ ENTITIES = {
     ],
 }
 STREAMS = {
-    "A": [stream(), stream("2h", batch_size=3, priority="HIGH"), stream(fields={"x": "{{ uniform(0, 1) }}"})],
+    "A": [stream(), stream("2h", batch_size=3, priority="HIGH"), stream(fields={"n": "{{ uniform(0, 1) }}"})],
     "B": [stream(**SPENDING), stream(topic="t", event="e", **SPENDING), stream(enabled=False, **SPENDING)],
     "C": [
         {"schedule": "5 4 * * *", "fields": {"t": "{{ pick('team').lead }}"}},
@@ -602,7 +602,7 @@ SCENARIOS = {
     "ONE": [[{"wait": "1s"}], [{"alert": {"message": "hello"}}]],
     "TWO": [
         [{"burst": {"stream": "A", "count": 2}}],
-        [{"set": {"stream": "A", "fields": {"x": "{{ pick('svp').id }}"}}}],
+        [{"set": {"stream": "A", "fields": {"n": "{{ pick('svp').id }}"}}}],
     ],
 }
 

@@ -40,12 +40,14 @@ TIERS = {
 # The longest path that fits decides
 PATHS = {
     "acceptance": "acceptance",
+    "broker/test_advertised.py": "integration",
     "browser": "browser",
     "cli": "acceptance",
     "engine/test_stall.py": "acceptance",
     "generate/test_dangling.py": "statistics",
     "generate/test_distributions.py": "statistics",
     "generate/test_lives.py": "statistics",
+    "generate/test_machine.py": "integration",
     "kafka": "integration",
     "monitoring": "system",
     "proxy": "system",
@@ -65,6 +67,7 @@ PATHS = {
     "test_node_packages.py": "integration",
     "test_notify.py": "integration",
     "test_quarter.py": "acceptance",
+    "test_settings_effect.py": "integration",
     "test_setup.py": "integration",
     "test_tracing.py": "acceptance",
     "test_ws.py": "integration",

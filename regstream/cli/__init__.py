@@ -192,7 +192,7 @@ def validate(
     warnings = sorted({*catalog.warnings, *config.large_numbers(chosen.streams, catalog)})
     for warning in warnings:
         _complain(str(warning))
-    _warn(chosen, catalog)
+    _warn(chosen)
     for note in catalog.notes:
         _complain(str(note))
     if strict and warnings:
@@ -210,10 +210,8 @@ def validate(
     typer.echo(f"ok: {', '.join(counts)}")
 
 
-def _warn(chosen: Any, catalog: Any) -> None:
-    from regstream import config
-
-    for notice in filter(None, (*chosen.notices, config.profile_notice(catalog, chosen.env))):
+def _warn(chosen: Any) -> None:
+    for notice in chosen.notices:
         _complain(f"warning: {notice}", "yellow")
 
 
@@ -305,7 +303,7 @@ def generate(
 
     start, stop = when.span(begin, end, duration)
     chosen, catalog = _catalog(streams, scenarios, templates)
-    _warn(chosen, catalog)
+    _warn(chosen)
     spans.run(chosen, catalog, spans.Asked(start, stop, tuple(stream or ()), seed, out, jobs))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pathlib
 
-from regstream import errors, model, settings
+from regstream import errors, model
 from regstream.config import loading
 from regstream.config import sheet as sheets
 from regstream.config.schema import schema
@@ -23,15 +23,6 @@ def load(streams: pathlib.Path, scenarios: pathlib.Path, templates: pathlib.Path
     with every problem of every file. May run in any thread; waits for nothing but the disk.
     """
     return loading.Loading(streams, scenarios, templates).catalog(env)
-
-
-def profile_notice(catalog: model.Catalog, env: str) -> str:
-    """What to say when no file names the profile ``env`` that was asked for; empty when one does."""
-    if env in catalog.profiles or env == settings.ENV:
-        return ""
-    found = f"the profiles are {' '.join(catalog.profiles)}" if catalog.profiles else "no profile is declared"
-    hint = errors.did_you_mean(env, catalog.profiles) or found
-    return f"no file names the profile {env} of REGSTREAM_ENV or NODE_ENV, the defaults are in force: {hint}"
 
 
 def large_numbers(streams: pathlib.Path, catalog: model.Catalog) -> tuple[errors.Problem, ...]:

@@ -60,7 +60,6 @@ class Loading:
             digest=self.digest(),
             channels=declared.head.channels,
             warnings=self._warnings(),
-            profiles=tuple(declared.head.profiles),
             notes=self._notes(declared.scope.trial),
         )
 

@@ -117,8 +117,9 @@ def _hint(detail: pydantic_core.ErrorDetails, kind: Any) -> str:
         return errors.did_you_mean(value, list(kind.__members__))
     if detail["type"] in ("bool_type", "bool_parsing") and str(value).lower() in _TRUTH:
         return f"write {_TRUTH[str(value).lower()]}"
-    if detail["type"] == "greater_than_equal" and detail["ctx"]["ge"] == model.LEAST_DWELL and 0 < value < 100:
-        return f"write {value}s"
+    if detail["type"] == "greater_than_equal" and detail["ctx"]["ge"] == model.LEAST_DWELL:
+        # A text has its unit already
+        return f"write {value}s" if type(value) is int and 0 < value < 100 else ""
     if detail["type"] == "string_type" and isinstance(value, int | float):
         return "put it in quotes"
     return ""

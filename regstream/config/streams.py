@@ -225,7 +225,8 @@ def _shaped(
 
 def _check_follow(sheet: sheets.Sheet, name: str, entity: model.EntitySpec | None) -> None:
     first = next(iter(entity.states.values()), None) if entity is not None else None
-    if entity is not None and first is not None and first.lasts is None:
+    # One that something follows and that has no time is a problem of the entity
+    if entity is not None and first is not None and first.lasts is None and not first.then:
         message = f"follow: rows of {entity.name!r} never leave their first state, so that there is never an event"
         sheet.report(("streams", name, "follow"), message, "say how long it lasts, and what follows it")
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from regstream import config, errors, notify, reload
+from regstream import errors, notify, reload
 from regstream.daemon import state
 from regstream.daemon.building import Parts, build, carrier_of, keeper_of, ulid
 
@@ -97,8 +97,6 @@ class Daemon:
         if parts.journal is not None:
             parts.journal.open()
         await parts.door.reload("start")
-        if notice := config.profile_notice(parts.engine.catalog, parts.settings.env):
-            _log.warning("%s", notice)
         # What exists now lives as long as the daemon: collections need not look at it again
         gc.collect()
         gc.freeze()

@@ -384,8 +384,7 @@ class Catalog(NamedTuple):
 
     ``templates`` maps the name of each file under ``templates/``, ``.j2`` or ``.csv``, to its text; ``digest``
     identifies the bytes of all files that it was made of. ``warnings`` holds what is odd in them but does not refuse
-    them, sorted by file and position, ``notes`` what of them could not be looked at. ``profiles`` are the names of all
-    profiles.
+    them, sorted by file and position, ``notes`` what of them could not be looked at.
     """
 
     seed: int | None
@@ -397,7 +396,6 @@ class Catalog(NamedTuple):
     digest: str
     channels: Mapping[str, ChannelSpec] = {}
     warnings: tuple[errors.Problem, ...] = ()
-    profiles: tuple[str, ...] = ()
     notes: tuple[errors.Problem, ...] = ()
 
 

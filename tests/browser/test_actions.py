@@ -159,8 +159,8 @@ def test_mended_files_take_the_problems_away(daemon, page, spoilt):
 
 def test_a_stream_that_fails_says_why(folder, visit):
     (folder / "streams.yaml").write_text(
-        'streams:\n  BROKEN:\n    interval: 100ms\n    fields: {x: "{{ 1 / (seq % 2) }}"}\n  WHOLE:\n    interval: 1s\n'
-        "    fields: {x: 1}\n"
+        'streams:\n  BROKEN:\n    interval: 20ms\n    fields: {x: "{{ 1 / (1 if seq < 300 else 0) }}"}\n'
+        "  WHOLE:\n    interval: 1s\n    fields: {x: 1}\n"
     )
     for file in (folder / "scenarios").glob("*.yaml"):
         file.unlink()

@@ -115,7 +115,7 @@ def test_a_daemon_whose_first_lines_go_nowhere_serves(
     ("environ", "said"),
     [
         ({"REGSTREAM_ENV": "prodution"}, "did you mean production?"),
-        ({"NODE_ENV": "qqqq"}, "the profiles are"),
+        ({"NODE_ENV": "qqqq"}, "there are development, "),
         ({"REGSTREAM_ENV": "production"}, ""),
         ({}, ""),
         ({"KAFKA_BROKERS": "a:9092"}, "did you mean KAFKA_BROKER?"),
@@ -125,4 +125,4 @@ def test_validate_warns_of_what_has_no_effect(environ: dict[str, str], said: str
     done = process.run("validate", **environ)
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and len(lines) == bool(said)
-    assert all(one.startswith("warning: ") and said in one for one in lines)
+    assert all("warning: " in one and said in one for one in lines)

@@ -114,7 +114,7 @@ def test_a_template_file_is_the_data():
         ("{{ -(2 ** 63) - 1 }}", "64-bit"),
         ("{{ {seq: 1} }}", "Dict key must be str"),
         ("{{ '\\ud800' }}", "surrogates"),
-        ("{{ 'x'.upper }}", "a builtin_function_or_method cannot be written as JSON"),
+        ("{{ 'x'.upper }}", "upper is a function, write upper(…)"),
         ("{{ now - now }}", "a timedelta cannot be written as JSON"),
         ("{{ {[1]: 2} }}", "unhashable type"),
         ("{{ 'a' if seq > 5 }}", "there is no else"),
