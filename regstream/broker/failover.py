@@ -61,7 +61,7 @@ class FailoverBroker:
         self._pauses = pauses.Pauses()
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
-        self._produced = self._errors = self._lag = self._foreign = 0
+        self._produced = self._errors = self._lag = self._foreign = self._left = 0
 
     @property
     def status(self) -> broker.Status:
@@ -77,7 +77,7 @@ class FailoverBroker:
             self._showing.consumed,
             self._errors + (0 if out is None else out.errors),
             current.reason or "; ".join(sorted(refusals)),
-            waiting=0 if self._closed or out is None else out.waiting,
+            waiting=self._left if self._closed or out is None else out.waiting,
             lag=self._lag,
             foreign=self._foreign + (0 if self._kafka is None else self._kafka.foreign),
             skipped=self._showing.order.skipped,
@@ -125,6 +125,7 @@ class FailoverBroker:
         self._showing.give_up()
         self._showing.end()
         if self._outbox is not None:
+            self._left = self._outbox.waiting
             self._outbox.close()
 
     async def _flush(self) -> None:

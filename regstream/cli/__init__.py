@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sized
 from pathlib import Path
@@ -156,8 +157,13 @@ def run(
     from regstream.cli import logs
 
     logs.begin(chosen.debug, chosen.log)
-    parts = daemon.build(chosen, since)
-    asyncio.run(daemon.Daemon(parts, _announce).run())
+    one = daemon.Daemon(daemon.build(chosen, since), _announce)
+    asyncio.run(one.run())
+    while one.again is not None:
+        # Files are read anew as it is; nothing else would handle it now, and it would end the process
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        one = daemon.Daemon(daemon.build(one.again, since, one.renumber), _announce)
+        asyncio.run(one.run())
 
 
 def _announce(ready: Any) -> None:

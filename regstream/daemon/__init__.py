@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from regstream import errors, notify, reload
+from regstream import errors, notify, reload, settings
 from regstream.daemon import state
 from regstream.daemon.building import Parts, build, carrier_of, keeper_of, ulid
 
@@ -43,9 +43,17 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.again: settings.Settings | None = None
+
+    @property
+    def renumber(self) -> bool:
+        """Whether the next one begins new numberings, see ``engine.Origin``."""
+        return self._parts.role.renumber
 
     async def run(self) -> None:
         """Serve until a signal asks to stop; then stop in order.
+
+        Also to begin ``again``, with these settings: what another daemon has generated is taken up as by a start.
 
         Raises ConfigError or StartError when it cannot start, and the error of a task that died while it ran.
         """
@@ -59,9 +67,10 @@ class Daemon:
         _log.info("stopped")
 
     def _signalled(self) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() and self.again is None:
             _log.warning("second signal, leaving at once")
             os._exit(1)
+        self.again = None
         self._stopping.set()
 
     async def _reloads(self) -> None:
@@ -103,16 +112,31 @@ class Daemon:
         gc.enable()
         self._spawn("engine", parts.engine.serve())
         self._spawn("pump", self._pump())
+        is_current = await parts.role.take()
         await parts.server.start()
-        if parts.settings.streaming:
+        if not is_current:
+            self._begin_again()
+            return
+        if parts.engine.allowed:
             parts.engine.start()
         self._spawn("watch", reload.watch(parts.paths, parts.door))
         self._spawn("reloads", self._reloads())
         self._spawn("pulse", parts.pulse.beat())
+        self._spawn("role", self._lead())
         self._ready(parts)
         self._supervisor.ready(state.line(parts))
         if self._supervisor.listens:
             self._spawn("alive", self._alive())
+
+    async def _lead(self) -> None:
+        await self._parts.role.watch()
+        self._begin_again()
+        await asyncio.Event().wait()
+
+    def _begin_again(self) -> None:
+        parts = self._parts
+        self.again = parts.settings.model_copy(update={"port": parts.server.port})
+        self._stopping.set()
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=name)
@@ -141,7 +165,10 @@ class Daemon:
 
     async def _stop(self) -> None:
         parts = self._parts
-        self._supervisor.stopping()
+        if self.again is None:
+            self._supervisor.stopping()
+        else:
+            self._supervisor.reloading(time.monotonic_ns() // 1000)
         parts.server.refuse()
         parts.door.close()
         if parts.replays is not None:
@@ -150,7 +177,7 @@ class Daemon:
         await _step("finish ticks", parts.engine.drain())
         if parts.journal is not None:
             parts.journal.close()
-        await _step("close the broker", parts.broker.close())
+        await _step("close the broker", self._close_broker())
         await _step("show the last events", self._join("pump"))
         await _step("drain the server", parts.server.drain(STEP_SECONDS))
         await _step("stop the server", parts.server.stop())
@@ -158,6 +185,13 @@ class Daemon:
             await _step("record the last events", parts.store.close())
         await _step("hand over the last traces", parts.traces.close())
         await self._end(*(task.get_name() for task in self._tasks))
+
+    async def _close_broker(self) -> None:
+        parts = self._parts
+        try:
+            await parts.broker.close()
+        finally:
+            await parts.role.leave(clean=self.again is None and parts.broker.status.waiting == 0)
 
     async def _join(self, *names: str) -> None:
         await asyncio.gather(*(task for task in self._tasks if task.get_name() in names), return_exceptions=True)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from regstream import __version__, broker, config, engine, errors, hub, model, reload, settings, tracing
 from regstream.broker import simulated
+from regstream.daemon import role
 from regstream.generate import stream as streams
 from regstream.server import app, context, guard, lookback, outlet, process, protocol, pulse, refusals, sio, sse, ws
 
 if TYPE_CHECKING:
     from regstream import store
     from regstream.broker import failover, journal, kafka
+    from regstream.broker.kafka import claiming
     from regstream.store import replay
 
 CLOSING_SECONDS = 1.0
@@ -49,10 +51,14 @@ class Parts:
     replays: replay.Replays | None
     traces: tracing.Traces
     pulse: pulse.Pulse
+    role: role.Role
 
 
-def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
-    """All rooms, joined and at rest. What lies between ``begin``, in epoch seconds, and now will be made first."""
+def build(chosen: settings.Settings, begin: float | None = None, renumber: bool = False) -> Parts:
+    """All rooms, joined and at rest. What lies between ``begin``, in epoch seconds, and now will be made first.
+
+    With ``renumber`` streams begin a new numbering, see ``engine.Origin``.
+    """
     now = time.time
     paths = reload.Paths(chosen.streams, chosen.scenarios, chosen.templates)
     fanout = hub.Hub(now)
@@ -62,7 +68,9 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
     kept = journal_of(chosen) if keeper is None else None
     history = _history(keeper, carrier)
     identity = streams.Identity(chosen.source, chosen.region)
-    origin = engine.Origin(now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity, begin)
+    origin = engine.Origin(
+        now, lambda: ulid(now()), lambda: ulid(now()), secrets.randbits(63), identity, begin, renumber
+    )
     worker = engine.Engine(
         origin, carrier, fanout, allowed=chosen.streaming, memory=keeper.memory if keeper else kept, traces=traces
     )
@@ -107,8 +115,22 @@ def build(chosen: settings.Settings, begin: float | None = None) -> Parts:
     per_address = None if chosen.proxies else chosen.max_per_address
     bounded = protocol.Door(most, per_address, refused)
     server = app.Server(site, chosen.host, chosen.port, bounded, closing)
+    lead = role.Role(worker, carrier, keeper, _claims(chosen, carrier) if chosen.streaming else None)
     return Parts(
-        chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, kept, replays, traces, services.pulse
+        chosen, carrier, fanout, worker, door, server, sockets, paths, keeper, kept, replays, traces, services.pulse,
+        lead,
+    )  # fmt: skip
+
+
+def _claims(chosen: settings.Settings, carrier: broker.Broker) -> claiming.Claims | None:
+    """What keeps two daemons from generating onto the same topics; the folder for state says which daemon this is."""
+    if not chosen.kafka_servers:
+        return None
+    from regstream.broker.kafka import claiming
+
+    since = model.rfc3339(time.time())
+    return claiming.Claims(
+        _connection(chosen), chosen.state / "instance", chosen.server_name, since, lambda: not carrier.status.simulation
     )
 
 
@@ -164,7 +186,10 @@ def keeper_of(chosen: settings.Settings, carrier: broker.Broker, announce: Annou
     kept = spool.Spool(chosen.state / ("store" if chosen.streaming else "store-beside"))
     moments = store.Moments(time.time, time.monotonic)
     source = _source(chosen, carrier)
-    return store.Store(database.Database(url), kept, source, moments, ulid(time.time()), chosen.retention, changed)
+    base = database.Database(url, chosen.server_name)
+    return store.Store(
+        base, kept, source, moments, ulid(time.time()), chosen.retention, changed, generates=chosen.streaming
+    )
 
 
 def journal_of(chosen: settings.Settings) -> journal.Journal | None:

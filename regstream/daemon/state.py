@@ -15,7 +15,8 @@ def line(parts: Parts) -> str:
     """What an operator has to mend, the first problem of refused files before all; then what runs on what."""
     streams = parts.engine.streams()
     receipt = parts.door.receipt
-    faults = [*_files(parts), *_broker(parts), *_store(parts), *_failing(streams)]
+    kept_out = [parts.engine.refusal] if parts.engine.refusal else []
+    faults = [*kept_out, *_files(parts), *_broker(parts), *_store(parts), *_failing(streams)]
     since = model.rfc3339(receipt.loaded_at)
     return "; ".join([*faults, f"{_running(parts, streams)}, generation {receipt.generation} since {since}"])
 

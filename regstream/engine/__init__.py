@@ -31,7 +31,8 @@ class Origin(NamedTuple):
     """What the engine is given of the world, so that it is the same in a test: time, chance and identity.
 
     ``now`` gives epoch seconds, ``epoch`` a new name for a numbering, ``run_id`` one for a run, ``seed`` stands in
-    when the files have none. What lies between ``begin`` and now is made first, if there is one.
+    when the files have none. What lies between ``begin`` and now is made first, if there is one. ``renumber``: each
+    stream begins a new numbering, for the last numbers of the one that is known are known to nobody.
     """
 
     now: Callable[[], float]
@@ -40,6 +41,7 @@ class Origin(NamedTuple):
     seed: int
     identity: streams.Identity
     begin: float | None = None
+    renumber: bool = False
 
 
 class Prepared(NamedTuple):
@@ -72,6 +74,7 @@ class Engine:
         self.catalog = model.EMPTY
         self.streaming = False
         self.allowed = allowed
+        self.refusal = ""
         self.started_at = origin.now()
         self._serving = False
         self._wanted = asyncio.Event()
@@ -174,7 +177,7 @@ class Engine:
         known = max(filter(None, found), default=source.position)
         if self._begins:
             self._known[name] = known
-        else:
+        elif not self._origin.renumber:
             source.epoch, source.seq = known
         past = self._broker.past(name) or (self._memory.past(name) if self._memory else [])
         before = past[0].position._replace(seq=past[0].seq - 1) if past else known
@@ -206,6 +209,13 @@ class Engine:
         self._halt()
         if self._serving:
             await self._works.join()
+
+    def refuse(self, reason: str) -> None:
+        """Generate nothing from now on, and answer control calls with the reason; a start of the daemon ends that."""
+        if self.streaming:
+            self._halt()
+            self._hub.announce("streaming-stopped", {"reason": reason})
+        self.allowed, self.refusal = False, reason
 
     def _halt(self) -> None:
         self.streaming = False
@@ -389,6 +399,8 @@ class Engine:
         return lane
 
     def _check_allowed(self) -> None:
+        if self.refusal:
+            raise errors.Conflict(self.refusal)
         if not self.allowed:
             who = "the one with ENABLE_STREAMING=true on the same Kafka or database"
             raise errors.Conflict(f"ENABLE_STREAMING is false: this daemon generates nothing, ask {who}")

@@ -16,6 +16,7 @@ from regstream.server import shapes
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 Count = Annotated[int, Field(ge=0)]
+Reason = Annotated[str, Field(exclude_if=lambda found: not found)]
 
 
 class StreamState(shapes.Shape):
@@ -214,6 +215,8 @@ class StreamerStatus(shapes.Shape):
     total_messages_sent: Count
     uptime: float
     history: Annotated[History | None, Field(exclude_if=lambda found: found is None)] = None
+    reason: Reason = ""
+    """Why this daemon may not generate: another one does, which is named. Left out while nothing is in the way."""
 
 
 class Status(shapes.Shape):
@@ -234,11 +237,12 @@ class KafkaHealth(BrokerState):
 
 
 class StreamingHealth(shapes.Shape):
-    """Streaming; ``failing`` names the streams that cannot make events."""
+    """Streaming; ``failing`` names streams that cannot make events, ``reason`` the daemon that generates instead."""
 
     is_streaming: bool
     active_streams: Count
     failing: list[str]
+    reason: Reason = ""
 
 
 class StoreHealth(shapes.Shape):

@@ -223,7 +223,7 @@ class _Families(Collector):
             ("subscribers_pending", "Subscribers for whom something waits", state.pending),
             ("subscribers_fullest_ratio", "How full the fullest queue of a subscriber is, from 0 to 1", state.fullest),
             ("streaming", "1 while streaming is started", state.streaming),
-            ("streaming_allowed", "0 with ENABLE_STREAMING=false: this daemon generates nothing", state.allowed),
+            ("streaming_allowed", "0 with ENABLE_STREAMING=false, or while another daemon generates", state.allowed),
             ("uptime_seconds", "Time since the start", state.uptime),
             ("scenario_runs", "Runs of scenarios that are under way", running),
             ("config_generation", "Generation of the configuration in force", state.generation),

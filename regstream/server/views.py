@@ -148,6 +148,7 @@ def status(services: Services) -> answers.Status:
         ),
         data_streamer=answers.StreamerStatus(
             is_streaming=engine.streaming,
+            reason=engine.refusal,
             active_streams=_active(streams),
             total_messages_sent=engine.totals.events,
             uptime=_uptime(services),
@@ -163,8 +164,8 @@ def status(services: Services) -> answers.Status:
 def health(services: Services) -> answers.Health:
     """How the daemon is.
 
-    Degraded while a stream fails, the broker is not live or refuses events of a topic, the database is away, or the
-    last reload was refused.
+    Degraded while a stream fails, another daemon generates in place of this one, the broker is not live or refuses
+    events of a topic, the database is away, or the last reload was refused.
     """
     broker = services.broker.status
     store = services.store.status if services.store is not None else None
@@ -174,12 +175,16 @@ def health(services: Services) -> answers.Health:
     # In simulation the reason is why there is no Kafka, and nothing is wrong with that
     refusing = broker.kind == "kafka" and broker.reason != ""
     storing = store is None or not store.ailing
-    ailing = bool(failing) or broker.state != "live" or refusing or config.error is not None or not storing
+    kept_out = services.engine.refusal
+    ailing = bool(failing or kept_out) or broker.state != "live" or refusing or config.error is not None or not storing
     return answers.Health(
         status="degraded" if ailing else "ok",
         kafka=answers.KafkaHealth(**_broker(broker), connected=_connected(broker)),
         streaming=answers.StreamingHealth(
-            is_streaming=services.engine.streaming, active_streams=_active(streams), failing=failing
+            is_streaming=services.engine.streaming,
+            reason=kept_out,
+            active_streams=_active(streams),
+            failing=failing,
         ),
         store=answers.StoreHealth(**store._asdict()) if store is not None else answers.StoreHealth(state="none"),
         system=_system(services),

@@ -62,7 +62,8 @@ class Store:
 
     ``moments`` are its clocks; ``epoch`` a name for the numbering of its notes, which sorts by time. ``source`` is
     where events come from when there is Kafka; without it they come by ``record``. ``keep`` is for how many seconds
-    events are kept; ``changed`` is told of each change of state, as its name and why.
+    events are kept; ``changed`` is told of each change of state, as its name and why. ``generates``: this daemon makes
+    events.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Store:
         epoch: str,
         keep: float | None,
         changed: Callable[[str, str], None],
+        generates: bool = True,
     ) -> None:
         self._base, self._source = base, source
         self._intake = intake.Intake(kept)
@@ -84,7 +86,7 @@ class Store:
         self.archive = archive.Archive(base)
         self.memory = memory.Memory(self._note, numbers=source is None)
         self._recorder = recorder.Recorder(
-            base, self._intake, source, moments, keep, self.memory.load, lambda state: changed(*state)
+            base, self._intake, source, moments, keep, self.memory.load, lambda state: changed(*state), generates
         )
 
     @property
@@ -104,6 +106,11 @@ class Store:
     def waiting_bytes(self) -> int:
         """How many bytes on disk wait for the database."""
         return self._intake.waiting_bytes
+
+    @property
+    def other(self) -> str:
+        """Without Kafka: which daemon generates into this database in place of this one; empty when none does."""
+        return self._recorder.other
 
     # Start and stop
 

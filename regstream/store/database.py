@@ -36,7 +36,7 @@ POOLED = (
     "a pooler gives each transaction another session (pool_mode transaction or statement), so that no lock is held:"
     " set pool_mode=session for this database, or name PostgreSQL itself in DATABASE_URL"
 )
-_NAME = "regstream"
+NAME = "regstream"
 SETTINGS = {
     # How values are written and read
     "DateStyle": "ISO, YMD",
@@ -81,12 +81,14 @@ FAULTS = (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.PoolClosed, OSEr
 class Database:
     """One database, named by a URL or a libpq connection string.
 
-    ``connect`` makes a connection for its caller alone, ``ask`` lends one of a few that are shared by readers: more
-    readers than that wait in line. Readers' statements are read-only and end after ``STATEMENT_SECONDS``.
+    ``server`` is the name that others see in ``pg_stat_activity``. ``connect`` makes a connection for its caller alone,
+    ``ask`` lends one of a few that are shared by readers: more readers than that wait in line. Readers' statements are
+    read-only and end after ``STATEMENT_SECONDS``.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, server: str = "") -> None:
         self._url = url
+        self._name = f"{NAME} {server}".rstrip()
         self._pool: psycopg_pool.AsyncConnectionPool[Connection] | None = None
         self._refusal: errors.StoreError | None = None
         # It tells of each attempt, where the store tells of a change
@@ -112,7 +114,7 @@ class Database:
     async def _connected(self) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_SECONDS + 0.5):
-                return await psycopg.AsyncConnection.connect(self._url, **_OPTIONS)
+                return await psycopg.AsyncConnection.connect(self._url, **_OPTIONS, application_name=self._name)
         except (psycopg.ProgrammingError, ValueError):
             # What the library says of an address that it does not understand may hold its password
             raise errors.StoreError("DATABASE_URL is not understood: check host, port and percent-encoding") from None
@@ -188,10 +190,10 @@ class Database:
                 max_size=READERS,
                 max_idle=60,
                 reconnect_timeout=CONNECT_SECONDS,
-                kwargs=_OPTIONS,
+                kwargs={**_OPTIONS, "application_name": self._name},
                 configure=self._configure,
                 open=False,
-                name=_NAME,
+                name=NAME,
             )
             await self._pool.open()
         return self._pool
@@ -217,7 +219,6 @@ class Database:
 _OPTIONS: dict[str, Any] = {
     "autocommit": True,
     "connect_timeout": int(CONNECT_SECONDS),
-    "application_name": _NAME,
     "client_encoding": "UTF8",
     "prepare_threshold": None,
 }

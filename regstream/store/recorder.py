@@ -19,9 +19,12 @@ GATHER_SECONDS = 0.05
 IDLE_SECONDS = 2.0
 PING_SECONDS = 3.0
 LOCK_SECONDS = 2.0
+VACANT_SECONDS = 10.0
+"""Nobody else has generated for that long, then another daemon may: one that is started again needs less."""
 DAYS_SECONDS = 600.0
 RETENTION_SECONDS = 60.0
 LOCK = migrate.LOCK + 1
+CURE = "stop one of them, or set ENABLE_STREAMING=false or another database here"
 _log = logging.getLogger("regstream.store")
 
 
@@ -67,7 +70,8 @@ class Recorder:
 
     One daemon at a time is the keeper: it holds a lock in the database. With a source the keeper alone reads the
     topics, and others stand by; without one each writes down events of its own, and only who was the keeper when it
-    started may go on with numbers that it finds in the database.
+    started may go on with numbers that it finds in the database. There the keeper alone generates, too: ``other`` says
+    who is it in place of one that ``generates``, until nobody is for ``VACANT_SECONDS``.
     """
 
     def __init__(
@@ -79,7 +83,12 @@ class Recorder:
         keep: float | None,
         first: Callable[[table.Table, bool], Awaitable[None]],
         changed: Callable[[State], None],
+        generates: bool = True,
     ) -> None:
+        self._generates = generates
+        self.other = ""
+        self._vacant_since: float | None = None
+        self._sessions: set[int] = set()
         self._base, self._taken, self._source = base, taken, source
         self._moments, self._first, self._changed = moments, first, changed
         self._retention = None if keep is None else retention.Retention(keep, moments.now, moments.tick)
@@ -161,7 +170,10 @@ class Recorder:
         one = table.Table(connection, days)
         async with database.bounded(connection, WRITE_SECONDS):
             await days.find(connection)
-        is_keeper = await self._lock(connection, LOCK_SECONDS if self._is_first else 0.0)
+        is_keeper = not self._waits and await self._lock(connection, LOCK_SECONDS if self._is_first else 0.0)
+        self._sessions.add(self._backend)
+        if not is_keeper:
+            is_keeper = await self._look(connection)
         if self._is_first:
             async with database.bounded(connection, WRITE_SECONDS):
                 await self._first(one, is_keeper)
@@ -170,7 +182,40 @@ class Recorder:
         self._tell("standby" if is_idle else "live", "another daemon records into this database" if is_idle else "")
         self.tried.set()
         async with self._followed(one if is_keeper else None):
-            await self._work(connection, one, is_idle)
+            await self._work(connection, one, is_keeper)
+
+    @property
+    def _waits(self) -> bool:
+        """Whether another daemon is the keeper, or was lately; or this one generates nothing that it could keep."""
+        return self._source is None and (not self._generates or self.other != "")
+
+    async def _look(self, connection: database.Connection) -> bool:
+        """Become the keeper if that may be; else see who generates in place of this daemon."""
+        if not self._waits and await self._lock(connection, 0.0):
+            return True
+        if self._source is not None or not self._generates:
+            return False
+        async with database.bounded(connection, PING_SECONDS):
+            found = await database.fetch(connection, queries.named("lock_holder"), {"lock": LOCK})
+        now = self._moments.tick()
+        if found and found[0][2] in self._sessions:
+            # The server has not seen yet that the session before this one is gone
+            return False
+        if found:
+            name, address, process, since = found[0]
+            start = "" if since is None else f" since {model.rfc3339(since.timestamp())}"
+            name = name.removeprefix(database.NAME).strip() or "of another user"
+            who = f"daemon {name} (from {address}, process {process} of the server), which generates{start}"
+            self.other = (
+                f"another daemon generates into the database: {who}; this one only reads until that ends: {CURE}"
+            )
+            self._vacant_since = None
+        elif self._vacant_since is None:
+            # Also when the one that kept us from it has ended just now: it may be started again
+            self.other, self._vacant_since = self.other or f"another daemon ended just now: {CURE}", now
+        elif now - self._vacant_since >= VACANT_SECONDS:
+            self.other = ""
+        return False
 
     async def _lock(self, connection: database.Connection, seconds: float) -> bool:
         """Become the keeper, if nobody else is, or ends to be within that time."""
@@ -203,9 +248,15 @@ class Recorder:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _work(self, connection: database.Connection, one: table.Table, is_idle: bool) -> None:
-        days_at = 0.0
+    async def _work(self, connection: database.Connection, one: table.Table, is_keeper: bool) -> None:
+        days_at = look_at = 0.0
         while True:
+            if not is_keeper and self._moments.tick() >= look_at:
+                is_keeper = await self._look(connection)
+                if is_keeper and self._source is not None:
+                    # As the keeper from its beginning
+                    return
+                look_at = self._moments.tick() + IDLE_SECONDS
             if self._moments.tick() >= days_at:
                 await self._see_to_days(connection, one)
                 days_at = self._moments.tick() + DAYS_SECONDS
@@ -213,9 +264,6 @@ class Recorder:
             fetched = self._following.take() if self._following else None
             if chunk is None and fetched is None:
                 await self._wait(connection)
-                if is_idle and await self._lock(connection, 0.0):
-                    # As the keeper from its beginning
-                    return
                 continue
             count = await self._in_time(connection, one, chunk, fetched)
             if count < self._most:

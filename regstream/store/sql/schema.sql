@@ -4,6 +4,15 @@ SELECT pg_advisory_xact_lock(%(lock)s);
 -- name: lock_session
 SELECT pg_try_advisory_lock(%(lock)s);
 
+-- name: lock_holder
+-- Who has that lock in this database; of a session of another role only the process is shown.
+SELECT coalesce(a.application_name, ''), coalesce(host(a.client_addr), 'a local socket'), l.pid, a.backend_start
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_database d ON d.oid = l.database AND d.datname = pg_catalog.current_database()
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND ((l.classid::bigint << 32) | l.objid::bigint) = %(lock)s;
+
 -- name: backend
 -- Behind a pooler it is not the process that the client was told of.
 SELECT pg_catalog.pg_backend_pid();
