@@ -30,6 +30,12 @@ def load() -> None:
     """
     for name, most in MOST.items():
         hypothesis.settings.register_profile(
-            name, max_examples=most or 500, deadline=None, derandomize=name == "ci", print_blob=True
+            name,
+            max_examples=most or 500,
+            deadline=None,
+            derandomize=name == "ci",
+            print_blob=True,
+            # By the time that the machine takes, and by chance where examples are few
+            suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
         )
     hypothesis.settings.load_profile(NAME)

@@ -291,6 +291,6 @@ cli.main()
 @pytest.mark.parametrize(("env", "warned"), [("production", True), ("development", False)])
 async def test_a_profile_that_no_file_names_is_said_at_start(folder, caplog, env, warned):
     path = folder / "streams.yaml"
-    path.write_text(f"profiles: {{staging: {{speed: 2}}}}\n{path.read_text()}")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "profiles": {"staging": {}}}))
     async with running({"REGSTREAM_ENV": env}):
         assert any(f"none has the name '{env}'" in one for one in caplog.messages) is warned

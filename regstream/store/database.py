@@ -90,6 +90,7 @@ class Database:
         self._url = url
         self._name = f"{NAME} {server}".rstrip()
         self._pool: psycopg_pool.AsyncConnectionPool[Connection] | None = None
+        self._is_closed = False
         self._refusal: errors.StoreError | None = None
         # It tells of each attempt, where the store tells of a change
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -183,8 +184,11 @@ class Database:
         raise fault(last) from last
 
     async def _opened(self) -> psycopg_pool.AsyncConnectionPool[Connection]:
+        if self._is_closed:
+            # Nobody would close a pool that a late reader opens; its tasks can lose a cancellation (wait_for of 3.11)
+            raise errors.StoreError("the store is closed")
         if self._pool is None:
-            self._pool = psycopg_pool.AsyncConnectionPool(
+            self._pool = pool = psycopg_pool.AsyncConnectionPool(
                 self._url,
                 min_size=0,
                 max_size=READERS,
@@ -195,7 +199,8 @@ class Database:
                 open=False,
                 name=NAME,
             )
-            await self._pool.open()
+            await pool.open()
+            return pool
         return self._pool
 
     async def _configure(self, connection: Connection) -> None:
@@ -209,7 +214,8 @@ class Database:
         self._refusal = None
 
     async def close(self) -> None:
-        """End the shared connections, within a second."""
+        """End the shared connections, within a second; who asks for one afterwards gets an error."""
+        self._is_closed = True
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close(timeout=1.0)

@@ -257,14 +257,16 @@ class TestCost:
     ) -> None:
         cluster = make_postgres()
         rig = Rig(cluster.url(), tmp_path_factory.mktemp("store"))
-        one = await filled(rig)
-        await asyncio.gather(*(one.archive.page(Question()) for _ in range(8)))
-        cluster.stop()
-        with pytest.raises(errors.StoreError):
-            await one.archive.page(Question())
-        cluster.start()
-        assert len((await one.archive.page(Question())).values) == 100
-        await rig.close()
+        try:
+            one = await filled(rig)
+            await asyncio.gather(*(one.archive.page(Question()) for _ in range(8)))
+            cluster.stop()
+            with pytest.raises(errors.StoreError):
+                await one.archive.page(Question())
+            cluster.start()
+            assert len((await one.archive.page(Question())).values) == 100
+        finally:
+            await rig.close()
 
     async def test_a_server_that_is_frozen_holds_up_a_reader_once(
         self, make_postgres: MakePostgres, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
