@@ -307,3 +307,10 @@ class TestHistory:
         one.record(records(events(3_000)))
         found = await one.history("ONE", model.Position(making.EPOCH, 0), 3_001)
         assert found is not None and len(found) == 3_000
+
+
+async def test_a_store_that_is_closed_opens_no_connection_for_a_late_reader() -> None:
+    base = database.Database("postgresql://127.0.0.1:1/nothing")
+    await base.close()
+    with pytest.raises(errors.StoreError, match="the store is closed"):
+        await base.ask(lambda connection: connection.execute("SELECT 1"))
