@@ -23,6 +23,8 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE = float(os.environ.get("LEFTOVERS_GRACE", "10"))
 """Seconds for a process that is just ending."""
 _SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+# Python's own, one for each process that ever uses multiprocessing, until that ends
+_HELPER = "multiprocessing.resource_tracker"
 _of_fixtures: set[int] = set()
 _left: list[str] = []
 
@@ -95,7 +97,7 @@ def running(known: Set[int] = frozenset()) -> set[int]:
         children = set(_children(parents.pop())) - found - known
         found |= children
         parents += children
-    return {process for process in found if state(process) not in ("Z", "X", "")}
+    return {process for process in found if state(process) not in ("Z", "X", "") and _HELPER not in _command(process)}
 
 
 def end(processes: set[int]) -> list[str]:

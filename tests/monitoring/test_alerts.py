@@ -28,10 +28,11 @@ HEAVY = """
     batch_size: 10000
     fields: {{x: "{{{{ uniform(0, 1) }}}}", y: "{{{{ uniform(0, 1) }}}}"}}
 """
+# Not in the first events, which are tried when the files are read
 FAILING = """
   FAILING:
-    interval: 1s
-    fields: {x: "{{ 1 // (seq - seq) }}"}
+    interval: 10ms
+    fields: {x: "{{ 1 // (1 if seq < 300 else 0) }}"}
 """
 TRIGGER = """
     CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
