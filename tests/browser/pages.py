@@ -25,11 +25,9 @@ MILLISECONDS = process.SECONDS * 1000
 DESKTOP, PHONE = (1440, 900), (360, 740)
 # What a browser says by itself of an answer that is an error, or of a daemon that is not there
 EXPECTED = re.compile(r"Failed to load resource|WebSocket connection to|net::ERR_CONNECTION")
-# Before anything else of the page: what took long, and what moved without being asked to
+# Before anything else of the page: what moved without being asked to
 WATCH = """
-window.seen = {long: [], shift: 0};
-new PerformanceObserver((list) => list.getEntries().forEach((one) => seen.long.push(one.duration)))
-  .observe({type: "longtask", buffered: true});
+window.seen = {shift: 0};
 new PerformanceObserver((list) => list.getEntries().forEach((one) => {
   if (!one.hadRecentInput) seen.shift += one.value;
 })).observe({type: "layout-shift", buffered: true});

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,6 @@ pytestmark = pytest.mark.slow
 SIZE = 100_000
 TASK = 50.0
 WINDOW = 4.0
-WINDOWS = 3
-# With less than that to spare, others keep the page from running now and then
-IDLE = 0.7
 # What CALCULATION takes on the machine for which TASK is meant, in milliseconds
 USUAL = 50.0
 CALCULATION = """() => {
@@ -75,34 +71,20 @@ def test_the_whole_page_is_small(daemon):
 
 
 class Load(NamedTuple):
-    """What a page did in a span of time, in milliseconds."""
+    """What a page asked of the machine in a span of time."""
 
-    long: list[float]
-    """Tasks that PerformanceObserver calls long, by the clock: also those that were only kept from running."""
     busiest: float
-    """The most processor time that one task took."""
-    idle: float
-    """The part of the machine's processors that had nothing to do."""
+    """The most processor time that one task took, in milliseconds."""
     slow: float
     """How many times as long this machine takes as the usual one, 1 at least."""
 
 
-def processors() -> tuple[int, int]:
-    """Idle and all ticks of this machine so far."""
-    ticks = [int(one) for one in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return ticks[3], sum(ticks)
-
-
 def measured(browser: sync_api.Browser, url: str, work: Callable[[], sync_api.Page]) -> Load:
-    """What a page did while ``work`` ran, which gives the page."""
-    before = processors()
+    """The longest task of a page while ``work`` ran, which gives the page."""
     browser.start_tracing(categories=["devtools.timeline", "toplevel"])
     page = work()
     events = json.loads(browser.stop_tracing())["traceEvents"]
-    idle, every = (after - start for after, start in zip(processors(), before, strict=True))
-    long = [one for one in page.evaluate("() => seen.long") if one > TASK]
-    slow = max(1.0, page.evaluate(CALCULATION) / USUAL)
-    return Load(long, busiest(events, url), idle / max(1, every), slow)
+    return Load(busiest(events, url), max(1.0, page.evaluate(CALCULATION) / USUAL))
 
 
 def busiest(events: list[dict[str, Any]], url: str) -> float:
@@ -120,15 +102,9 @@ def busiest(events: list[dict[str, Any]], url: str) -> float:
     return max(one.get("tdur", 0) for one in tasks) / 1000
 
 
-def check(measure: Callable[[], Load], bound: float = TASK) -> None:
-    """No task takes long: not of the processor, ever, and not by the clock, where the machine has time for the page."""
-    found = []
-    for _ in range(WINDOWS):
-        found.append(measure())
-        assert found[-1].busiest < bound * found[-1].slow, found
-        if not [one for one in found[-1].long if one > bound * found[-1].slow]:
-            return
-    assert all(one.idle < IDLE for one in found), found
+# By the processor and not by the clock: a page that waits for the machine, or for the compositor, does nothing
+def check(load: Load, bound: float = TASK) -> None:
+    assert load.busiest < bound * load.slow, load
 
 
 def test_no_task_is_long_at_two_hundred_events_a_second(browser, fast, visit):
@@ -137,12 +113,11 @@ def test_no_task_is_long_at_two_hundred_events_a_second(browser, fast, visit):
     began, before = time.monotonic(), sum(one["seq"] for one in fast.streams())
 
     def work() -> sync_api.Page:
-        page.evaluate("() => { seen.long = []; }")
         # What is measured is a span of time; nothing is waited for
         page.wait_for_timeout(WINDOW * 1000)
         return page
 
-    check(lambda: measured(browser, fast.url, work))
+    check(measured(browser, fast.url, work))
     rate = (sum(one["seq"] for one in fast.streams()) - before) / (time.monotonic() - began)
     assert rate > 180
     fast.post("stop", {})
@@ -162,7 +137,7 @@ def test_opening_it_holds_nothing_up(browser, fast, visit):
         page.wait_for_timeout(WINDOW * 1000)
         return page
 
-    check(lambda: measured(browser, fast.url, work))
+    check(measured(browser, fast.url, work))
 
 
 def test_nothing_jumps(daemon, visit):
@@ -199,6 +174,6 @@ def test_a_thousand_streams_do_not_hold_it_up(browser, folder, visit):
             return page
 
         # The status alone is 700 KB of JSON then, taken apart in one piece
-        check(lambda: measured(browser, daemon.url, work), 3 * TASK)
+        check(measured(browser, daemon.url, work), 3 * TASK)
     finally:
         daemon.stop()
