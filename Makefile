@@ -19,9 +19,9 @@ run: $(VENV)/.run ## start the daemon with the shipped streams
 traces: $(VENV)/.run ## install what OTEL_TRACES_EXPORTER=otlp needs
 	@$(PIP) install --require-hashes -r constraints-traces.txt
 
-# tests/tiers.py says what each tier is. One process of tests more than there are cores, at most four: tests wait often.
+# tests/tiers.py says what each tier is. Twice as many processes of tests as there are cores, at most four: tests wait often.
 PYTEST := $(BIN)/python -m pytest
-SPREAD := -n $(shell n=$$(($$(nproc 2>/dev/null || echo 1) + 1)); echo $$((n < 4 ? n : 4))) --dist worksteal
+SPREAD := -n $(shell n=$$(($$(nproc 2>/dev/null || echo 1) * 2)); echo $$((n < 4 ? n : 4))) --dist worksteal
 
 test: $(VENV)/.dev ## run the tests, all but those of test-rest (ten minutes on two cores)
 	@$(PYTEST) $(SPREAD) -m "not system and not slow" $(ARGS)
