@@ -24,7 +24,7 @@ LOOK_MS = 5_000
 MAX_LOGGED = 10
 SOURCES = ("start", "SIGHUP", "api", "changed files")
 """What asks for reloads."""
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.reload")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ PROBE_SECONDS = 2.0
 REGAIN_PROBES = 15
 """After so many probes a topic that may not be read is tried again."""
 FLUSH_SECONDS = 1.0
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.broker.failover")
 
 Connect = Callable[[Mapping[kafka.Place, int]], kafka.KafkaBroker]
 

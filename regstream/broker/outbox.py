@@ -13,7 +13,7 @@ from regstream.broker import kafka, spool
 CHUNK = 2_000
 LIMIT = 20_000
 MARGIN = 200
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.broker.outbox")
 
 
 class Declared:

@@ -28,7 +28,7 @@ STATE_SECONDS = 2.0
 """How often the supervisor is told the line of state, if it changed."""
 SHOWN = 64
 SWITCH_SECONDS = 0.0005
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.daemon")
 
 
 class Daemon:

@@ -24,7 +24,7 @@ WINDOW = 2_000
 SEAM = 0.05
 """With less than that to go, in seconds, the rest of the history is made at once."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.engine")
 
 
 class Origin(NamedTuple):

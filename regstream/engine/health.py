@@ -9,7 +9,7 @@ from regstream import errors
 
 MAX_CAUSES = 50
 _OTHER = ("", "")
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.engine.health")
 
 
 def is_news(count: int) -> bool:

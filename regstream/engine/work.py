@@ -28,7 +28,7 @@ _REST = 0.25
 MAX_ALERTS = 10_000
 PATIENCE = 2.0
 """So many seconds a tick waits for those before it, rather than leave its place to a less urgent one."""
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.engine.work")
 
 
 class Works:

@@ -45,7 +45,7 @@ MAX_WAYS = 8
 # Comparing a name with 2,000 others takes 50 ms, in which nobody else is served.
 SUGGEST_AMONG = 400
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.hub")
 
 
 class Share(NamedTuple):

@@ -24,7 +24,7 @@ HEADERS = [("content-type", b"application/cloudevents+json")]
 PATIENCE_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
 _TOO_LARGE = {"MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}
-_refusals = logging.getLogger(f"{__name__}.refused")
+_refusals = logging.getLogger("regstream.broker.kafka.sender.refused")
 
 
 class Sent(NamedTuple):

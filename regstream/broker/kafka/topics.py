@@ -13,7 +13,7 @@ from regstream.broker.kafka import codes
 
 _MADE = {codes.Action.ACKNOWLEDGED, codes.Action.EXISTS}
 _PASSING = {codes.Action.RETRY, codes.Action.MAKE_AGAIN}
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("regstream.broker.kafka.topics")
 
 
 class Made(NamedTuple):
