@@ -6,6 +6,7 @@ And, at the end of a run, what did not run because something could not be had.
 from __future__ import annotations
 
 import collections
+import gc
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,9 +23,17 @@ from tests.systemd import machine
 
 pytest_plugins = ["tests.leftovers", "tests.tiers"]
 profiles.load()
+# What collecting makes stays: the garbage collector need not look through it, neither meanwhile nor in each test
+gc.disable()
 
 MakeCluster = Callable[..., kafka.Cluster]
 MakePostgres = Callable[..., postgres.Cluster]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.enable()
+    gc.freeze()
 
 
 # Behind the slowest tests
