@@ -11,6 +11,13 @@ STOP_SECONDS = 0.8
 _REST_SECONDS = 0.2
 
 
+class _Pending(set[Any]):
+    """Batches under way, for a sender that may end late: it puts one back, and takes out what has taken itself out."""
+
+    def remove(self, batch: Any) -> None:
+        self.discard(batch)
+
+
 async def stop(client: Any, seconds: float = STOP_SECONDS) -> None:
     """Stop a client, which may want to wait for a broker that is gone; bounded, and it never raises.
 
@@ -38,6 +45,7 @@ async def discard(producer: Any) -> None:
         await asyncio.wait({sender.sender_task}, timeout=_REST_SECONDS)
         held = producer._message_accumulator
         # Each batch takes itself out of there when it ends, those too that were put back
+        held._pending_batches = _Pending(held._pending_batches)
         held._pending_batches.update(itertools.chain.from_iterable(held._batches.values()))
         for batch in tuple(held._pending_batches):
             batch.future.cancel()
