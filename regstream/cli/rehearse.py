@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from regstream import clock, errors, model, settings
 from regstream.engine import history
+from regstream.engine import lane as lanes
+from regstream.generate import alerts
 from regstream.generate import stream as streams
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()
 SAMPLE = 200
+ALERTING = 20_000
+"""So many events, or those of a day, show how often one raises an alert."""
 WEEK = 7
 QUIET = 366 * 86_400.0
 """A stream that follows an entity to which nothing happens for so long has told all."""
@@ -105,11 +109,13 @@ def _schedule(catalog: model.Catalog, spec: model.StreamSpec, start: float, seed
 
 
 def forecast(chosen: settings.Settings, catalog: model.Catalog) -> list[Forecast]:
-    """What each stream will make, in the order of the files. Raises RenderError."""
+    """What each stream will make, in the order of the files, and the alerts that they raise. Raises RenderError."""
     workshop = _workshop(chosen, catalog, START, catalog.seed or 0)
     # Names of numberings and the numbers themselves are as long as those of a day at work
     epoch = history.epoch(workshop.seed, START)
-    return [_forecast(catalog, streams.Stream(spec, workshop, epoch)) for spec in catalog.streams.values()]
+    rows = [_forecast(catalog, streams.Stream(spec, workshop, epoch)) for spec in catalog.streams.values()]
+    raising = [row for row in rows if catalog.streams[row.name].alert is not None]
+    return [*rows, _alerts(raising, _workshop(chosen, catalog, START, workshop.seed), epoch)] if raising else rows
 
 
 def today() -> float:
@@ -133,6 +139,23 @@ def _forecast(catalog: model.Catalog, stream: streams.Stream) -> Forecast:
     size = sum(len(event.value) for event in sample.events) / len(sample.events)
     cadence = cadence if spec.enabled else "stopped"
     return Forecast(spec.name, cadence, spec.batch_size, str(spec.priority), days, size)
+
+
+def _alerts(raising: list[Forecast], workshop: streams.Workshop, epoch: str) -> Forecast:
+    """The stream of alerts: how often the events that may raise one do so, seen in the first of a past."""
+    found = lanes.of_catalog(workshop, START, epoch)
+    past = history.History(lambda: found, streams.Stream(alerts.SPEC, workshop, epoch), START)
+    names = {row.name for row in raising}
+    causes, raised = 0, list[model.Event]()
+    for events in past.until(START + DAY):
+        causes += sum(event.head.stream in names for event in events)
+        raised += [event for event in events if event.head.stream == model.ALERTS]
+        if causes > ALERTING:
+            break
+    share = len(raised) / max(1, causes)
+    days = tuple(share * sum(row.days[n] for row in raising) for n in range(WEEK))
+    size = sum(len(event.value) for event in raised) / max(1, len(raised))
+    return Forecast(model.ALERTS, "raised by events", 1, str(model.Priority.CRITICAL), days, size)
 
 
 def _days(catalog: model.Catalog, stream: streams.Stream) -> list[float]:

@@ -138,7 +138,7 @@ async def _run(chosen: settings.Settings, catalog: model.Catalog, asked: Asked) 
                         await asyncio.sleep(0)
                 else:
                     past = history.History(lambda: at_work, alerting, asked.begin, known, _judge, strict=True)
-                    await _alone(past, asked, sink, shown)
+                    await _alone(past, history.TimeOrder(at_work), asked, sink, shown)
     # Not before: what was made is there when the sink has it
     _conclude(asked, shown.made, sink.refused)
 
@@ -154,14 +154,23 @@ def _conclude(asked: Asked, made: int, refused: Mapping[str, int]) -> None:
         raise errors.BrokerError(f"{lost:,} of {made:,} events were refused: {reasons}", lost, final=True)
 
 
-async def _alone(past: history.History, asked: Asked, sink: _Sink, shown: Callable[[float, int], None]) -> None:
-    for events in past.until(asked.end):
-        wanted = [one for one in events if one.head.stream in asked.only] if asked.only else events
-        for start in range(0, len(wanted), BATCH):
-            await sink.write(wanted[start : start + BATCH])
-        shown(past.at, len(wanted))
+async def _alone(
+    past: history.History,
+    order: history.TimeOrder[model.Event],
+    asked: Asked,
+    sink: _Sink,
+    shown: Callable[[float, int], None],
+) -> None:
+    for made in past.until(asked.end):
+        wanted = [one for one in made if one.head.stream in asked.only] if asked.only else made
+        # When the last window was made nothing comes before what is held
+        horizon = past.horizon if past.at < asked.end else None
+        events = order.put([(order.key(one), one) for one in wanted], horizon)
+        for start in range(0, len(events), BATCH):
+            await sink.write(events[start : start + BATCH])
+        shown(past.at, len(events))
         # What is done with is not to be gone through
-        del events, wanted
+        del events, made, wanted
         gc.collect(0)
         # A file takes what it is given at once, and who interrupts is to be heard
         await asyncio.sleep(0)

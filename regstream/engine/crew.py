@@ -32,7 +32,9 @@ _AHEAD = 2
 _END_SECONDS = 5.0
 _RARE = 1 / 60
 
-_Told = tuple[float, str, bytes, int, list[tuple[Any, ...]]]
+_Text = tuple[str, bytes]
+"""A line by the key of its event."""
+_Told = tuple[float, str, list[_Text], int, list[tuple[Any, ...]]]
 """A tick as it goes through a pipe: when it was due, its stream, its lines, how many events, and what they raised."""
 
 
@@ -69,6 +71,7 @@ class Crew:
         self._alerts = alerting
         self._wanted = wanted
         self._windows = history.Windows(begin, history.WINDOW)
+        self._order: history.TimeOrder[bytes] = history.TimeOrder(at_work)
         self._shares = [
             history.History(functools.partial(iter, some), alerting, begin, observe=observe, strict=True)
             for some in _shared(at_work, jobs or _cores())
@@ -116,12 +119,15 @@ class Crew:
         windows = self._windows.upto(end)
         asked = [self._ask(window) for window in itertools.islice(windows, _AHEAD)]
         while asked:
-            ticks = [tick for number in range(len(self._pipes)) for tick in self._told(number)]
+            answers = [self._told(number) for number in range(len(self._pipes))]
+            ticks = [tick for _, part in answers for tick in part]
             self._windows.adapt(asked[0], sum(map(operator.itemgetter(3), ticks)) + len(ticks))
             asked += [self._ask(window) for window in itertools.islice(windows, 1)]
             _, self.at = asked.pop(0)
             ticks.sort(key=operator.itemgetter(0, 1))
-            yield self._lines(ticks)
+            horizon = min(horizon for horizon, _ in answers) if asked else None
+            lines = self._order.put(self._lines(ticks), horizon)
+            yield Lines(b"".join(lines), len(lines))
 
     def _ask(self, window: history.Window) -> history.Window:
         for pipe in self._pipes:
@@ -130,7 +136,7 @@ class Crew:
                 pipe.send(window)
         return window
 
-    def _told(self, number: int) -> list[_Told]:
+    def _told(self, number: int) -> tuple[float, list[_Told]]:
         try:
             answer = self._pipes[number].recv_bytes()
         except (EOFError, OSError):
@@ -142,22 +148,20 @@ class Crew:
         if kind == b"!":
             fault: errors.RegstreamError = pickle.loads(said)  # noqa: S301 - of a process of our own
             raise fault
-        ticks: list[_Told] = marshal.loads(said)  # noqa: S302 - of a process of our own
-        return ticks
+        answered: tuple[float, list[_Told]] = marshal.loads(said)  # noqa: S302 - of a process of our own
+        return answered
 
-    def _lines(self, ticks: Sequence[_Told]) -> Lines:
-        parts, number = [], sum([tick[3] for tick in ticks if tick[2]])
-        if not any(tick[4] for tick in ticks):
-            return Lines(b"".join([tick[2] for tick in ticks]), number)
+    def _lines(self, ticks: Sequence[_Told]) -> Iterator[_Text]:
         is_told = self._wanted is None or model.ALERTS in self._wanted
-        for _, _, text, _, raised in ticks:
-            parts.append(text)
+        for _, _, lines, _, raised in ticks:
+            yield from lines
             if raised:
                 made = alerts.batch(self._alerts, itertools.starmap(alerts.Raised, raised))
                 if is_told:
-                    parts.append(as_lines(made))
-                    number += len(made)
-        return Lines(b"".join(parts), number)
+                    yield from self._keyed(made)
+
+    def _keyed(self, events: Sequence[model.Event]) -> list[_Text]:
+        return [(self._order.key(event), event.value + b"\n") for event in events]
 
     # In the other process
 
@@ -180,14 +184,12 @@ class Crew:
             made = [self._plain(*tick) for tick in share.window(start, end)]
         except errors.RegstreamError as error:
             return b"!" + pickle.dumps(error)
-        return b"=" + marshal.dumps(made)
+        return b"=" + marshal.dumps((share.horizon, made))
 
     def _plain(self, due: float, name: str, events: Sequence[model.Event], raised: Sequence[alerts.Raised]) -> _Told:
         told = [tuple(one) for one in raised] if raised else []
-        if self._wanted is not None and name not in self._wanted:
-            return due, name, b"", len(events), told
-        text = events[0].value + b"\n" if len(events) == 1 else as_lines(events)
-        return due, name, text, len(events), told
+        wanted = self._wanted is None or name in self._wanted
+        return due, name, self._keyed(events) if wanted else [], len(events), told
 
 
 def _cores() -> int:

@@ -5,10 +5,12 @@ Nothing here waits or knows the wall clock: who asks says up to when.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from regstream import clock, errors, model
 from regstream.engine import lane as lanes
@@ -17,6 +19,8 @@ from regstream.generate import stream as streams
 
 WINDOW = 20_000
 """About how many events are made at once, and are in memory together."""
+MOST_HELD = 100_000
+"""So many events are held back at most for the sake of their order."""
 _FIRST_SPAN = 1.0
 _LEAST_SPAN = 0.001
 _GROWTH = 4.0
@@ -31,6 +35,8 @@ Window = tuple[float, float]
 """From when to when."""
 _ORDER, _EVENTS, _RAISED = operator.itemgetter(0, 1), operator.itemgetter(2), operator.itemgetter(3)
 _flat = itertools.chain.from_iterable
+_KEY = operator.itemgetter(0)
+_RECORDED = b'"recordedtime":"'
 
 
 class Windows:
@@ -51,6 +57,39 @@ class Windows:
         """Learn how many came of one, which others may have followed already."""
         factor = max(1 / _GROWTH, min(_GROWTH, self._size / max(1, size)))
         self._span = max(_LEAST_SPAN, (window[1] - window[0]) * factor)
+
+
+Item = TypeVar("Item")
+
+
+class TimeOrder(Generic[Item]):
+    """Puts what is made tick by tick in the order of time.
+
+    The events of a tick of a rate, and what a stream tells that follows an entity, happened before that tick is due: so
+    what other streams made meanwhile is held back until no earlier event can come. Never more than ``most`` are held:
+    of more, the earlier half goes out. An event that is late by its declaration has its place where it arrives.
+    """
+
+    def __init__(self, lanes_: Iterable[lanes.Lane], most: int = MOST_HELD) -> None:
+        self._late = {lane.name for lane in lanes_ if lane.spec.arrival is not None}
+        self._most = most
+        self._held: list[tuple[str, Item]] = []
+
+    def key(self, event: model.Event) -> str:
+        """When it arrives, as text that sorts."""
+        if event.head.stream in self._late:
+            return event.value.partition(_RECORDED)[2][: len(event.head.time)].decode()
+        return event.head.time
+
+    def put(self, items: Iterable[tuple[str, Item]], horizon: float | None) -> list[Item]:
+        """Take items by their keys, those of one key in their order; give those up to ``horizon``, None for all."""
+        held = self._held
+        held += items
+        held.sort(key=_KEY)
+        count = len(held) if horizon is None else bisect.bisect_right(held, model.rfc3339(horizon), key=_KEY)
+        count = max(count, (len(held) - self._most > 0) * len(held) // 2)
+        self._held = held[count:]
+        return [item for _, item in held[:count]]
 
 
 class History:
@@ -74,6 +113,7 @@ class History:
         strict: bool = False,
     ) -> None:
         self.at = begin
+        self._begin = begin
         self._lanes = lanes_
         self._alerts = alerting
         self._known = known or {}
@@ -81,6 +121,13 @@ class History:
         self._strict = strict
         self._windows = Windows(begin, window)
         self._schedules: dict[str, tuple[object, clock.Schedule]] = {}
+        self._last: dict[str, float] = {}
+
+    @property
+    def horizon(self) -> float:
+        """No event that is still to be made happened before this, but for those that arrive late."""
+        gathering = [lane.name for lane in self._lanes() if lane.ticking and lane.gathers and lane.spec.arrival is None]
+        return min((self._last.get(name, self._begin) for name in gathering), default=self.at)
 
     def until(self, end: float) -> Iterator[list[model.Event]]:
         """The events of all ticks before ``end``, in the order of time; of the same time, in that of names.
@@ -90,7 +137,6 @@ class History:
         for window in self._windows.upto(end):
             made = self.window(*window)
             self._windows.adapt(window, sum(map(len, map(_EVENTS, made))) + len(made))
-            self.at = window[1]
             made.sort(key=_ORDER)
             yield list(self._numbered(made) if any(map(_RAISED, made)) else _flat(map(_EVENTS, made)))
 
@@ -111,6 +157,7 @@ class History:
                 made += self._ticks(lane, self._passed(unit, lane, self._points(lane, start, end)))
             else:
                 made += self._together(at_work, start, end)
+        self.at = end
         return made
 
     def _points(self, lane: lanes.Lane, start: float, end: float) -> list[float]:
@@ -118,13 +165,16 @@ class History:
         found = self._schedules.get(lane.name)
         if found is None or found[0] != in_force:
             found = self._schedules[lane.name] = in_force, lane.schedule()
-        return found[1].between(start, end)
+        points = found[1].between(start, end)
+        if points:
+            self._last[lane.name] = points[-1]
+        return points
 
     def _passed(self, unit: lanes.Unit, lane: lanes.Lane, points: list[float]) -> list[float]:
         """Points that are left when those are passed over of which all is known, and nothing depends on them."""
         source, known = lane.source, self._known.get(lane.name, 0)
         # How many events a tick of a rate has is known when it is made
-        if lane.spec.rate is not None and lane.interval is None and lane.batch_size > 1:
+        if lane.gathers:
             return points
         if (
             source.seq >= known

@@ -157,6 +157,13 @@ class Lane:
         return int(self._layered("batch_size") or self.set.get("batch_size") or self.spec.batch_size)
 
     @property
+    def gathers(self) -> bool:
+        """Whether the events of a tick happened before it: since the tick before."""
+        return self.spec.follow is not None or (
+            self.spec.rate is not None and self.interval is None and self.batch_size > 1
+        )
+
+    @property
     def priority(self) -> model.Priority:
         """Who goes first among due ticks."""
         return self._layered("priority") or self.set.get("priority") or self.spec.priority

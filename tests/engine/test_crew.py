@@ -19,6 +19,14 @@ from tests.generate import support
 END = BEGIN + 6 * 3600
 
 
+def ordered(events: Sequence[model.Event], most: int = history.MOST_HELD) -> list[model.Event]:
+    order: history.TimeOrder[model.Event] = history.TimeOrder(lanes_of(specs()), most)
+    return order.put([(order.key(event), event) for event in events], None)
+
+
+IN_TIME = [event.value for event in ordered(WHOLE)]
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Windows of few events, so that there are many; and nobody is left."""
@@ -53,13 +61,22 @@ def made(one: crew.Crew) -> list[bytes]:
 
 @pytest.mark.parametrize("jobs", [2, 3, 50])
 def test_it_is_that_of_one_process(jobs):
-    assert made(working(jobs)) == [event.value for event in WHOLE]
+    assert made(working(jobs)) == IN_TIME
 
 
 @pytest.mark.parametrize("wanted", [("EVEN",), ("TELLER", "RATED"), (model.ALERTS,), ("SHAKEN", model.ALERTS)])
 def test_a_part_is_that_part_of_all(wanted):
-    expected = [event.value for event in WHOLE if event.head.stream in wanted]
+    expected = [event.value for event in ordered(WHOLE) if event.head.stream in wanted]
     assert made(working(3, wanted=wanted)) == expected != []
+
+
+def test_no_more_is_held_than_allowed_and_what_is_held_comes_in_order():
+    order: history.TimeOrder[int] = history.TimeOrder([], 10)
+    begin = [order.put([(model.rfc3339(BEGIN + number), number)], BEGIN) for number in range(10)]
+    assert begin == [[0], *[[]] * 9]
+    assert order.put([(model.rfc3339(BEGIN + 0.5), -1), (model.rfc3339(BEGIN + 10), 10)], BEGIN) == [-1, 1, 2, 3, 4]
+    assert order.put([], BEGIN + 6) == [5, 6]
+    assert order.put([(model.rfc3339(BEGIN + 6.5), -2)], None) == [-2, 7, 8, 9, 10]
 
 
 def test_one_unit_is_not_shared_out():
