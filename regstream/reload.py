@@ -10,7 +10,10 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import fcntl
 import logging
+import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,12 +91,32 @@ class Settling:
 
     A file that is written in place is there in part, and no notice tells its end. So what changed has to stay the same
     for ``rest`` seconds, and ``removal`` seconds more when streams or entities would go, because what comes back after
-    that begins anew.
+    that begins anew; and as long as ``is_written`` says that somebody has the streams file open for writing.
     """
 
     rest: float = 0.3
     removal: float = 10.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    is_written: Callable[[], bool] = lambda: False
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process has the file open for writing; False where this system or this user cannot tell.
+
+    Linux grants a read lease to the owner of a file, unless somebody writes to it (fcntl(2), "Leases").
+    """
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Who opens it while the lease is held has a signal sent here, and SIGIO would end the process
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+    return False
 
 
 class _Removal(Exception):
@@ -175,6 +198,11 @@ class Door:
                 names, seconds = ", ".join(removal.names), self._settling.removal
                 _log.info("the files no longer declare %s; they take effect if that stays so for %g s", names, seconds)
                 may_remove = await self._stays(seconds)
+                while may_remove:
+                    is_written = await asyncio.to_thread(self._settling.is_written)
+                    if not is_written:
+                        break
+                    may_remove = await self._stays(self._settling.rest)
 
     async def _take(self, may_remove: str | None) -> None:
         async with self._lock:

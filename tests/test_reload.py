@@ -510,6 +510,37 @@ async def test_streams_go_when_the_file_has_said_so_for_long_enough(tmp_path, ca
         assert any("no longer declare S5" in one for one in caplog.messages)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_streams_stay_while_somebody_has_the_file_open_for_writing(tmp_path, whole):
+    world = World(tmp_path, {"streams.yaml": WHOLE})
+    async with world.running():
+        clock = Clock(world, {})
+        path = tmp_path / "streams.yaml"
+        world.door._settling = reload.Settling(sleep=clock.sleep, is_written=lambda: reload.is_written(path))
+        with path.open("w") as writer:
+            writer.write(HALF)
+            writer.flush()
+            changing = asyncio.create_task(world.door.changed())
+            await until(lambda: clock.now > 60)
+            assert set(names(world)) == set(SIX) and world.door.receipt.generation == 1
+            if whole:
+                writer.seek(0)
+                writer.truncate()
+                writer.write(MORE["streams.yaml"])
+        await changing
+        assert set(names(world)) == ({*SIX, "NEW"} if whole else {"S0", "S1", "S2"})
+
+
+def test_nobody_writes_to_a_file_that_is_closed_or_away(tmp_path):
+    path = tmp_path / "f"
+    assert not reload.is_written(path)
+    path.write_text("x")
+    assert not reload.is_written(path)
+    with path.open("a"):
+        assert reload.is_written(path)
+    assert not reload.is_written(path)
+
+
 @pytest.mark.parametrize("reason", ["SIGHUP", "api"])
 async def test_who_asks_for_a_reload_waits_for_nothing(tmp_path, reason):
     world = World(tmp_path, {"streams.yaml": WHOLE})

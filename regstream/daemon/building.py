@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -84,7 +85,8 @@ def build(chosen: settings.Settings, begin: float | None = None, renumber: bool 
     def digest() -> str:
         return config.digest(chosen.streams, chosen.scenarios, chosen.templates)
 
-    door = reload.Door(load, worker, now, fanout.announce, locate, digest)
+    settling = reload.Settling(is_written=functools.partial(reload.is_written, paths.streams))
+    door = reload.Door(load, worker, now, fanout.announce, locate, digest, settling)
     replays = _replays(keeper, carrier, fanout)
     refused = refusals.Refusals()
     entrance = guard.Guard(chosen.all_tokens, chosen.rate_limit, refused)
