@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from regstream import errors, quiet
+from regstream import errors, quiet, texts
 
 CLOSING_SECONDS = 2.0
 MAX_LINKS = 128
@@ -74,7 +74,10 @@ class _Recorded(Span):
         self.traceparent = f"00-{of.trace_id:032x}-{of.span_id:016x}-{int(of.trace_flags):02x}"
 
     def part(self, name: str) -> contextlib.AbstractContextManager[None]:
-        found: contextlib.AbstractContextManager[None] = self._tracer.start_as_current_span(name, context=self.within)
+        # The span around it says what went wrong
+        found: contextlib.AbstractContextManager[None] = self._tracer.start_as_current_span(
+            name, context=self.within, record_exception=False, set_status_on_exception=False
+        )
         return found
 
     def note(self, attributes: Attributes) -> None:
@@ -84,7 +87,7 @@ class _Recorded(Span):
         if fault:
             from opentelemetry.trace import Status, StatusCode
 
-            self._span.set_status(Status(StatusCode.ERROR, fault))
+            self._span.set_status(Status(StatusCode.ERROR, texts.redact(fault)))
         self._span.end()
 
 
@@ -102,32 +105,45 @@ class _Recording(Traces):
         from opentelemetry import trace
 
         # Not the present context: a connection that is kept alive would have that of an earlier call
-        with self._tracer.start_as_current_span(
-            name,
-            context=_context(traceparent),
-            kind=trace.SpanKind.SERVER,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield _Recorded(self._tracer, span)
-            except Exception as error:
-                span.set_attribute("error.type", type(error).__name__)
-                raise
+        with (
+            self._tracer.start_as_current_span(
+                name,
+                context=_context(traceparent),
+                kind=trace.SpanKind.SERVER,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span,
+            self._failing(span),
+        ):
+            yield _Recorded(self._tracer, span)
+
+    @contextlib.contextmanager
+    def _failing(self, span: Any) -> Iterator[None]:
+        """The class of what is raised, and not its text: whoever wrote that may have quoted a secret."""
+        try:
+            yield
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            raise
 
     @contextlib.contextmanager
     def send(self, attributes: Attributes, links: Callable[[], Collection[str]]) -> Iterator[Span]:
         from opentelemetry import trace
 
         found = [trace.get_current_span(_context(one)).get_span_context() for one in list(links())[:MAX_LINKS]]
-        with self._tracer.start_as_current_span(
-            "send",
-            context=_context(""),
-            kind=trace.SpanKind.PRODUCER,
-            attributes=attributes,
-            links=[trace.Link(one) for one in found],
-        ) as span:
+        with (
+            self._tracer.start_as_current_span(
+                "send",
+                context=_context(""),
+                kind=trace.SpanKind.PRODUCER,
+                attributes=attributes,
+                links=[trace.Link(one) for one in found],
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span,
+            self._failing(span),
+        ):
             yield _Recorded(self._tracer, span)
 
     async def close(self) -> None:

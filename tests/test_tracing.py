@@ -15,8 +15,11 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk import trace
+from opentelemetry.sdk.trace import export
+from opentelemetry.sdk.trace.export import in_memory_span_exporter
 
-from regstream import errors, tracing
+from regstream import errors, texts, tracing
 from regstream.broker import message
 from tests import otlp, process
 from tests.otlp import Collector, about, named, names
@@ -196,6 +199,26 @@ class TestDaemon:
                 before = len(events(daemon, "TICKING"))
                 eventually(lambda: len(events(daemon, "TICKING")) > before + 15)
                 assert len([one for one in daemon.log.read_text().splitlines() if "opentelemetry" in one]) < 5
+
+
+def test_what_is_raised_is_recorded_without_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, known = "correct-horse", texts.Redactor()
+    known.remember([secret])
+    monkeypatch.setattr(texts, "redact", known.redact)
+    exporter, provider = in_memory_span_exporter.InMemorySpanExporter(), trace.TracerProvider()
+    provider.add_span_processor(export.SimpleSpanProcessor(exporter))
+    recording = tracing._Recording(provider, "1")
+    tick = recording.begin("tick", {})
+    with contextlib.suppress(ValueError), tick.part("publish"):
+        raise ValueError(f"password={secret}")
+    tick.end(f"password={secret}")
+    with contextlib.suppress(ValueError), recording.send({}, tuple):
+        raise ValueError(f"password={secret}")
+    with contextlib.suppress(ValueError), recording.call("GET /", {}, ""):
+        raise ValueError(f"password={secret}")
+    spans = [span.to_json() for span in exporter.get_finished_spans()]
+    assert len(spans) == 4 and not [span for span in spans if "horse" in span]
+    assert sum("ValueError" in span for span in spans) == 2 and any("password=***" in span for span in spans)
 
 
 class TestOff:

@@ -65,7 +65,22 @@ Scenarios = Annotated[
 Templates = Annotated[
     Path | None, typer.Option("--templates", metavar="FOLDER", help="Template files.  [default: ./templates]")
 ]
-Url = Annotated[str, typer.Option("--url", metavar="URL", help="Where the daemon listens.", envvar="REGSTREAM_URL")]
+
+
+def _daemon(url: str) -> str:
+    """What is secret in it, and the token that goes there, is in nothing that is written from here on."""
+    from regstream import texts
+
+    # A password may hold what ends a host: up to the last @ all of it is secret
+    login = url.partition("://")[2].rpartition("@")[0]
+    texts.remember(filter(None, (login.partition(":")[2] or login, os.environ.get("REGSTREAM_TOKEN"))))
+    return url
+
+
+Url = Annotated[
+    str,
+    typer.Option("--url", metavar="URL", help="Where the daemon listens.", envvar="REGSTREAM_URL", callback=_daemon),
+]
 
 
 class Policy(enum.StrEnum):

@@ -95,7 +95,7 @@ def _keep(_: Outcome) -> None:
 def _show(one: Outcome) -> None:
     word, colour = _MARKS[one.state]
     mark = typer.style(word, fg=colour, bold=one.state == "fail")
-    typer.echo(f"{mark}  {one.step:<24} {one.seconds * 1000:6.0f} ms  {texts.printable(one.detail)}")
+    typer.echo(f"{mark}  {one.step:<24} {one.seconds * 1000:6.0f} ms  {texts.printable(texts.redact(one.detail))}")
 
 
 def _call(base: str, path: str, body: Any = None, method: str = "") -> Any:

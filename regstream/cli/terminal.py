@@ -19,7 +19,7 @@ def say(text: str, *, err: bool = False, **style: Any) -> None:
 
 def styled(text: str, **style: Any) -> str:
     """``text`` without control characters but those of its style."""
-    return typer.style(texts.printable(text), **style)
+    return typer.style(texts.printable(texts.redact(text)), **style)
 
 
 def say_json(text: str) -> None:

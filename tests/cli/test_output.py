@@ -126,3 +126,13 @@ def test_validate_warns_of_what_has_no_effect(environ: dict[str, str], said: str
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and len(lines) == bool(said)
     assert all("warning: " in one and said in one for one in lines)
+
+
+@pytest.mark.parametrize("secret", ["correct-horse", "battery@stable", "with/slash#42"])
+@pytest.mark.parametrize("command", [["check"], ["check", "--health"], ["tail"], ["replay", "--from", "1h"]])
+def test_a_password_in_the_address_is_shown_nowhere(command: list[str], secret: str) -> None:
+    made = process.run(*command, "--url", f"http://me:{secret}@127.0.0.1:1", REGSTREAM_TOKEN="token-of-mine")
+    assert made.returncode != 0
+    assert not [
+        part for part in ("horse", "battery", "stable", "slash", "of-mine") if part in made.stdout + made.stderr
+    ]
