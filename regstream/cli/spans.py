@@ -165,7 +165,7 @@ async def _alone(
         wanted = [one for one in made if one.head.stream in asked.only] if asked.only else made
         # When the last window was made nothing comes before what is held
         horizon = past.horizon if past.at < asked.end else None
-        events = order.put([(order.key(one), one) for one in wanted], horizon)
+        events = order.put(order.keyed(wanted), horizon)
         for start in range(0, len(events), BATCH):
             await sink.write(events[start : start + BATCH])
         shown(past.at, len(events))

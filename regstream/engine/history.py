@@ -81,6 +81,12 @@ class TimeOrder(Generic[Item]):
             return event.value.partition(_RECORDED)[2][: len(event.head.time)].decode()
         return event.head.time
 
+    def keyed(self, events: Iterable[model.Event]) -> list[tuple[str, model.Event]]:
+        """Events by their keys."""
+        if self._late:
+            return [(self.key(event), event) for event in events]
+        return [(event.head.time, event) for event in events]
+
     def put(self, items: Iterable[tuple[str, Item]], horizon: float | None) -> list[Item]:
         """Take items by their keys, those of one key in their order; give those up to ``horizon``, None for all."""
         held = self._held

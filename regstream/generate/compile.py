@@ -45,6 +45,9 @@ def _encode(builder: Builder, data: Code) -> None:
     for start in range(0, len(builder.floats), _SUMMANDS):
         total = " + ".join(builder.floats[start : start + _SUMMANDS])
         builder.line(f"if not IS_FINITE({total}): FINITE({data.text})", ("fields",))
+    if builder.opaque:
+        # Of those the null that stands for it tells; there are few others
+        builder.line(f'if b"null" in made: FINITE(({", ".join(builder.opaque)},))', ("fields",))
     if data.extent * 6 > cost.MAX_EVENT:
         builder.line(f"if len(made) > {cost.MAX_EVENT}: TOO_LARGE(made)", ("fields",))
 
@@ -103,6 +106,7 @@ def _data(builder: Builder, spec: model.StreamSpec) -> Code:
     code = text.compiled(builder.site, source, builder.scope, builder.key)
     builder.take_notes(("templates", spec.template))
     builder.line(f"data = LOADED({code.text})", ("template",))
+    builder.opaque.append("data")
     builder.scope["data"] = Code("data")
     if spec.fields:
         builder.line(f"data.update({builder.fields(spec.fields).text})", ("fields",))

@@ -117,11 +117,17 @@ _CURES: tuple[tuple[type[BaseException], str, str], ...] = (
 
 def check_finite(value: Any) -> None:
     """Refuse what JSON has no number for, which the encoder would write as null. Raises ValueError."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not a number that an event can carry")
-    if isinstance(value, dict | list | tuple):
-        for one in value.values() if isinstance(value, dict) else value:
-            check_finite(one)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a number that an event can carry")
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            # Most parts are texts, whole numbers or null
+            if part.__class__ not in _PLAIN:
+                check_finite(part)
+
+
+_PLAIN = {str, int, bool, type(None)}
 
 
 def sayable(value: Any) -> str:
@@ -157,10 +163,15 @@ def _too_large(value: bytes) -> None:
     raise cost.CostError(f"the event has {len(value)} bytes, the limit is {cost.MAX_EVENT}")
 
 
+_FINITE = {"str", "int", "bool", "none", "now"}
+"""Kinds of values in which there is no NaN and no infinity."""
+
+
 class Builder:
     """Writes the body of one program line by line and remembers where each line came from.
 
-    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite.
+    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite, ``opaque``
+    those of values of which a part could be.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec], key: bytes) -> None:
@@ -174,6 +185,7 @@ class Builder:
         }
         self.rows: dict[str, Code] = {}
         self.floats: list[str] = []
+        self.opaque: list[str] = []
         self.moves = False
         self.followed: str | None = None
         self.key = key
@@ -225,6 +237,8 @@ class Builder:
             self._shown.append((scope[key].text, (*path, key)))
             if code.kind in {"float", "number"}:
                 self.floats.append(scope[key].text)
+            elif code.kind not in _FINITE and not isinstance(value, dict):
+                self.opaque.append(scope[key].text)
             parts.append((key, self.shown(scope[key])))
         self.site.later = outer
         written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
