@@ -170,8 +170,8 @@ _FINITE = {"str", "int", "bool", "none", "now"}
 class Builder:
     """Writes the body of one program line by line and remembers where each line came from.
 
-    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite, ``opaque``
-    those of values of which a part could be.
+    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite,
+    ``opaque`` those of values of which a part could be.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec], key: bytes) -> None:

@@ -37,6 +37,10 @@ class Log(Protocol):
     """Topics, read from given offsets on; see ``broker.kafka.log.Log``."""
 
     @property
+    def denied(self) -> Mapping[str, str]:
+        """Topics that may not be read, and what to say of them."""
+
+    @property
     def lag(self) -> int:
         """Messages that are not fetched yet."""
 
@@ -123,6 +127,7 @@ class Following:
         while True:
             log.follow(self._source.topics())
             fetched = await log.fetch(self._most(), FETCH_SECONDS)
+            self.reason = "; ".join(log.denied.values())
             if not fetched.next:
                 continue
             self._next.update(fetched.next)

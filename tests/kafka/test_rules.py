@@ -15,6 +15,7 @@ import pytest
 
 from regstream import errors, model
 from regstream.broker import kafka as kafka_broker
+from regstream.broker.kafka import log
 from scripts import kafka
 from tests import process
 from tests.kafka import daemons
@@ -122,6 +123,44 @@ class TestATopicThatMayNotBeRead:
                 await asyncio.wait_for(anext(one.consume()), 20)
             with pytest.raises(errors.BrokerError, match=r"TopicAuthorizationFailed.*rules\.write"):
                 await one.tail(["rules.write"], 10)
+
+    async def test_is_left_out_by_the_recorder_until_it_may_be_read(
+        self, ruled: kafka.Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(log, "DENIED_SECONDS", 0.2)
+        monkeypatch.setattr(log, "LOOK_SECONDS", 0.1)
+        await allow(ruled, "rules.unread", WRITE)
+        await allow(ruled, "rules.read", READ, WRITE)
+        async with connected(ruled) as one:
+            await one.declare({"rules.unread": 2, "rules.read": 2})
+            await written(one, keyed(5, "rules.unread"))
+            await written(one, keyed(5, "rules.read"))
+            reading = log.Log(one._connection, {})
+            await reading.start()
+            try:
+                reading.follow(["rules.unread", "rules.read"])
+
+                async def read(topic: str) -> None:
+                    count = 0
+                    async with asyncio.timeout(60):
+                        while count < 5:
+                            records = (await reading.fetch(100, 0.1)).records
+                            assert {record.topic for record in records} <= {topic}
+                            count += len(records)
+
+                await read("rules.read")
+                async with asyncio.timeout(60):
+                    while not reading.denied:
+                        assert (await reading.fetch(100, 0.1)).records == []
+                assert reading.denied == {"rules.unread": "rules.unread may not be read"}
+                await allow(ruled, "rules.unread", READ)
+                await read("rules.unread")
+                async with asyncio.timeout(60):
+                    while reading.denied:
+                        await reading.fetch(100, 0.1)
+            finally:
+                await reading.close()
+        assert sum("rules.unread is not recorded" in message for message in caplog.messages) >= 1
 
     def test_is_said_on_health_and_stops_nothing_else(self, tmp_path: pathlib.Path, ruled: kafka.Cluster) -> None:
         asyncio.run(allow(ruled, "test.shared", WRITE))

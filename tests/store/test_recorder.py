@@ -448,6 +448,7 @@ class Topic:
 
 class _Log:
     foreign = 0
+    denied: dict[str, str] = {}
 
     def __init__(self, topic: Topic, offset: int) -> None:
         self._topic, self._next = topic, offset

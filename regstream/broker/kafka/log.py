@@ -24,8 +24,11 @@ CONNECT_SECONDS = 3.0
 START_SECONDS = 15.0
 LOOK_SECONDS = 2.0
 AHEAD_BYTES = 512 * 1024
+DENIED_SECONDS = 30.0
+"""After so long it is tried whether a topic may be read that might not."""
 _BEYOND = 2**63 - 1
 Place = connection.Place
+_log = logging.getLogger("regstream.broker")
 
 
 class Fetched(NamedTuple):
@@ -44,7 +47,8 @@ class Fetched(NamedTuple):
 class Log:
     """Partitions are read from their offset of ``starts`` on, those that have none from their earliest one.
 
-    One that has failed is closed and a new one made. ``foreign`` counts the messages that are none of our events.
+    One that has failed is closed and a new one made. ``foreign`` counts the messages that are none of our events,
+    ``denied`` says of topics why they are not read.
     """
 
     def __init__(self, reach: connection.Connection, starts: Mapping[Place, int]) -> None:
@@ -62,6 +66,8 @@ class Log:
         self._looking: asyncio.Task[None] | None = None
         self._asked = asyncio.Event()
         self._news = asyncio.Event()
+        self._again: dict[str, float] = {}
+        self.denied: dict[str, str] = {}
         self.foreign = 0
         quiet.begin("aiokafka", logging.WARNING)
 
@@ -93,9 +99,12 @@ class Log:
 
     async def _connect(self, through: connection.Connection) -> None:
         options = through.options()
+        # Over a slow line an answer with so many bytes takes long, and the others on its connection wait behind it;
+        # whether the cluster answers at all is seen on the other connection
+        patient = {**options, "request_timeout_ms": int(reader.FETCH_SECONDS * 1000)}
         self._consumer = aiokafka.AIOKafkaConsumer(
-            **options, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
-            fetch_max_wait_ms=reader.FETCH_MS, max_partition_fetch_bytes=AHEAD_BYTES,
+            **patient, group_id=None, enable_auto_commit=False, auto_offset_reset="none",
+            fetch_max_wait_ms=reader.FETCH_MS, fetch_max_bytes=AHEAD_BYTES, max_partition_fetch_bytes=AHEAD_BYTES,
         )  # fmt: skip
         await self._consumer.start()
         self._admin = aiokafka.admin.AIOKafkaAdminClient(**options)
@@ -127,7 +136,10 @@ class Log:
             while True:
                 self._asked.clear()
                 async with faults.bounded(connection.ANSWER_SECONDS, self._connection.servers):
-                    await self._survey()
+                    # Of all topics: a cluster may make one that is asked for by its name
+                    topics = await self._admin.describe_topics(None)
+                async with faults.bounded(reader.FETCH_SECONDS, self._connection.servers):
+                    await self._survey(topics)
                 self._news.set()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
@@ -135,13 +147,16 @@ class Log:
         finally:
             self._news.set()
 
-    async def _survey(self) -> None:
-        # Of all topics: a cluster may make one that is asked for by its name
-        topics = await self._admin.describe_topics(None)
+    async def _survey(self, topics: Iterable[Mapping[str, Any]]) -> None:
+        now = asyncio.get_running_loop().time()
+        # Those that are no longer waited for have been tried since the last look, and were not denied again
+        self.denied = {name: reason for name, reason in self.denied.items() if name in self._again}
+        for name in [name for name, again in self._again.items() if again <= now]:
+            del self._again[name]
         self._found = {
             (topic["topic"], one["partition"]): one["leader"] >= 0
             for topic in topics
-            if topic["topic"] in self._topics
+            if topic["topic"] in self._topics and topic["topic"] not in self._again
             for one in topic["partitions"]
         }
         # One that has no leader has no end, and would hold up the others
@@ -152,6 +167,11 @@ class Log:
     async def _settle(self) -> None:
         """Read the partitions that there are now, and no others."""
         for place in self._next.keys() - self._found.keys():
+            if place[0] in self._again:
+                # It is gone on with where it was, when it may be read
+                self._starts[place] = self._next.pop(place)
+                self._ends.pop(place, None)
+                continue
             # Whatever has its name later is another one
             del self._next[place]
             self._ends.pop(place, None)
@@ -193,8 +213,8 @@ class Log:
     async def fetch(self, limit: int, seconds: float) -> Fetched:
         """At most ``limit`` messages, as soon as there are any; none when none came in that time.
 
-        One that is cancelled has given nothing, and loses nothing. Raises BrokerError when the connection is lost or a
-        topic may not be read, LoginError when the credentials are refused.
+        One that is cancelled has given nothing, and loses nothing. A topic that may not be read is ``denied``, and is
+        tried again. Raises BrokerError when the connection is lost, LoginError when the credentials are refused.
         """
         looking = self._looking
         if looking is None:
@@ -202,15 +222,28 @@ class Log:
         if looking.done():
             self._raise(looking)
         try:
-            async with asyncio.timeout(connection.ANSWER_SECONDS):
+            async with asyncio.timeout(reader.FETCH_SECONDS):
                 await self._settle()
             messages = await self._some(limit, seconds)
+        except aiokafka.errors.TopicAuthorizationFailedError as error:
+            self._deny(error)
+            messages = {}
         except aiokafka.errors.OffsetOutOfRangeError as error:
             self._astray(error.args[0])
             messages = {}
         except faults.FAULTS as error:
             raise faults.broker_error(error, self._connection.servers) from error
         return self._fetched(messages)
+
+    def _deny(self, error: aiokafka.errors.TopicAuthorizationFailedError) -> None:
+        topic = str(error.args[0])
+        if topic not in self.denied:
+            _log.error(
+                "topic %s is not recorded: it may not be read (TopicAuthorizationFailed); allow READ on it", topic
+            )
+        self.denied[topic] = f"{topic} may not be read"
+        self._again[topic] = asyncio.get_running_loop().time() + DENIED_SECONDS
+        self._found = {place: is_led for place, is_led in self._found.items() if place[0] != topic}
 
     def _raise(self, looking: asyncio.Task[None]) -> None:
         error = None if looking.cancelled() else looking.exception()
