@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import operator
 import re
 import struct
@@ -23,6 +24,8 @@ _long, _size = struct.Struct(">q").pack, struct.Struct(">i").pack
 _SIGNATURE, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 _FIELDS, _LONG, _NULL = struct.pack(">h", 9), _size(8), _size(-1)
 _MILLENNIUM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+_EXACT = ("UTF8", "SQL_ASCII")
+"""Encodings of a database that give each character back, because they convert none."""
 _HEAD, _SEQ = operator.itemgetter(0), operator.itemgetter(1)
 # An event that nobody can keep: a number too large, a lone surrogate, a character that the database's encoding has not,
 # a name too long for an index, too deep a value, or anything that cannot be written as a row
@@ -61,6 +64,8 @@ class Table:
 
     def __init__(self, connection: database.Connection, days: partitions.Partitions) -> None:
         self._connection, self.days = connection, days
+        self._encoding = str(connection.info.parameter_status("server_encoding"))
+        self._carried: set[str] = set()
 
     async def write(self, batch: Batch) -> Written:
         """All of it or nothing. Events that are there already stay as they are, and are not counted."""
@@ -109,10 +114,27 @@ class Table:
     async def _copy(self, events: Sequence[model.Event], into: str = "copy_events") -> None:
         if not events:
             return
+        if self._encoding not in _EXACT:
+            await self._carry(f"{event.value.decode(errors='replace')}{event.key or ''}" for event in events)
         cursor = self._connection.cursor()
         async with cursor.copy(queries.named(into)) as copy:
             for piece in _pieces(events):
                 await copy.write(piece)
+
+    async def _carry(self, texts: Iterable[str]) -> None:
+        """Raise ValueError when the database would give a character back as another one, as some encodings do."""
+        fresh = "".join(
+            sorted({character for text in texts for character in text if character > "\x7f"} - self._carried)
+        )
+        if fresh:
+            ((back,),) = await database.fetch(self._connection, queries.named("carried"), {"text": fresh})
+            if back != fresh:
+                changed = next((one for one, other in zip(fresh, back, strict=False) if one != other), fresh[-1])
+                raise ValueError(
+                    f"the database's encoding {self._encoding} gives {changed!r} back as another character:"
+                    " createdb -E UTF8 -T template0 makes one that holds all"
+                )
+            self._carried.update(fresh)
 
     async def _merge(self, events: Sequence[model.Event]) -> int:
         await self._connection.execute(queries.named("create_arrivals"))
@@ -140,6 +162,8 @@ class Table:
             return []
         try:
             async with self._connection.transaction():
+                if self._encoding not in _EXACT:
+                    await self._carry([json.dumps(some, ensure_ascii=False, default=str)])
                 await write(some)
         except POISON as error:
             if len(some) == 1:

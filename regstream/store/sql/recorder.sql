@@ -16,6 +16,10 @@ INSERT INTO regstream.events (stream, epoch, seq, type, time, key, priority, reg
 SELECT stream, epoch, seq, type, time, key, priority, region, value FROM taken
 ON CONFLICT DO NOTHING;
 
+-- name: carried
+-- A text as the database gives it back
+SELECT %(text)s::text;
+
 -- name: keep_position
 INSERT INTO regstream.positions AS there (stream, epoch, seq) VALUES (%(stream)s, %(epoch)s, %(seq)s)
 ON CONFLICT (stream) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
