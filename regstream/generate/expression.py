@@ -28,6 +28,10 @@ _SHIFT = 1.5 * 2.0**52
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
 
 
+_FREE = 64
+"""So many operands of comparisons may be large before their sizes count: together they take a few milliseconds."""
+
+
 class Translator:
     """Writes expressions for one site and scope."""
 
@@ -119,9 +123,22 @@ class Translator:
         return Code(f"(+{inner.text})", "int" if inner.kind == "bool" else inner.kind)
 
     def _compare(self, node: nodes.Compare) -> Code:
-        parts = [self.visit(node.expr).text]
-        parts += [f"{_COMPARE[one.op]} {self.visit(one.expr).text}" for one in node.ops]
-        return Code(f"({' '.join(parts)})", "bool")
+        first, *others = [
+            self._weighed(self.visit(one)) for one in (node.expr, *(operand.expr for operand in node.ops))
+        ]
+        signs = [_COMPARE[operand.op] for operand in node.ops]
+        rest = [f"{sign} {other}" for sign, other in zip(signs, others, strict=True)]
+        return Code(f"({' '.join([first, *rest])})", "bool")
+
+    def _weighed(self, code: Code) -> str:
+        """An operand, whose size is counted when it may be large and the program has many of these."""
+        if code.extent <= cost.SMALL:
+            return code.text
+        self._site.compared += 1
+        if self._site.compared <= _FREE:
+            return code.text
+        self._site.spends = True
+        return f"WEIGHED({code.text})"
 
     def _concat(self, node: nodes.Concat) -> Code:
         return Code(f"JOINED(({', '.join(self.visit(one).text for one in node.nodes)},))", "str")

@@ -345,5 +345,5 @@ _SPACE: dict[str, Any] = {
 def _guards(box: sandbox.Sandbox) -> dict[str, Any]:
     return {
         "ATTR": box.value, "METHOD_ATTR": box.getattr, "ITEM": box.item, "METHOD_ITEM": box.getitem,
-        "CALL": box.apply, "UNDEFINED": box.undefined, "RENEW": box.renew,
+        "CALL": box.apply, "UNDEFINED": box.undefined, "RENEW": box.renew, "WEIGHED": box.weighed,
     }  # fmt: skip

@@ -53,7 +53,8 @@ class Site:
 
     ``spends`` says whether the program does anything that is counted against the budget of an event, of which ``fixed``
     counts what is known before; ``reads`` and ``changes`` name the entities whose rows it may see, and those whose rows
-    it changes. ``later`` knows the names that come after the text that is being compiled.
+    it changes; ``compared`` counts operands that may be large. ``later`` knows the names that come after the text that
+    is being compiled.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec]) -> None:
@@ -68,6 +69,7 @@ class Site:
         self.notes: list[Note] = []
         self.later: hints.Later | None = None
         self.spends = False
+        self.compared = 0
         self.fixed = budget.Fixed()
         self._temporaries = 0
 

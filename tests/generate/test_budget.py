@@ -132,6 +132,18 @@ def test_expressions_pay_for_what_they_call(call, count):
     assert "takes more than 100000 steps" in said
 
 
+@pytest.mark.parametrize("comparison", ["-K in l", "-K not in l", "l == m", "l != m", "l <= m", "l > m"])
+def test_an_expression_of_many_comparisons_pays_for_what_they_compare(comparison):
+    lists = {"l": "{{ range(9999) | list }}", "m": "{{ range(9999) | list }}"}
+    made = support.build({**lists, "x": long_row(comparison, 1500)})
+    made.workshop.box.budget._clock = lambda: 0.0
+    began = time.thread_time()
+    error = made.next_batch(support.NOW, 1).error
+    assert time.thread_time() - began < SECONDS
+    assert "takes more than 100000 steps" in str(error)
+    assert support.build({**lists, "x": long_row(comparison, 30)}).next_batch(support.NOW, 1).error is None
+
+
 @pytest.mark.parametrize(("call", "count"), [("zipf(10000 - K, 1.1)", 60), ("fake('text')", 900)])
 def test_what_is_known_to_cost_too_much_is_refused_when_it_is_loaded(call, count):
     assert "takes more than 100000 steps" in support.faults({"x": long_row(call, count)})[0].message
