@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import pathlib
 import signal
 import socket
@@ -182,3 +183,28 @@ def test_other_machines_are_not_let_in_without_tokens(tmp_path: pathlib.Path, ho
     done = process.run("run", "--host", host, "--port", "0", cwd=process.copy_files(tmp_path))
     assert done.returncode == 78
     assert "REGSTREAM_TOKENS" in done.stderr and "--insecure" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_it_answers_beside_streams_whose_events_take_almost_as_long_as_they_may(tmp_path: pathlib.Path) -> None:
+    text = "{% for i in range(14000) %}{{ 'ab'[i % 2] }}{% endfor %}"
+    stream = f'interval: 10ms, batch_size: 5, fields: {{x: "{text}"}}'
+    streams = "".join(f"  S{number}: {{{stream}}}\n" for number in range(4))
+    (tmp_path / "streams.yaml").write_text(f"streams:\n{streams}")
+    daemon = Daemon(tmp_path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(daemon.stop)
+        stat = pathlib.Path(f"/proc/{daemon.process.pid}/stat")
+
+        def spent() -> float:
+            """The processor time of the daemon; what others take meanwhile is not its fault."""
+            user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+        eventually(lambda: all(stream["seq"] for stream in daemon.streams()))
+        waited = []
+        for _ in range(40):
+            before = spent()
+            assert daemon.get("/health/live")["status"] == "ok"
+            waited.append(spent() - before)
+        assert max(waited) < 0.2, waited
+        assert not any(stream["errors"] for stream in daemon.streams())
