@@ -586,3 +586,14 @@ def test_rows_and_events_are_tried_again_only_of_what_changed(tree: Tree, monkey
     assert seen == ["svp", "B"], "the rows are there for the stream that may see them"
     tree.write("streams.yaml", entity.replace("n: 1", "n: 0") + GOOD + other)
     assert len(tree.problems()) == 1
+
+
+def test_a_field_that_a_template_file_does_not_make_is_warned_of(tree: Tree) -> None:
+    tree.write("streams.yaml", "streams:\n  T: {interval: 1s, template: t.j2}\n")
+    tree.write("templates/t.j2", '{"amount": {{ uniform(1, 5) | round(2) }}, "name": "x"}')
+    steps = "[{burst: {stream: T, count: 2, fields: {amuont: 5}}}, {set: {stream: T, fields: {name: y}, for: 3s}}]"
+    tree.write("scenarios/s.yaml", f"name: S\ndescription: d\nsteps: {steps}\n")
+    (warning,) = tree.load().warnings
+    assert (warning.line, warning.column) == (3, 56)
+    assert warning.message == "the first events of stream 'T' have no field 'amuont'"
+    assert warning.hint == "did you mean amount?"

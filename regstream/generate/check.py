@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from regstream import model
+from regstream import errors, model
 from regstream.generate import compile, lint, sandbox, statements, tables, text
 from regstream.generate import trial as trials
 from regstream.generate.program import Builder
@@ -55,11 +55,30 @@ def check_overlay(spec: model.StreamSpec, fields: Mapping[str, Any], trial: tria
     What is not in one of these fields has the path ``("fields",)``.
     """
     builder = _tried(trial, spec.name)
+    unknown = _unknown(spec, fields, trial) if spec.template is not None else []
     changed = spec.model_copy(update={"fields": {**(spec.fields or {}), **fields}})
     program = compile.stream_program(builder, changed)
     if program is not None:
         builder.faults += trial.overlaid(changed, program)
-    return [_laid(fault, fields) for fault in builder.faults]
+    return [*unknown, *(_laid(fault, fields) for fault in builder.faults)]
+
+
+def _unknown(spec: model.StreamSpec, fields: Mapping[str, Any], trial: trials.Trial) -> list[Fault]:
+    """Fields that the first events of a stream with a template file do not have; later ones may."""
+    builder = _tried(trial, spec.name)
+    program = compile.stream_program(builder, spec)
+    known = trial.fields(spec, program) if program is not None else set()
+    return [
+        Fault(
+            ("fields", name),
+            1,
+            f"the first events of stream '{spec.name}' have no field '{name}'",
+            errors.did_you_mean(name, known) or f"they have {', '.join(sorted(known))}",
+            "warning",
+        )
+        for name in fields
+        if known and name not in known
+    ]
 
 
 def _laid(fault: Fault, fields: Mapping[str, Any]) -> Fault:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import jinja2
+import orjson
 
 from regstream import errors, model
 from regstream.generate import arrival, compile, draws, lives, maker, pools, sandbox, vocabulary
@@ -189,6 +190,14 @@ class Trial:
         changed.put_back()
         return faults
 
+    def fields(self, spec: model.StreamSpec, program: Program) -> set[str]:
+        """The names of the fields that the first events of a stream have, which only its template file knows."""
+        changed = _Changed()
+        run = _Run(self, spec, program, self._cpu() + STREAM_SECONDS, changed)
+        run.first()
+        changed.put_back()
+        return run.fields
+
     def _tried(
         self, spec: model.StreamSpec, program: Program, noted: Sequence[Path], changed: _Changed | None = None
     ) -> list[Fault]:
@@ -310,6 +319,7 @@ class _Run:
     ) -> None:
         self._changed = changed
         self.faults: list[Fault] = []
+        self.fields: set[str] = set()
         self._trial, self._spec, self._program, self._end = trial, spec, program, end
         self._variant = self._of(program)
         head = model.Head(spec.name, "TRIAL", spec.event, spec.topic, spec.priority, "", "")
@@ -390,6 +400,8 @@ class _Run:
         batch = made.make()
         self._seq += len(batch.events)
         self._keys.update(event.key for event in batch.events)
+        if self._spec.template is not None:
+            self.fields.update(*(orjson.loads(event.value)["data"] for event in batch.events))
         self._alerts += len(batch.signals)
         if batch.error is not None and made.first is not None:
             self._fail(variant, made.first, ticks[len(batch.counts) - 1], batch.counts[-1])
