@@ -19,7 +19,7 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.http import Http
 from sanic.http.constants import HTTP
 
-from regstream import errors
+from regstream import errors, quiet
 from regstream.server import cors, pages, problems, protocol, routes, routing
 from regstream.server.services import Services
 
@@ -73,6 +73,8 @@ def _quiet() -> None:
     for name in ("sanic.root", "sanic.server", "sanic.access", "sanic.error", "sanic.websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("sanic.error").addFilter(_is_fault)
+    # It tells of each connection that it has no descriptor left for, a hundred a second
+    quiet.begin("asyncio")
 
 
 def _is_fault(record: logging.LogRecord) -> bool:

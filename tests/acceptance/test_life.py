@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import resource
 import signal
 import socket
 import time
@@ -208,3 +209,19 @@ def test_it_answers_beside_streams_whose_events_take_almost_as_long_as_they_may(
             waited.append(spent() - before)
         assert max(waited) < 0.2, waited
         assert not any(stream["errors"] for stream in daemon.streams())
+
+
+def test_a_process_without_descriptors_says_so_now_and_then(tmp_path: pathlib.Path) -> None:
+    with process.running(tmp_path) as daemon, contextlib.ExitStack() as stack:
+        used = len(list(pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
+        soft, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (used + 5, hard))
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
+        eventually(lambda: "Too many open files" in daemon.log.read_text())
+        # It tries again each second
+        time.sleep(3)
+        assert daemon.log.read_text().count("Too many open files") == 1
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        stack.close()
+        eventually(lambda: daemon.get("/health")["status"])
