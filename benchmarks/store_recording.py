@@ -23,6 +23,8 @@ from regstream.store import database
 _COPY = "COPY bare (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN (FORMAT binary)"
 _TYPES = ["text", "text", "int8", "text", "timestamptz", "text", "text", "text", "text"]
 AHEAD = 8_000
+# A bound on what hangs, not on what is slow
+SECONDS = 600.0
 CHUNK = 16
 Batches = list[list[broker.Record]]
 
@@ -92,8 +94,9 @@ async def _bare(connection: psycopg.AsyncConnection, rows: list[tuple[object, ..
 async def _from_log(one: store.Store, topic: _Topic, batches: Batches) -> float:
     began, wanted = time.process_time(), one.status.recorded + sum(map(len, batches))
     topic.give(batches)
-    while one.status.recorded < wanted:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(SECONDS):
+        while one.status.recorded < wanted:
+            await asyncio.sleep(0.02)
     return time.process_time() - began
 
 
@@ -113,6 +116,7 @@ class _Topic:
     """A partition that has what it is given, as ``kafka.log`` gives it out."""
 
     lag = foreign = 0
+    denied: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         self._ready: collections.deque[list[broker.Record]] = collections.deque()

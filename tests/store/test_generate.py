@@ -74,7 +74,7 @@ def test_it_is_written_once_whatever_is_asked_how_often(folder: pathlib.Path, da
 
 
 def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(folder: pathlib.Path, database_url: str) -> None:
-    begin = datetime.datetime.fromtimestamp(int(time.time()) - 2400, datetime.UTC).isoformat()
+    begin = datetime.datetime.fromtimestamp(int(time.time()) - 1200, datetime.UTC).isoformat()
     daemon = process.Daemon(folder, "--port", "0", "--from", begin, DATABASE_URL=database_url)
     try:
         process.eventually(lambda: sum(map(len, rows(database_url).values())) > 4000, making.BOUND)
@@ -99,4 +99,4 @@ def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(folder: pathlib.
     # The alerts of what is live are numbered as they come, which is for the streams themselves to tell
     alerts = found.pop("ALERTS")
     assert [row[2] for row in alerts] == list(range(1, len(alerts) + 1))
-    check(found, made(folder, "--from", begin, "--duration", "60m"), timed=not missed)
+    check(found, made(folder, "--from", begin, "--duration", "40m"), timed=not missed)
