@@ -22,6 +22,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[sync_api.Browser]:
     with sync_api.sync_playwright() as playwright:
+        sync_api.expect.set_options(timeout=pages.MILLISECONDS)
         started = playwright.chromium.launch(executable_path=node_packages.chromium(), args=pages.ARGUMENTS)
         yield started
         started.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -19,11 +20,11 @@ def test_stop_and_start_everything(daemon, page):
     page.locator("#all").click()
     process.eventually(lambda: not daemon.get("/health")["streaming"]["isStreaming"])
     pages.banner(page, "streaming").wait_for()
-    assert pages.text(page, "#all") == "Start all"
+    expect(page.locator("#all")).to_have_text("Start all")
     pages.banner(page, "streaming").get_by_role("button").click()
     process.eventually(lambda: daemon.get("/health")["streaming"]["isStreaming"])
     pages.banner(page, "streaming").wait_for(state="detached")
-    assert pages.text(page, "#streaming") == "Streaming"
+    expect(page.locator("#streaming")).to_have_text("Streaming")
 
 
 def test_pause_and_resume_a_stream(daemon, page):
@@ -55,7 +56,7 @@ def test_tune_sends_what_was_changed_and_nothing_else(daemon, page):
     before = daemon.stream("SYSTEM_METRICS")
     button(page, "Tune SYSTEM_METRICS").click()
     form = page.locator("#tune-form")
-    assert form.locator("[name=interval]").input_value() == "1500ms"
+    expect(form.locator("[name=interval]")).to_have_value("1500ms")
     with page.expect_request(lambda request: request.method == "PATCH") as sent:
         form.locator("[name=interval]").fill("2s")
         form.locator("[name=batchSize]").fill("3")
@@ -73,9 +74,9 @@ def test_tune_says_what_is_wrong_beside_it(daemon, page):
     page.locator("#tune-form [name=interval]").fill("soon")
     page.locator("#tune-form").get_by_role("button", name="Apply").click()
     page.wait_for_function("() => document.getElementById('tune-error').textContent.includes('interval')")
-    assert page.locator("#tune-dialog").is_visible()
+    expect(page.locator("#tune-dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    assert not page.locator("#tune-dialog").is_visible()
+    expect(page.locator("#tune-dialog")).to_be_hidden()
     assert daemon.stream("RISK_EVENTS")["interval"] == before["interval"]
 
 
@@ -92,26 +93,26 @@ def test_a_scenario_is_started_followed_and_cancelled(daemon, page):
     box = page.locator("[data-scenario=BUDGET_CRISIS] .runs > li")
     box.wait_for()
     run = next(one for one in daemon.get("/api/streaming/simulate")["runs"] if one["state"] == "running")
-    assert box.get_attribute("data-run") == run["runId"]
+    expect(box).to_have_attribute("data-run", run["runId"])
 
     def same_steps() -> bool:
         current = daemon.get(f"/api/streaming/simulate/{run['runId']}")["current"]
         return [one.get_attribute("title") for one in box.locator(".now li").all()] == current
 
     process.eventually(same_steps, what="the steps that the API names")
-    process.eventually(lambda: "alert WARNING" in box.locator(".done").inner_text(), what="the steps that were taken")
-    assert "1 RUN" in (pages.tile(page, "BUDGET_UPDATES").locator(".overlays").text_content() or "")
+    expect(box.locator(".done")).to_contain_text("alert WARNING")
+    expect(pages.tile(page, "BUDGET_UPDATES").locator(".overlays")).to_contain_text("1 RUN")
     button(page, "Cancel BUDGET_CRISIS").click()
     box.wait_for(state="detached")
     assert daemon.get(f"/api/streaming/simulate/{run['runId']}")["state"] == "cancelled"
-    assert "Cancelled" in page.locator("[data-scenario=BUDGET_CRISIS]").inner_text()
+    expect(page.locator("[data-scenario=BUDGET_CRISIS]")).to_contain_text("Cancelled")
 
 
 def test_a_dry_run_shows_the_difference_and_changes_nothing(daemon, page):
     generation = daemon.get("/health")["config"]["generation"]
     button(page, "Check files").click()
     page.locator(".report[data-tone=good]").wait_for()
-    assert "Nothing differs" in pages.text(page, "#files-report")
+    expect(page.locator("#files-report")).to_contain_text("Nothing differs")
     assert daemon.get("/health")["config"]["generation"] == generation
 
 
@@ -143,9 +144,9 @@ def test_problems_are_shown_with_their_places_and_hints(daemon, page, spoilt):
             button(page, name).click()
         page.wait_for_function(f"() => document.querySelectorAll('.problems > li').length === {len(problems)}")
         for one, element in zip(problems, page.locator(".problems > li").all(), strict=True):
-            assert element.locator("code").text_content() == f"{one['file']}:{one['line']}:{one['column']}"
-            assert one["message"] in element.inner_text()
-            assert one["hint"] in element.inner_text()
+            expect(element.locator("code")).to_have_text(f"{one['file']}:{one['line']}:{one['column']}")
+            expect(element).to_contain_text(one["message"])
+            expect(element).to_contain_text(one["hint"])
     assert any(one["hint"] for one in problems)
 
 
@@ -154,7 +155,7 @@ def test_mended_files_take_the_problems_away(daemon, page, spoilt):
     path = daemon.folder / "streams.yaml"
     path.write_text(path.read_text().replace("batch_sice", "batch_size").replace("HIHG", "HIGH"))
     pages.banner(page, "files").wait_for(state="detached")
-    assert page.locator(".problems").count() == 0
+    expect(page.locator(".problems")).to_have_count(0)
 
 
 def test_a_stream_that_fails_says_why(folder, visit):
@@ -170,8 +171,8 @@ def test_a_stream_that_fails_says_why(folder, visit):
         page.wait_for_selector("article[data-stream=BROKEN][data-state=failing]")
         error = daemon.stream("BROKEN")["error"]
         assert pages.tiles(page)["BROKEN"]["error"] == error
-        assert "BROKEN" in pages.banner(page, "failing").inner_text()
-        assert pages.text(page, "#health-state") == "degraded"
+        expect(pages.banner(page, "failing")).to_contain_text("BROKEN")
+        expect(page.locator("#health-state")).to_have_text("degraded")
         assert pages.faults(page) == []
     finally:
         daemon.stop()

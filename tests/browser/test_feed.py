@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -106,7 +107,7 @@ def test_alerts_stay_until_seen_also_over_a_reload_of_the_page(alarms, visit):
     wait_unseen(page, 4, 1)
     alarms.burst("WORRIES", 2)
     wait_unseen(page, 4, 3)
-    assert pages.text(page, "#jump-alerts") == "7"
+    expect(page.locator("#jump-alerts")).to_have_text("7")
     page.reload()
     pages.live(page)
     wait_unseen(page, 4, 3)
@@ -124,8 +125,8 @@ def test_seen_by_mistake_can_be_undone(alarms, visit):
     wait_unseen(page, 1, 1)
     page.locator("#alerts-all").click()
     wait_unseen(page, 0, 0)
-    assert page.locator("#alerts-empty").is_visible()
-    assert page.locator("#alerts-all").is_disabled()
+    expect(page.locator("#alerts-empty")).to_be_visible()
+    expect(page.locator("#alerts-all")).to_be_disabled()
     pages.toast(page, "2 alerts seen").get_by_role("button", name="Undo").click()
     wait_unseen(page, 1, 1)
 
@@ -137,7 +138,7 @@ def test_the_worst_comes_first_and_each_severity_can_be_left_out(alarms, visit):
     assert [one.get_attribute("data-severity") for one in heads.all()] == ["CRITICAL", "WARNING"]
     page.get_by_role("button", name="Critical 1").click()
     page.wait_for_function("() => document.querySelectorAll('#alerts-list > li').length === 1")
-    assert heads.first.get_attribute("data-severity") == "WARNING"
+    expect(heads.first).to_have_attribute("data-severity", "WARNING")
 
 
 def test_a_thousand_alerts_are_few_rows(alarms, visit):
@@ -145,12 +146,12 @@ def test_a_thousand_alerts_are_few_rows(alarms, visit):
     wait_unseen(page, 1, 1)
     alarms.burst("ALARMS", 1000)
     wait_unseen(page, 1001, 1)
-    assert page.locator("#alerts-list > li").count() == 2
-    assert page.locator("#alerts-list .times").first.text_content() == "\N{MULTIPLICATION SIGN}1,001"
-    assert pages.text(page, "#alerts-list > li:first-child .alert-text") == "number 1001"
+    expect(page.locator("#alerts-list > li")).to_have_count(2)
+    expect(page.locator("#alerts-list .times").first).to_have_text("\N{MULTIPLICATION SIGN}1,001")
+    expect(page.locator("#alerts-list > li:first-child .alert-text")).to_have_text("number 1001")
     page.locator("#alerts summary").first.click()
     page.wait_for_function("() => document.querySelector('#alerts ol').children.length === 31")
-    assert "970 before these" in page.locator("#alerts ol").first.inner_text()
+    expect(page.locator("#alerts ol").first).to_contain_text("970 before these")
     assert pages.faults(page) == []
     page.locator("#alerts-all").click()
     wait_unseen(page, 0, 0)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -36,7 +37,7 @@ def test_it_comes_back_by_itself_after_a_restart_with_a_new_epoch(own, visit):
     said = pages.banner(page, "lost").inner_text()
     assert "No connection since" in said
     assert "the daemon is stopping" in said
-    assert pages.text(page, "#link") == "Lost"
+    expect(page.locator("#link")).to_have_text("Lost")
     assert pages.faults(page) == []
     own.start()
     page.wait_for_selector("body[data-link=live]")
@@ -78,7 +79,7 @@ def test_what_was_missed_arrives_in_order(daemon, visit):
     broken = True
     open_[-1].close(code=4000, reason="cut")
     page.wait_for_selector("body[data-link=lost]")
-    assert "(cut)" in pages.banner(page, "lost").inner_text()
+    expect(pages.banner(page, "lost")).to_contain_text("(cut)")
     first, last = daemon.burst("PROJECT_UPDATES", 40)
     broken = False
     page.wait_for_selector("body[data-link=live]")
@@ -112,7 +113,7 @@ def test_what_was_dropped_for_a_slow_page_is_told(daemon, visit):
     page.goto(daemon.url)
     pages.live(page)
     open_[-1].send(json.dumps({"event": "lagging", "data": {"dropped": {STREAM: 1200}, "total": 1200}}))
-    process.eventually(lambda: "1,200 were skipped" in pages.text(page, "#feed-note"))
+    expect(page.locator("#feed-note")).to_contain_text("1,200 were skipped")
     page.locator("#feed-text").fill("too slow")
     process.eventually(lambda: [stream for stream, _ in pages.rows(page)] == [STREAM], what="the row that says so")
 
@@ -121,11 +122,11 @@ def test_a_broker_that_is_away_is_fallback_with_its_reason(folder, visit):
     daemon = process.Daemon(folder, KAFKA_BROKER="127.0.0.1:9", REGSTREAM_STATE=str(folder / "state"))
     try:
         page = visit(daemon.url)
-        process.eventually(lambda: pages.text(page, "#broker") == "Fallback")
+        expect(page.locator("#broker")).to_have_text("Fallback")
         pages.banner(page, "broker").wait_for()
         kafka = daemon.get("/health")["kafka"]
-        assert kafka["reason"] in pages.banner(page, "broker").inner_text()
-        assert "on disk wait for it" in pages.banner(page, "broker").inner_text()
+        expect(pages.banner(page, "broker")).to_contain_text(kafka["reason"])
+        expect(pages.banner(page, "broker")).to_contain_text("on disk wait for it")
         assert pages.faults(page) == []
     finally:
         daemon.stop()
@@ -148,10 +149,10 @@ def test_every_state_of_the_broker_is_told(daemon, page, state, simulation, lamp
         route.fulfill(json=status)
 
     page.route("**/api/streaming/status", answer)
-    process.eventually(lambda: pages.text(page, "#broker") == lamp)
+    expect(page.locator("#broker")).to_have_text(lamp)
     if banner:
-        process.eventually(lambda: banner in pages.banner(page, "broker").inner_text())
-        assert "1,234 events on disk wait for it." in pages.banner(page, "broker").inner_text()
+        expect(pages.banner(page, "broker")).to_contain_text(banner)
+        expect(pages.banner(page, "broker")).to_contain_text("1,234 events on disk wait for it.")
     assert pages.faults(page) == []
     page.unroute_all(behavior="ignoreErrors")
 
@@ -172,6 +173,6 @@ def test_before_it_is_connected_it_says_so(daemon, visit):
     page.route_web_socket("**/ws", lambda socket: None)
     page.goto(daemon.url)
     page.wait_for_selector("article.tile")
-    assert pages.text(page, "#link") == "Connecting"
-    assert pages.text(page, "#feed-empty") == "Nothing has arrived yet."
+    expect(page.locator("#link")).to_have_text("Connecting")
+    expect(page.locator("#feed-empty")).to_have_text("Nothing has arrived yet.")
     assert pages.faults(page) == []

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -35,7 +36,7 @@ def test_they_are_marked_and_move_nothing(daemon: process.Daemon, visit: pages.V
     span = {"from": since, "to": making.stamp(time.time() + 1 - making.SECOND), "speed": "max"}
     daemon.post("replay", span, 202)
     marked = page.locator('#feed .row[data-kind="replay"]')
-    process.eventually(lambda: marked.count() == 6, what="six rows that are marked")
+    expect(marked).to_have_count(6)
     badge = marked.first.locator(".what").evaluate("(cell) => getComputedStyle(cell, '::before').content")
     assert badge == '"replay"'
     after = pages.tiles(page)["ALARMS"]
@@ -44,7 +45,7 @@ def test_they_are_marked_and_move_nothing(daemon: process.Daemon, visit: pages.V
     # What is live goes on where it was, without a gap being told
     daemon.burst("ALARMS", 1)
     process.eventually(lambda: unseen(page)["CRITICAL"] == 4, what="a fourth alert")
-    assert page.locator('#feed .row[data-kind="gap"]').count() == 0
+    expect(page.locator('#feed .row[data-kind="gap"]')).to_have_count(0)
     page.locator("#feed-text").fill("replay")
     process.eventually(lambda: len(pages.rows(page)) == 6, what="those that are marked, found by that word")
     marked.first.click()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -164,8 +165,8 @@ def test_a_thousand_streams_do_not_hold_it_up(browser, folder, visit):
         def work() -> sync_api.Page:
             page = visit(daemon.url)
             page.wait_for_function("() => document.querySelectorAll('article.tile').length === 60")
-            assert pages.text(page, "#stat-streams") == "1,000 of 1,000"
-            assert pages.text(page, "#streams-note") == "60 of 1,000"
+            expect(page.locator("#stat-streams")).to_have_text("1,000 of 1,000")
+            expect(page.locator("#streams-note")).to_have_text("60 of 1,000")
             page.locator("#streams-find").fill("s99")
             page.wait_for_function("() => document.querySelectorAll('article.tile').length === 11")
             assert list(pages.tiles(page)) == ["S99", *(f"S99{number}" for number in range(10))]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -136,16 +137,18 @@ def test_charts_begin_with_what_was_there_before_the_page(daemon, visit, page, s
 def test_the_numbers_at_a_glance(daemon, page, stopped):
     status, health = daemon.get("/api/streaming/status"), daemon.get("/health")
     assert pages.number(pages.text(page, "#stat-total")) == status["dataStreamer"]["totalMessagesSent"]
-    assert pages.text(page, "#stat-streams") == f"0 of {len(status['streams'])}"
-    assert pages.text(page, "#stat-subscribers") == str(status["subscribers"])
+    expect(page.locator("#stat-streams")).to_have_text(f"0 of {len(status['streams'])}")
+    expect(page.locator("#stat-subscribers")).to_have_text(str(status["subscribers"]))
     megabytes = pages.number(pages.text(page, "#stat-memory").removesuffix(" MB"))
     assert megabytes == pytest.approx(health["system"]["memory"] / 1e6, rel=0.1)
     facts = page.locator("#health-list").inner_text()
     for value in (health["system"]["pid"], health["system"]["python"], health["system"]["version"]):
         assert str(value) in facts
-    assert pages.text(page, "#health-state") == health["status"]
+    expect(page.locator("#health-state")).to_have_text(health["status"])
     loaded = datetime.datetime.fromisoformat(status["config"]["loadedAt"]).astimezone()
-    assert pages.text(page, "#files-state") == f"Generation {status['config']['generation']}, loaded {loaded:%H:%M:%S}"
+    expect(page.locator("#files-state")).to_have_text(
+        f"Generation {status['config']['generation']}, loaded {loaded:%H:%M:%S}"
+    )
 
 
 def test_every_scenario_is_listed_as_declared(daemon, page):
@@ -153,8 +156,8 @@ def test_every_scenario_is_listed_as_declared(daemon, page):
     shown = page.locator("#scenarios-list > li")
     assert [one.get_attribute("data-scenario") for one in shown.all()] == [one["name"] for one in scenarios]
     for one, element in zip(scenarios, shown.all(), strict=True):
-        assert one["description"] in element.inner_text()
-        assert f"{one['steps']} steps" in element.inner_text()
+        expect(element).to_contain_text(one["description"])
+        expect(element).to_contain_text(f"{one['steps']} steps")
 
 
 def test_markup_in_a_value_is_text(folder, visit):
@@ -172,8 +175,8 @@ def test_markup_in_a_value_is_text(folder, visit):
         page.wait_for_function("() => document.querySelector('#feed .what')?.textContent.includes('<img')")
         page.wait_for_function("() => document.querySelector('.alert-text')?.textContent.includes('<i><img')")
         page.locator("#feed .row").first.click()
-        assert "<img src=x" in pages.text(page, "#event-text")
-        assert page.locator("main img, main script, main b b, main i i, dialog img").count() == 0
+        expect(page.locator("#event-text")).to_contain_text("<img src=x")
+        expect(page.locator("main img, main script, main b b, main i i, dialog img")).to_have_count(0)
         assert "regstream" in page.title()
     finally:
         assert daemon.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -109,7 +110,7 @@ def test_the_list_of_events_by_keys(page):
     page.keyboard.press("/")
     assert focused(page)["id"] == "feed-text"
     page.keyboard.type("fjm")
-    assert page.locator("#feed-text").input_value() == "fjm"
+    expect(page.locator("#feed-text")).to_have_value("fjm")
 
 
 def test_the_keys_are_documented_and_can_be_turned_off(page):
@@ -120,11 +121,11 @@ def test_the_keys_are_documented_and_can_be_turned_off(page):
     page.get_by_label("Single keys do something").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("f")
-    assert page.locator("#feed-hold").get_attribute("aria-pressed") == "false"
+    expect(page.locator("#feed-hold")).to_have_attribute("aria-pressed", "false")
     page.reload()
     pages.live(page)
     page.keyboard.press("f")
-    assert page.locator("#feed-hold").get_attribute("aria-pressed") == "false"
+    expect(page.locator("#feed-hold")).to_have_attribute("aria-pressed", "false")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -176,7 +177,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(daemon, visit):
     assert [one for one in small if not one.startswith("help-on")] == []
     page.get_by_role("link", name="Configuration").click()
     page.locator("#files").wait_for()
-    assert page.locator("#files-title").is_visible()
+    expect(page.locator("#files-title")).to_be_visible()
 
 
 def test_a_theme_is_chosen_and_remembered(daemon, visit):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright import sync_api
+from playwright.sync_api import expect
 
 from tests import process
 from tests.browser import pages
@@ -34,9 +35,9 @@ def asked(visit: pages.Visit, daemon: process.Daemon) -> sync_api.Page:
 
 
 def test_nothing_is_shown_before_a_token_is_given(asked: sync_api.Page) -> None:
-    assert asked.locator("article.tile[data-stream]").count() == 0
-    assert pages.text(asked, "#link") == "Locked"
-    assert "token" in pages.banner(asked, "locked").inner_text()
+    expect(asked.locator("article.tile[data-stream]")).to_have_count(0)
+    expect(asked.locator("#link")).to_have_text("Locked")
+    expect(pages.banner(asked, "locked")).to_contain_text("token")
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,9 @@ def test_nothing_is_shown_before_a_token_is_given(asked: sync_api.Page) -> None:
 def test_the_page_offers_what_the_token_is_good_for(asked: sync_api.Page, role: str, hidden: list[str]) -> None:
     give(asked, TOKENS[role])
     pages.live(asked)
-    seen = {
-        name: asked.locator(name).first.is_visible() for name in ("#all", ".actions", "#files-check", "#files-reload")
-    }
-    assert [name for name, visible in seen.items() if not visible] == hidden
-    assert pages.banner(asked, "locked").count() == 0
+    for name in ("#all", ".actions", "#files-check", "#files-reload"):
+        expect(asked.locator(name).first).to_be_visible(visible=name not in hidden)
+    expect(pages.banner(asked, "locked")).to_have_count(0)
 
 
 def test_a_wrong_token_is_told_and_another_may_be_given(asked: sync_api.Page) -> None:
@@ -76,7 +75,7 @@ def test_the_token_is_kept_with_the_tab_and_nowhere_else(asked: sync_api.Page) -
     pages.live(asked)
     asked.reload()
     pages.live(asked)
-    assert not asked.locator("#who-dialog").is_visible()
+    expect(asked.locator("#who-dialog")).to_be_hidden()
     assert TOKENS["read"] in asked.evaluate("Object.values(sessionStorage)")
     assert asked.evaluate("JSON.stringify(localStorage) + document.cookie + location.href").find(TOKENS["read"]) == -1
     assert addresses and not [one for one in addresses if TOKENS["read"] in one]
