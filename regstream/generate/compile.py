@@ -9,8 +9,6 @@ from regstream.generate import cost, hints, sandbox, text
 from regstream.generate.program import Builder, Fault, Program
 from regstream.generate.site import Code
 
-_SUMMANDS = 50
-
 
 def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
     """The program of a stream: values, keys, alerts and changed rows are appended to the lists that it is given."""
@@ -41,13 +39,9 @@ def stream_program(builder: Builder, spec: model.StreamSpec) -> Program | None:
 
 def _encode(builder: Builder, data: Code) -> None:
     builder.line(f"made = DUMPS({data.text}, DEFAULT, OPTIONS)", ("fields",))
-    # The encoder would write NaN and infinity as null; one sum tells whether there is any among many
-    for start in range(0, len(builder.floats), _SUMMANDS):
-        total = " + ".join(builder.floats[start : start + _SUMMANDS])
-        builder.line(f"if not IS_FINITE({total}): FINITE({data.text})", ("fields",))
-    if builder.opaque:
-        # Of those the null that stands for it tells; there are few others
-        builder.line(f'if b"null" in made: FINITE(({", ".join(builder.opaque)},))', ("fields",))
+    if builder.unbounded:
+        # The encoder writes NaN and infinity as null; where there is any null, it may be the text of another
+        builder.line(f'if b"null" in made: FINITE({data.text})', ("fields",))
     if data.extent * 6 > cost.MAX_EVENT:
         builder.line(f"if len(made) > {cost.MAX_EVENT}: TOO_LARGE(made)", ("fields",))
 
@@ -106,7 +100,7 @@ def _data(builder: Builder, spec: model.StreamSpec) -> Code:
     code = text.compiled(builder.site, source, builder.scope, builder.key)
     builder.take_notes(("templates", spec.template))
     builder.line(f"data = LOADED({code.text})", ("template",))
-    builder.opaque.append("data")
+    builder.unbounded = True
     builder.scope["data"] = Code("data")
     if spec.fields:
         builder.line(f"data.update({builder.fields(spec.fields).text})", ("fields",))

@@ -170,8 +170,7 @@ _FINITE = {"str", "int", "bool", "none", "now"}
 class Builder:
     """Writes the body of one program line by line and remembers where each line came from.
 
-    ``rows`` holds what ``with`` bound, ``floats`` the local names of the values that could be NaN or infinite,
-    ``opaque`` those of values of which a part could be.
+    ``rows`` holds what ``with`` bound; ``unbounded`` says whether a value may be NaN or infinite, or have such a part.
     """
 
     def __init__(self, box: sandbox.Sandbox, entities: Mapping[str, model.EntitySpec], key: bytes) -> None:
@@ -184,8 +183,7 @@ class Builder:
             "stream": Code("STREAM", "str", cost.SMALL),
         }
         self.rows: dict[str, Code] = {}
-        self.floats: list[str] = []
-        self.opaque: list[str] = []
+        self.unbounded = False
         self.moves = False
         self.followed: str | None = None
         self.key = key
@@ -235,10 +233,7 @@ class Builder:
             code = self.compiled(value, (*path, key), scope)
             scope[key] = code._replace(text=self.bind(code, (*path, key)))
             self._shown.append((scope[key].text, (*path, key)))
-            if code.kind in {"float", "number"}:
-                self.floats.append(scope[key].text)
-            elif code.kind not in _FINITE and not isinstance(value, dict):
-                self.opaque.append(scope[key].text)
+            self.unbounded |= code.kind not in _FINITE
             parts.append((key, self.shown(scope[key])))
         self.site.later = outer
         written = ", ".join(f"{key!r}: {part.text}" for key, part in parts)
@@ -327,7 +322,6 @@ _SPACE: dict[str, Any] = {
     "BOUNDED": cost.bounded,
     "ROUNDED": cost.rounded,
     "RANGE": cost.safe_range,
-    "IS_FINITE": math.isfinite,
     "FINITE": check_finite,
     "MOVED": arrival.moved,
     "TOO_LARGE": _too_large,
