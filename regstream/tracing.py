@@ -27,7 +27,7 @@ class Span:
     traceparent = ""
 
     def part(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """A shorter stretch within it; an error that passes through is its fault."""
+        """A shorter stretch within it."""
         return contextlib.nullcontext()
 
     def note(self, attributes: Attributes) -> None:
@@ -105,46 +105,36 @@ class _Recording(Traces):
         from opentelemetry import trace
 
         # Not the present context: a connection that is kept alive would have that of an earlier call
-        with (
-            self._tracer.start_as_current_span(
-                name,
-                context=_context(traceparent),
-                kind=trace.SpanKind.SERVER,
-                attributes=attributes,
-                record_exception=False,
-                set_status_on_exception=False,
-            ) as span,
-            self._failing(span),
-        ):
-            yield _Recorded(self._tracer, span)
+        with self._current(
+            name, context=_context(traceparent), kind=trace.SpanKind.SERVER, attributes=attributes
+        ) as span:
+            yield span
 
     @contextlib.contextmanager
-    def _failing(self, span: Any) -> Iterator[None]:
-        """The class of what is raised, and not its text: whoever wrote that may have quoted a secret."""
-        try:
-            yield
-        except Exception as error:
-            span.set_attribute("error.type", type(error).__name__)
-            raise
+    def _current(self, name: str, **options: Any) -> Iterator[Span]:
+        """A span with the class of what is raised, and not its text: whoever wrote that may have quoted a secret."""
+        with self._tracer.start_as_current_span(
+            name, **options, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield _Recorded(self._tracer, span)
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__name__)
+                raise
 
     @contextlib.contextmanager
     def send(self, attributes: Attributes, links: Callable[[], Collection[str]]) -> Iterator[Span]:
         from opentelemetry import trace
 
         found = [trace.get_current_span(_context(one)).get_span_context() for one in list(links())[:MAX_LINKS]]
-        with (
-            self._tracer.start_as_current_span(
-                "send",
-                context=_context(""),
-                kind=trace.SpanKind.PRODUCER,
-                attributes=attributes,
-                links=[trace.Link(one) for one in found],
-                record_exception=False,
-                set_status_on_exception=False,
-            ) as span,
-            self._failing(span),
-        ):
-            yield _Recorded(self._tracer, span)
+        with self._current(
+            "send",
+            context=_context(""),
+            kind=trace.SpanKind.PRODUCER,
+            attributes=attributes,
+            links=[trace.Link(one) for one in found],
+        ) as span:
+            yield span
 
     async def close(self) -> None:
         loop, done = asyncio.get_running_loop(), asyncio.Event()

@@ -70,10 +70,11 @@ Templates = Annotated[
 def _daemon(url: str) -> str:
     """What is secret in it, and the token that goes there, is in nothing that is written from here on."""
     from regstream import texts
+    from regstream.cli import calling
 
     # A password may hold what ends a host: up to the last @ all of it is secret
     login = url.partition("://")[2].rpartition("@")[0]
-    texts.remember(filter(None, (login.partition(":")[2] or login, os.environ.get("REGSTREAM_TOKEN"))))
+    texts.remember(filter(None, (login.partition(":")[2] or login, calling.token())))
     return url
 
 

@@ -161,7 +161,7 @@ class Crew:
                     yield from self._keyed(made)
 
     def _keyed(self, events: Sequence[model.Event]) -> list[_Text]:
-        return [(self._order.key(event), event.value + b"\n") for event in events]
+        return [(key, event.value + b"\n") for key, event in self._order.keyed(events)]
 
     # In the other process
 

@@ -26,8 +26,6 @@ _EXACT_TENS = 22
 """Up to here a power of ten is a double to the last digit."""
 _SHIFT = 1.5 * 2.0**52
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "in": "in", "notin": "not in"}
-
-
 _FREE = 64
 """So many operands of comparisons may be large before their sizes count: together they take a few milliseconds."""
 
@@ -123,12 +121,9 @@ class Translator:
         return Code(f"(+{inner.text})", "int" if inner.kind == "bool" else inner.kind)
 
     def _compare(self, node: nodes.Compare) -> Code:
-        first, *others = [
-            self._weighed(self.visit(one)) for one in (node.expr, *(operand.expr for operand in node.ops))
-        ]
-        signs = [_COMPARE[operand.op] for operand in node.ops]
-        rest = [f"{sign} {other}" for sign, other in zip(signs, others, strict=True)]
-        return Code(f"({' '.join([first, *rest])})", "bool")
+        parts = [self._weighed(self.visit(node.expr))]
+        parts += [f"{_COMPARE[part.op]} {self._weighed(self.visit(part.expr))}" for part in node.ops]
+        return Code(f"({' '.join(parts)})", "bool")
 
     def _weighed(self, code: Code) -> str:
         """An operand, whose size is counted when it may be large and the program has many of these."""

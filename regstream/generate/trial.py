@@ -74,6 +74,7 @@ class Trial:
         self._pools = pools.Pools()
         self._spent = 0.0
         self._waiting: list[model.EntitySpec] = []
+        self._fields: dict[str, set[str]] = {}
 
     def key(self, name: str) -> bytes:
         """What the draws of a stream, or of ``entity NAME``, are keyed by."""
@@ -181,39 +182,33 @@ class Trial:
 
     def events(self, spec: model.StreamSpec, program: Program) -> list[Fault]:
         """Make the first events of a stream, and give what is wrong with them."""
-        return self._tried(spec, program, [("streams", spec.name)])
+        if self._spent > ALL_SECONDS:
+            self.notes.append(Note(("streams", spec.name), f"{spec.name}: no event was tried, the time was up"))
+        return self._tried(spec, program).faults
 
     def overlaid(self, spec: model.StreamSpec, program: Program) -> list[Fault]:
         """The same with fields that a scenario lays over a stream, fewer events; the rows they change are put back."""
-        changed = _Changed()
-        faults = self._tried(spec, program, [], changed)
-        changed.put_back()
-        return faults
+        return self._tried(spec, program, _Changed()).faults
 
-    def fields(self, spec: model.StreamSpec, program: Program) -> set[str]:
-        """The names of the fields that the first events of a stream have, which only its template file knows."""
-        changed = _Changed()
-        run = _Run(self, spec, program, self._cpu() + STREAM_SECONDS, changed)
-        run.first()
-        changed.put_back()
-        return run.fields
+    def fields(self, spec: model.StreamSpec) -> set[str]:
+        """The names of the fields that the first events of a stream have; none when none could be made."""
+        if spec.name not in self._fields:
+            program = compile.stream_program(Builder(self.box, self.entities, self.key(spec.name)), spec)
+            events = self._tried(spec, program, _Changed()).events if program is not None else []
+            self._fields[spec.name] = set().union(*(orjson.loads(event.value)["data"] for event in events))
+        return self._fields[spec.name]
 
-    def _tried(
-        self, spec: model.StreamSpec, program: Program, noted: Sequence[Path], changed: _Changed | None = None
-    ) -> list[Fault]:
-        if not program.reads <= self._pools.keys():
-            return []
-        if self._spent > ALL_SECONDS:
-            self.notes += [Note(path, f"{_label(path)}: no event was tried, the time was up") for path in noted]
-            return []
+    def _tried(self, spec: model.StreamSpec, program: Program, changed: _Changed | None = None) -> _Run:
         began = self._cpu()
         run = _Run(self, spec, program, began + STREAM_SECONDS, changed)
-        if changed is None:
-            run.all()
-        else:
-            run.first()
-        self._spent += self._cpu() - began
-        return run.faults
+        if program.reads <= self._pools.keys() and self._spent <= ALL_SECONDS:
+            if changed is None:
+                run.all()
+            else:
+                run.first()
+                changed.put_back()
+            self._spent += self._cpu() - began
+        return run
 
     def text(self, program: Program) -> list[Fault]:
         """Make the text of a scenario's alert."""
@@ -319,13 +314,12 @@ class _Run:
     ) -> None:
         self._changed = changed
         self.faults: list[Fault] = []
-        self.fields: set[str] = set()
+        self.events: list[model.Event] = []
         self._trial, self._spec, self._program, self._end = trial, spec, program, end
         self._variant = self._of(program)
         head = model.Head(spec.name, "TRIAL", spec.event, spec.topic, spec.priority, "", "")
         self._form = maker.form(head, "")
         self._arriving = arrival.Arriving()
-        self._keys: set[str | None] = set()
         self._alerts = self._seq = 0
 
     def _of(self, program: Program) -> maker.Variant:
@@ -399,9 +393,7 @@ class _Run:
         made.first = None
         batch = made.make()
         self._seq += len(batch.events)
-        self._keys.update(event.key for event in batch.events)
-        if self._spec.template is not None:
-            self.fields.update(*(orjson.loads(event.value)["data"] for event in batch.events))
+        self.events += batch.events
         self._alerts += len(batch.signals)
         if batch.error is not None and made.first is not None:
             self._fail(variant, made.first, ticks[len(batch.counts) - 1], batch.counts[-1])
@@ -434,7 +426,7 @@ class _Run:
             self.faults.append(fault)
 
     def _check_key(self) -> None:
-        if self._spec.key and self._keys == {None}:
+        if self._spec.key and {event.key for event in self.events} == {None}:
             self._warn(("key",), f"null for each of {self._seq} events", "leave the key out, or make it of a field")
 
     def _check_alert(self) -> None:

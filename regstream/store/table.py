@@ -114,8 +114,7 @@ class Table:
     async def _copy(self, events: Sequence[model.Event], into: str = "copy_events") -> None:
         if not events:
             return
-        if self._encoding not in _EXACT:
-            await self._carry(f"{event.value.decode(errors='replace')}{event.key or ''}" for event in events)
+        await self._carry(f"{event.value.decode(errors='replace')}{event.key or ''}" for event in events)
         cursor = self._connection.cursor()
         async with cursor.copy(queries.named(into)) as copy:
             for piece in _pieces(events):
@@ -123,6 +122,8 @@ class Table:
 
     async def _carry(self, texts: Iterable[str]) -> None:
         """Raise ValueError when the database would give a character back as another one, as some encodings do."""
+        if self._encoding in _EXACT:
+            return
         fresh = "".join(
             sorted({character for text in texts for character in text if character > "\x7f"} - self._carried)
         )
@@ -162,8 +163,7 @@ class Table:
             return []
         try:
             async with self._connection.transaction():
-                if self._encoding not in _EXACT:
-                    await self._carry([json.dumps(some, ensure_ascii=False, default=str)])
+                await self._carry(json.dumps(note, ensure_ascii=False, default=str) for note in some)
                 await write(some)
         except POISON as error:
             if len(some) == 1:

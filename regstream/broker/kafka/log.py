@@ -167,16 +167,15 @@ class Log:
     async def _settle(self) -> None:
         """Read the partitions that there are now, and no others."""
         for place in self._next.keys() - self._found.keys():
+            following = self._next.pop(place)
+            self._ends.pop(place, None)
             if place[0] in self._again:
                 # It is gone on with where it was, when it may be read
-                self._starts[place] = self._next.pop(place)
-                self._ends.pop(place, None)
-                continue
-            # Whatever has its name later is another one
-            del self._next[place]
-            self._ends.pop(place, None)
-            self._moved.pop(place, None)
-            self._starts[place] = _BEYOND
+                self._starts[place] = following
+            else:
+                # Whatever has its name later is another one
+                self._starts[place] = _BEYOND
+                self._moved.pop(place, None)
         new = {place for place, is_led in self._found.items() if is_led} - self._next.keys()
         if new or self._assigned != self._next.keys():
             await self._assign(new)
@@ -226,7 +225,7 @@ class Log:
                 await self._settle()
             messages = await self._some(limit, seconds)
         except aiokafka.errors.TopicAuthorizationFailedError as error:
-            self._deny(error)
+            self._deny(faults.broker_error(error, self._connection.servers).topics)
             messages = {}
         except aiokafka.errors.OffsetOutOfRangeError as error:
             self._astray(error.args[0])
@@ -235,15 +234,15 @@ class Log:
             raise faults.broker_error(error, self._connection.servers) from error
         return self._fetched(messages)
 
-    def _deny(self, error: aiokafka.errors.TopicAuthorizationFailedError) -> None:
-        topic = str(error.args[0])
-        if topic not in self.denied:
-            _log.error(
-                "topic %s is not recorded: it may not be read (TopicAuthorizationFailed); allow READ on it", topic
-            )
-        self.denied[topic] = f"{topic} may not be read"
-        self._again[topic] = asyncio.get_running_loop().time() + DENIED_SECONDS
-        self._found = {place: is_led for place, is_led in self._found.items() if place[0] != topic}
+    def _deny(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            if topic not in self.denied:
+                _log.error(
+                    "topic %s is not recorded: it may not be read (TopicAuthorizationFailed); allow READ on it", topic
+                )
+            self.denied[topic] = f"{topic} may not be read"
+            self._again[topic] = asyncio.get_running_loop().time() + DENIED_SECONDS
+        self._found = {place: is_led for place, is_led in self._found.items() if place[0] not in self._again}
 
     def _raise(self, looking: asyncio.Task[None]) -> None:
         error = None if looking.cancelled() else looking.exception()
