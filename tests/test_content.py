@@ -278,6 +278,7 @@ def quarter() -> tuple[Bank, dict[str, list[Row]]]:
     return bank, made
 
 
+@pytest.mark.slow
 def test_what_the_bank_pays_is_what_its_budgets_lose(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
     """Every cent of a report is in the payments since the report before."""
     made = quarter[1]
@@ -305,6 +306,7 @@ def test_what_the_bank_pays_is_what_its_budgets_lose(quarter: tuple[Bank, dict[s
     assert closed == 12
 
 
+@pytest.mark.slow
 def test_a_quarter_uses_up_its_budget_and_no_more(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
     reports = quarter[1]["BUDGET_UPDATES"]
     assert all(0 <= one["utilization"] <= 112 for one in reports)
@@ -318,6 +320,7 @@ def test_a_quarter_uses_up_its_budget_and_no_more(quarter: tuple[Bank, dict[str,
     assert len(categories) == 8 and categories["PAYROLL"] == max(categories.values())
 
 
+@pytest.mark.slow
 def test_deadlines_come_nearer_and_pass(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
     """A finding has one deadline and one way to go; some are late, most are not."""
     order = ["OPEN", "IN_REVIEW", "ESCALATED", "RESOLVED"]
@@ -338,6 +341,7 @@ def test_deadlines_come_nearer_and_pass(quarter: tuple[Bank, dict[str, list[Row]
     assert {one["status"] for one in quarter[1]["COMPLIANCE_ALERTS"]} == set(order)
 
 
+@pytest.mark.slow
 def test_projects_slip_for_a_reason(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
     last: dict[str, Row] = {}
     slipped = 0
@@ -359,6 +363,7 @@ def test_projects_slip_for_a_reason(quarter: tuple[Bank, dict[str, list[Row]]]) 
     assert max(one["release"] for one in last.values()) > 1
 
 
+@pytest.mark.slow
 def test_alerts_are_rare_and_do_occur(quarter: tuple[Bank, dict[str, list[Row]]]) -> None:
     bank, made = quarter
     rates = {name: bank.raised[name] / len(made[name]) for name in bank.streams}

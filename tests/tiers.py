@@ -9,7 +9,7 @@ integration  sockets, Apache Kafka, PostgreSQL                                  
 acceptance   the program as a process, through its contract                                        make test
 browser      Chromium on the page of a daemon                                                       make test
 system       systemd, nginx, Prometheus                                                            make test-all
-slow         chaos, soak, benchmarks, and what measures: nothing else runs beside it               make test-all
+slow         chaos, soak, benchmarks, and what measures or keeps both cores busy: runs by itself   make test-all
 ============ ===================================================================================== ===============
 
 A tier follows from the folder or the file; a marker at the module, the class or the test goes before. What is in none
@@ -35,7 +35,7 @@ TIERS = {
     "acceptance": "the program as a process, through its contract",
     "browser": "Chromium on the page of a daemon",
     "system": "systemd, nginx, Prometheus",
-    "slow": "chaos, soak, benchmarks, and what measures; runs by itself",
+    "slow": "chaos, soak, benchmarks, and what measures or keeps both cores busy; runs by itself",
 }
 # The longest path that fits decides
 PATHS = {

@@ -139,6 +139,7 @@ def test_a_part_of_the_streams_is_that_part_of_all(folder):
         assert part == of(whole, *names) and part
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_makes_the_same(folder):
     (folder / "streams.yaml").write_text(STREAMS + OTHER)
     whole = span(folder, "--jobs", "1")

@@ -73,6 +73,7 @@ def test_it_is_written_once_whatever_is_asked_how_often(folder: pathlib.Path, da
     assert "that did not begin so" in other.stderr
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_as_if_nothing_had_been(folder: pathlib.Path, database_url: str) -> None:
     begin = datetime.datetime.fromtimestamp(int(time.time()) - 1200, datetime.UTC).isoformat()
     daemon = process.Daemon(folder, "--port", "0", "--from", begin, DATABASE_URL=database_url)
