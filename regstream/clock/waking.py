@@ -93,17 +93,20 @@ class Clock:
         """True between ``pause`` and ``resume``."""
         return self._paused
 
-    def set(self, name: str, points: schedule.Schedule) -> None:
+    def set(self, name: str, points: schedule.Schedule) -> bool:
         """Fire ``name`` by these points from now on, in place of those that it had.
 
-        A tick that is due already and not yet fired is not lost, and one that was fired does not come again.
+        A tick that is due already and not yet fired is not lost: True when there is one. One that was fired does not
+        come again.
         """
         _log.debug("the schedule of %s is set", name, extra={"stream": name})
         now = self.look()
         line = self._lines.setdefault(name, _Line(name, _NEVER, points))
         line.points, line.since = points, now
-        if line.due > now:
-            self._begin(line, now)
+        if line.due <= now:
+            return True
+        self._begin(line, now)
+        return False
 
     def remove(self, name: str) -> None:
         """Fire ``name`` no more; nothing happens when it is not set."""

@@ -53,15 +53,15 @@ class Floor:
         for unit in lanes.regroup(self._lanes.values()):
             self._regrouped(unit)
 
-    def arm(self, lane: lanes.Lane) -> None:
-        """Let the clock fire for a lane as what is in force on it says."""
+    def arm(self, lane: lanes.Lane) -> bool:
+        """Let the clock fire for a lane as what is in force on it says; True when a tick of before is still to come."""
         # A jump of the system's clock has to move the anchor before a schedule is made with it
         self._clock.look()
         if lane.ticking:
-            self._clock.set(lane.name, lane.schedule())
-        else:
-            self._clock.remove(lane.name)
-            lane.forget_ticks()
+            return self._clock.set(lane.name, lane.schedule())
+        self._clock.remove(lane.name)
+        lane.forget_ticks()
+        return False
 
     def begin(self, now: float) -> None:
         """Let lanes that have not ticked yet begin now: the point that they got may have passed meanwhile."""
@@ -92,11 +92,10 @@ class Floor:
         lane = self._layers.pop(key, None)
         if lane is not None:
             shaping, due = lane.shaping, self._clock.next(lane.name)
-            if shaping is not None and due is not None and due <= self._clock.look():
-                # The clock still fires for it
-                lane.due_by[due] = shaping
             del lane.layers[key]
-            self.arm(lane)
+            # Only the clock can tell: what is not due at one look may be at the next
+            if self.arm(lane) and shaping is not None and due is not None:
+                lane.due_by[due] = shaping
 
     def lift_all(self, run_id: str) -> None:
         """Take away what a run has laid, the newest first."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 import re
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -70,6 +72,33 @@ async def test_rows_are_given_back_to_the_type_however_a_run_ends(tmp_path: path
         await world.ended(run, end if end in ("completed", "failed") else "cancelled")
         await until(lambda: not world.engine._works.undo)
         assert rows(world) == before
+
+
+async def test_a_tick_that_comes_due_as_its_overlay_ends_is_of_the_run(tmp_path: pathlib.Path) -> None:
+    """The clock is looked at more than once meanwhile, and what was not due at one look is at the next."""
+    files = {"streams.yaml": file(SVP, ADD={**ADD, "interval": "1h"})}
+    files |= scenario("RUN", {"set": {"stream": "ADD", "interval": "100ms", "for": "350ms"}})
+    async with World(tmp_path, files).running() as world:
+        floor, clock = world.engine._floor, world.engine._clock
+        look, lift = clock.look, floor.lift
+
+        def lifting(key: tuple[str, int]) -> None:
+            steps = itertools.chain([0.0], itertools.repeat(0.12))
+
+            def creeping() -> float:
+                world.ahead += next(steps)
+                return look()
+
+            with mock.patch.object(clock, "look", creeping):
+                lift(key)
+
+        with mock.patch.object(floor, "lift", lifting):
+            run = world.engine.simulate("RUN").run_id
+            await world.ended(run, "completed")
+        await until(lambda: not world.engine._works.undo)
+        await world.engine._works.join()
+        assert [event for event in world.shown if event.head.stream == "ADD"]
+        assert row(world)["count"] == 60
 
 
 async def test_what_other_events_did_meanwhile_stays(tmp_path: pathlib.Path) -> None:
