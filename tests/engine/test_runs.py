@@ -183,7 +183,7 @@ async def test_a_stream_that_comes_back_has_no_layer_of_a_run_from_before(tmp_pa
 
 async def test_a_run_keeps_the_definition_it_began_with(tmp_path):
     old = scenario(
-        "RUN", {"set": {"stream": "A", "batch_size": 5}}, {"wait": "60ms"}, {"burst": {"stream": "B", "count": 2}}
+        "RUN", {"set": {"stream": "A", "batch_size": 5}}, {"wait": "1s"}, {"burst": {"stream": "B", "count": 2}}
     )
     async with World(tmp_path, {**A, **old}).running() as world:
         run = world.engine.simulate("RUN")

@@ -441,8 +441,8 @@ class TestBounds:
     async def test_silence_ends_a_session(
         self, complaints: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(library, "PING_INTERVAL", 0.1)
-        monkeypatch.setattr(library, "PING_TIMEOUT", 0.3)
+        monkeypatch.setattr(library, "PING_INTERVAL", 0.5)
+        monkeypatch.setattr(library, "PING_TIMEOUT", 2)
         async with world.serving() as server, poller(server) as one, on_websocket(server) as other:
             await one.join()
             await other.send('42["join-streaming","ONE"]')

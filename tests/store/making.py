@@ -15,7 +15,7 @@ from regstream.generate import maker
 from regstream.store import database
 from tests import databases
 
-BOUND = 60.0
+BOUND = 120.0
 EPOCH = "01M8BQGQM976CAW5Q585BCQNSC"
 SECOND = datetime.datetime(2026, 3, 26, 12, tzinfo=datetime.UTC).timestamp()
 
