@@ -22,8 +22,9 @@ import socketio
 from websockets.frames import Frame, Opcode
 
 from benchmarks import rig
-from regstream import daemon, hub, model, settings
-from regstream.server.sio import library
+from regstream import daemon, hub, settings, spec
+from regstream.event import Event, Head, Position
+from regstream.server.transports.socketio import adapter
 
 EPOCH = "01JD00000000000000000000"
 STREAMS = ("NORTH", "SOUTH", "EAST", "WEST")
@@ -36,17 +37,17 @@ QUANTUM = 0.002
 SHOWN = 64
 
 
-def event(number: int) -> model.Event:
+def event(number: int) -> Event:
     """The event of that number, SIZE bytes of it, in one of the streams in turn."""
     name, seq = STREAMS[number % len(STREAMS)], BEFORE + number // len(STREAMS) + 1
-    head = model.Head(name, EPOCH, TYPE, "bench", model.Priority.NORMAL, "2026-11-23T12:00:00.123Z", "LATAM")
+    head = Head(name, EPOCH, TYPE, "bench", spec.Priority.NORMAL, "2026-11-23T12:00:00.123Z", "LATAM")
     said = {
         "specversion": "1.0", "id": f"{name[:4]:_<5}/{EPOCH}/{seq}", "source": "/bench", "type": TYPE,
         "subject": f"{name:_<5}", "time": head.time, "epoch": EPOCH, "seq": seq, "priority": "NORMAL",
         "data": {"key": f"K{number % 100:02}", "note": ""},
     }  # fmt: skip
     said["data"] = {**said["data"], "note": "." * (SIZE - len(_encoded(said)))}  # type: ignore[dict-item]
-    return model.Event(head, seq, f"K{number % 100:02}", _encoded(said))
+    return Event(head, seq, f"K{number % 100:02}", _encoded(said))
 
 
 def _encoded(said: Any) -> bytes:
@@ -65,7 +66,7 @@ class Kind(abc.ABC):
         """How many clients there are, and how many were too slow."""
 
     @abc.abstractmethod
-    def ready(self, event: model.Event) -> Any:
+    def ready(self, event: Event) -> Any:
         """What can be made of an event before it is shown."""
 
     @abc.abstractmethod
@@ -78,21 +79,21 @@ class Ours(Kind):
 
     async def start(self, port: int) -> None:
         # A ping among the bytes would make them other than those of the next client
-        library.PING_INTERVAL = 3600
+        adapter.PING_INTERVAL = 3600
         parts = daemon.build(settings.load({"ENABLE_STREAMING": "false", **rig.UNBOUNDED}, port=port))
         parts.server._app.config.WEBSOCKET_PING_INTERVAL = 0
         self._hub: hub.Hub = parts.hub
         for name in STREAMS:
-            self._hub.declare(name, TYPE, model.Position(EPOCH, BEFORE))
+            self._hub.declare(name, TYPE, Position(EPOCH, BEFORE))
         await parts.server.start()
 
     def state(self) -> tuple[int, int]:
         return self._hub.subscribers, self._hub.counts.slow
 
-    def ready(self, event: model.Event) -> model.Event:
+    def ready(self, event: Event) -> Event:
         return event
 
-    async def show(self, ready: model.Event) -> None:
+    async def show(self, ready: Event) -> None:
         self._hub.broadcast(ready)
 
 
@@ -118,7 +119,7 @@ class Bare(Kind):
     def state(self) -> tuple[int, int]:
         return len(self.clients), 0
 
-    def ready(self, event: model.Event) -> str:
+    def ready(self, event: Event) -> str:
         return f'{{"event":"{event.head.type}","data":{event.value.decode()}}}'
 
     async def show(self, ready: str) -> None:
@@ -129,7 +130,7 @@ class Bare(Kind):
 class Raw(Bare):
     """The least for a frame to each: it is made before, and goes straight to the transport."""
 
-    def ready(self, event: model.Event) -> Any:
+    def ready(self, event: Event) -> Any:
         return Frame(Opcode.TEXT, super().ready(event).encode()).serialize(mask=False, extensions=[])
 
     async def show(self, ready: Any) -> None:
@@ -156,12 +157,12 @@ class SocketIO(Kind):
     def state(self) -> tuple[int, int]:
         return self._clients, 0
 
-    def ready(self, event: model.Event) -> Any:
+    def ready(self, event: Event) -> Any:
         return json.loads(event.value)
 
     async def show(self, ready: Any) -> None:
         for name in ("streaming-update", TYPE):
-            await self._sio.emit(name, ready, room=model.ALL_CHANNEL)
+            await self._sio.emit(name, ready, room=spec.ALL_CHANNEL)
 
 
 def _app() -> sanic.Sanic[Any, Any]:

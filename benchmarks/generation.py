@@ -7,8 +7,8 @@ import statistics
 import time
 
 from benchmarks import floor, table
-from regstream import config, model
-from regstream.generate import stream as streams
+from regstream import config, spec
+from regstream.generator import stream as streams
 
 REFERENCE = pathlib.Path(__file__).with_name("reference.yaml")
 BATCHES = (1, 10, 100, 1000)
@@ -16,19 +16,19 @@ _NOWHERE = pathlib.Path(__file__).with_name("nowhere")
 _NOW = 1_795_435_200.0
 
 
-def catalog() -> model.Catalog:
+def catalog() -> spec.Catalog:
     """The declaration of the reference stream."""
     return config.load(REFERENCE, _NOWHERE, _NOWHERE, "development")
 
 
-def source(declared: model.Catalog) -> streams.Stream:
+def source(declared: spec.Catalog) -> streams.Stream:
     """The reference stream, ready to be asked for events."""
-    workshop = streams.Workshop(declared, 7, streams.Identity("/regstream/LATAM/bench", "LATAM"))
+    workshop = streams.GenerationContext(declared, 7, streams.Identity("/regstream/LATAM/bench", "LATAM"))
     workshop.fill(_NOW)
     return streams.Stream(declared.streams["REFERENCE"], workshop, "0")
 
 
-def _ours(declared: model.Catalog, batch: int) -> floor.Maker:
+def _ours(declared: spec.Catalog, batch: int) -> floor.Maker:
     stream = source(declared)
 
     def make(count: int) -> None:

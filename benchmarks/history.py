@@ -9,10 +9,9 @@ import time
 
 from benchmarks import floor, generation, rig, table
 from regstream import config
-from regstream.engine import history
-from regstream.engine import lane as lanes
-from regstream.generate import alerts
-from regstream.generate import stream as streams
+from regstream.engine import active_stream, backfill
+from regstream.generator import alerts
+from regstream.generator import stream as streams
 
 BEGIN = 1_767_225_600.0
 STREAMS = 100
@@ -21,12 +20,12 @@ WEEK = "7d"
 _ROUNDS = 5
 
 
-def _bank() -> history.History:
+def _bank() -> backfill.Backfill:
     declared = config.load(rig.ROOT / "streams.yaml", rig.ROOT / "scenarios", rig.ROOT / "templates", "production")
-    workshop = streams.Workshop(declared, 7, streams.Identity("/regstream/LATAM/bench", "LATAM"))
+    workshop = streams.GenerationContext(declared, 7, streams.Identity("/regstream/LATAM/bench", "LATAM"))
     workshop.fill(BEGIN)
-    at_work = lanes.of_catalog(workshop, BEGIN, "0")
-    return history.History(lambda: at_work, streams.Stream(alerts.SPEC, workshop, "0"), BEGIN)
+    at_work = active_stream.of_catalog(workshop, BEGIN, "0")
+    return backfill.Backfill(lambda: at_work, streams.Stream(alerts.SPEC, workshop, "0"), BEGIN)
 
 
 def bank(tiny: bool = False) -> table.Row:

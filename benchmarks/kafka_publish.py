@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from benchmarks import kafka_rig, table
-from regstream import model
 from regstream.broker import failover, kafka
+from regstream.event import Event
 
 Work = Callable[[], Awaitable[None]]
 _MANY = 6
@@ -84,12 +84,12 @@ async def _works(stack: contextlib.AsyncExitStack, servers: str, count: int) -> 
     }
 
 
-def _batches(topic: str, count: int) -> list[list[model.Event]]:
+def _batches(topic: str, count: int) -> list[list[Event]]:
     make = kafka_rig.reference(topic)
     return [make() for _ in range(count // kafka_rig.BATCH)]
 
 
-def _direct(one: kafka.KafkaBroker, batches: list[list[model.Event]]) -> Work:
+def _direct(one: kafka.KafkaBroker, batches: list[list[Event]]) -> Work:
     # As many at once as the daemon hands over when it has that many
     parts = [list(itertools.chain(*batches[at : at + 20])) for at in range(0, len(batches), 20)]
 
@@ -100,7 +100,7 @@ def _direct(one: kafka.KafkaBroker, batches: list[list[model.Event]]) -> Work:
     return work
 
 
-def _outliving(one: failover.FailoverBroker, batches: list[list[model.Event]]) -> Work:
+def _outliving(one: failover.FailoverBroker, batches: list[list[Event]]) -> Work:
     async def work() -> None:
         for batch in batches:
             await one.publish(batch)

@@ -15,9 +15,10 @@ from typing import Any
 import aiokafka
 
 from benchmarks import generation
-from regstream import broker, model
+from regstream import broker
 from regstream.broker import failover, spool
 from regstream.broker import kafka as ours
+from regstream.event import Event
 from scripts import kafka
 
 # Its warnings about topics that are just being made tell nothing here
@@ -33,7 +34,7 @@ def cluster() -> Iterator[kafka.Cluster]:
         yield one
 
 
-def reference(topic: str) -> Callable[[], list[model.Event]]:
+def reference(topic: str) -> Callable[[], list[Event]]:
     """Gives the next batch of the reference stream, its events bound for ``topic``."""
     declared = generation.catalog()
     spec = declared.streams["REFERENCE"].model_copy(update={"topic": topic})
@@ -101,7 +102,7 @@ async def bare(servers: str, compression: str | None = "lz4") -> AsyncIterator[A
         await one.stop()
 
 
-async def send(producer: Any, topic: str, events: Sequence[model.Event], partition: int | None = 0) -> None:
+async def send(producer: Any, topic: str, events: Sequence[Event], partition: int | None = 0) -> None:
     """The plain loop: the same values, keys and headers; returns when all are acknowledged."""
     for event in events:
         await producer.send(topic, event.value, key=(event.key or "").encode(), partition=partition, headers=HEADERS)

@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-from regstream import broker, config, engine, hub, model, reload
+from regstream import broker, config, engine, hub, reloader, spec
 from regstream.broker import simulated
-from regstream.generate import stream as streams
+from regstream.generator import stream as streams
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _STREAM = """\
@@ -51,16 +51,16 @@ class Bench:
 
     def __init__(self, path: pathlib.Path, observe: Callable[[str, float], None] | None = None) -> None:
         numbers = iter(range(10**9))
-        origin = engine.Origin(
+        origin = engine.Environment(
             time.time, lambda: f"E{next(numbers)}", lambda: f"R{next(numbers)}", 7, streams.Identity("/bench", "LATAM")
         )
         self.broker: broker.Broker = simulated.SimulatedBroker()
         self.hub = hub.Hub(time.time)
         self.engine = engine.Engine(origin, self.broker, self.hub, observe=observe)
-        self.door = reload.Door(lambda: self.load(path), self.engine, time.time, self.hub.announce)
+        self.door = reloader.Reloader(lambda: self.load(path), self.engine, time.time, self.hub.announce)
 
     @staticmethod
-    def load(path: pathlib.Path) -> model.Catalog:
+    def load(path: pathlib.Path) -> spec.Catalog:
         """The catalog of one streams file."""
         return config.load(path, path.parent / "scenarios", path.parent / "templates", "development")
 

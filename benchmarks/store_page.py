@@ -12,9 +12,9 @@ import time
 import psycopg
 
 from benchmarks import store_rig, table
-from regstream import model
+from regstream.event import rfc3339
 from regstream.server import cursors
-from regstream.store import archive
+from regstream.store import reader
 from scripts import postgres
 
 STREAMS = 20
@@ -73,7 +73,7 @@ def _fill(url: str, count: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for day in range(DAYS):
             name = f"events_{time.strftime('%Y%m%d', time.gmtime(_begin() + day * _DAY))}"
-            low, high = (model.rfc3339(_begin() + (day + n) * _DAY) for n in (0, 1))
+            low, high = (rfc3339(_begin() + (day + n) * _DAY) for n in (0, 1))
             connection.execute(f"CREATE TABLE regstream.{name} (LIKE regstream.events INCLUDING ALL)")
             connection.execute(
                 f"ALTER TABLE regstream.events ATTACH PARTITION regstream.{name} "
@@ -106,7 +106,7 @@ def _questions(count: int, rounds: int) -> list[tuple[int, str, str]]:
     found = []
     for _ in range(rounds):
         since = _begin() + chance.uniform(0, max(1.0, DAYS * _DAY - span))
-        found.append((chance.randrange(STREAMS), model.rfc3339(since), model.rfc3339(since + span)))
+        found.append((chance.randrange(STREAMS), rfc3339(since), rfc3339(since + span)))
     return found
 
 
@@ -116,7 +116,7 @@ def _api(client: store_rig.Client, stream: int, since: str, until: str) -> float
     return time.perf_counter() - began
 
 
-_START = cursors.write_place(archive.START)
+_START = cursors.write_place(reader.START)
 
 
 def _psql(url: str, asked: list[tuple[int, str, str]]) -> list[float]:

@@ -17,8 +17,8 @@ import psycopg
 from benchmarks import store_rig, table
 from regstream import broker, store
 from regstream.broker import spool
-from regstream.broker.kafka import log
-from regstream.store import database
+from regstream.broker.kafka import consumer
+from regstream.store import pool
 
 _COPY = "COPY bare (stream, epoch, seq, type, time, key, priority, region, value) FROM STDIN (FORMAT binary)"
 _TYPES = ["text", "text", "int8", "text", "timestamptz", "text", "text", "text", "text"]
@@ -79,7 +79,7 @@ async def _measure(url: str, folder: pathlib.Path, batches: Batches, rounds: int
 
 def _store(url: str, folder: pathlib.Path, source: store.Source | None) -> store.Store:
     moments = store.Moments(time.time, time.monotonic)
-    return store.Store(database.Database(url), spool.Spool(folder), source, moments, "N", None, lambda *_: None)
+    return store.Store(pool.Database(url), spool.Spool(folder), source, moments, "N", None, lambda *_: None)
 
 
 async def _bare(connection: psycopg.AsyncConnection, rows: list[tuple[object, ...]]) -> float:
@@ -137,13 +137,13 @@ class _Topic:
     def follow(self, topics: Iterable[str]) -> None:
         return
 
-    async def fetch(self, limit: int, seconds: float) -> log.Fetched:
+    async def fetch(self, limit: int, seconds: float) -> consumer.FetchedRecords:
         while not self._ready:
             self._filled.clear()
             await self._filled.wait()
         found = self._ready.popleft()
         self._offset += len(found)
-        return log.Fetched(found, {("bench.reference", 0): self._offset}, {})
+        return consumer.FetchedRecords(found, {("bench.reference", 0): self._offset}, {})
 
     async def close(self) -> None:
         return

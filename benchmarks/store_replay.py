@@ -15,7 +15,7 @@ import psycopg
 from websockets.asyncio import client
 
 from benchmarks import generation, rig, store_rig, table
-from regstream import model
+from regstream.event import rfc3339
 
 RATE = 200
 SECONDS = 60
@@ -137,5 +137,5 @@ async def _count(socket: client.ClientConnection, count: int, replay: bool) -> f
 
 
 async def _replay(port: int, begin: float, end: float, speed: Any, names: list[str]) -> None:
-    body = {"from": model.rfc3339(begin), "to": model.rfc3339(end), "speed": speed, "streams": names}
+    body = {"from": rfc3339(begin), "to": rfc3339(end), "speed": speed, "streams": names}
     await asyncio.to_thread(lambda: store_rig.Client(port).ask("/replay", body))

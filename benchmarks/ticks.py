@@ -8,8 +8,8 @@ import tempfile
 import time
 
 from benchmarks import rig, table
-from regstream import model
-from regstream.generate import stream as streams
+from regstream import spec
+from regstream.generator import stream as streams
 
 STREAMS = 1000
 
@@ -47,9 +47,9 @@ async def _engine(path: pathlib.Path, seconds: float) -> tuple[list[tuple[float,
     return list(taken), cpu, making
 
 
-def _making(declared: model.Catalog) -> float:
+def _making(declared: spec.Catalog) -> float:
     """CPU seconds that one event's batch takes when nothing else is done."""
-    workshop = streams.Workshop(declared, 7, streams.Identity("/bench", "LATAM"))
+    workshop = streams.GenerationContext(declared, 7, streams.Identity("/bench", "LATAM"))
     sources = [streams.Stream(spec, workshop, "0") for spec in declared.streams.values()]
     began = time.process_time()
     for number in range(3):

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from regstream import texts
+from regstream import sanitize
 
 Severity = Literal["error", "warning", "note"]
 
@@ -100,7 +100,7 @@ class RegstreamError(Exception):
     def __post_init__(self) -> None:
         for name in ("reason", "cause"):
             if isinstance(text := getattr(self, name, None), str):
-                setattr(self, name, texts.redact(text))
+                setattr(self, name, sanitize.redact(text))
 
 
 @dataclasses.dataclass(eq=False)
@@ -228,7 +228,7 @@ class StoreError(RegstreamError):
         return self.reason
 
 
-class CostError(StoreError):
+class QueryCostError(StoreError):
     """A question would have taken the database longer than anyone may ask it to work."""
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from regstream import model
-from regstream.generate import tables
+from regstream import spec
+from regstream.functions import csv
 
-_Spec = TypeVar("_Spec", bound=model.Spec)
+_Spec = TypeVar("_Spec", bound=spec.Spec)
 
 
 class Diff(NamedTuple):
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
         return self.streams.empty and self.entities.empty and self.scenarios.empty
 
 
-def plan(old: model.Catalog, new: model.Catalog) -> Plan:
+def plan(old: spec.Catalog, new: spec.Catalog) -> Plan:
     """What has to be added, changed and removed to come from ``old`` to ``new``.
 
     A stream is changed when its events or its ticks would be others: its declaration, a template file that it uses, the
@@ -58,20 +58,20 @@ def plan(old: model.Catalog, new: model.Catalog) -> Plan:
     )
 
 
-def _entities(old: model.Catalog, new: model.Catalog, reseeded: bool, respeeded: bool) -> Diff:
+def _entities(old: spec.Catalog, new: spec.Catalog, reseeded: bool, respeeded: bool) -> Diff:
     # Rows are picked from entities that stand before, so that a difference goes on to those behind
     moved: set[str] = set()
-    for name, spec in new.entities.items():
-        same = name in old.entities and _same(old.entities[name], spec)
-        if reseeded or not same or (respeeded and spec.states) or _mentions(spec, moved, new.templates):
+    for name, declaration in new.entities.items():
+        same = name in old.entities and _same(old.entities[name], declaration)
+        if reseeded or not same or (respeeded and declaration.states) or _mentions(declaration, moved, new.templates):
             moved.add(name)
     return _diff(old.entities, new.entities, lambda spec: spec.name in moved)
 
 
-def _mentions(spec: model.EntitySpec, names: set[str], templates: Mapping[str, str]) -> bool:
+def _mentions(spec: spec.EntitySpec, names: set[str], templates: Mapping[str, str]) -> bool:
     texts = (
         spec.model_dump_json(include={"fields"}),
-        *(templates.get(file, "") for file, _ in spec.files if not tables.is_table(file)),
+        *(templates.get(file, "") for file, _ in spec.files if not csv.is_table(file)),
     )
     return any(re.search(rf"\b{name}\b", text) for name in names for text in texts)
 
@@ -87,6 +87,6 @@ def _diff(old: Mapping[str, _Spec], new: Mapping[str, _Spec], forced: Callable[[
     )
 
 
-def _same(old: model.Spec, new: model.Spec) -> bool:
+def _same(old: spec.Spec, new: spec.Spec) -> bool:
     # Not ==: it takes 1, 1.0 and true for the same value, and fields in another order for the same fields.
     return old is new or old.model_dump_json() == new.model_dump_json()

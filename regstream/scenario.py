@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from regstream import model
+from regstream import spec
 
 MAX_ACTIONS = 10_000
 
@@ -39,7 +39,7 @@ class Entered(Action):
 class Raise(Action):
     """Raise an alert; ``message`` is a template."""
 
-    severity: model.Severity
+    severity: spec.Severity
     message: str
 
 
@@ -57,7 +57,7 @@ class Apply(Action):
     """Lay ``overlay`` over its stream until ``Revert(token)``; a ``for`` in it is the run's business."""
 
     token: int
-    overlay: model.Overlay
+    overlay: spec.Overlay
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Run:
     token is applied, then the old one reverted, so no run holds more than one token a step.
     """
 
-    def __init__(self, run_id: str, spec: model.ScenarioSpec, now: float):
+    def __init__(self, run_id: str, spec: spec.ScenarioSpec, now: float):
         self.run_id = run_id
         self.spec = spec
         self.state = "running"
@@ -225,10 +225,10 @@ class Run:
         at = self._time(branch.at)
         actions.append(Entered(at, path, kind, text))
         match step:
-            case model.ParallelStep():
+            case spec.ParallelStep():
                 self._fork(branch, path, step)
                 return
-            case model.WaitStep():
+            case spec.WaitStep():
                 branch.at += step.wait
             case _:
                 self._act(branch.at, path, step, text, actions)
@@ -237,16 +237,16 @@ class Run:
     def _act(self, at: int, path: str, step: Any, text: str, actions: list[Action]) -> None:
         time = self._time(at)
         match step:
-            case model.AlertStep(alert=alert):
+            case spec.AlertStep(alert=alert):
                 actions.append(Raise(time, alert.severity, alert.message))
-            case model.BurstStep(burst=burst):
+            case spec.BurstStep(burst=burst):
                 actions.append(Emit(time, burst.stream, burst.count, burst.fields))
-            case model.SetStep(set=overlay):
+            case spec.SetStep(set=overlay):
                 until = None if overlay.for_ is None else at + overlay.for_
                 self._hold(path, until, text, Apply(time, self._token(), overlay), actions)
-            case model.PauseStep(pause=stream):
+            case spec.PauseStep(pause=stream):
                 self._hold(path, None, text, SetPaused(time, self._token(), stream, True), actions)
-            case model.ResumeStep(resume=stream):
+            case spec.ResumeStep(resume=stream):
                 self._hold(path, None, text, SetPaused(time, self._token(), stream, False), actions)
 
     def _token(self) -> int:
@@ -263,7 +263,7 @@ class Run:
         elif until is not None:
             heapq.heappush(self._timers, (until, path))
 
-    def _fork(self, branch: _Branch, path: str, step: model.ParallelStep) -> None:
+    def _fork(self, branch: _Branch, path: str, step: spec.ParallelStep) -> None:
         branch.text = ""
         branch.children = len(step.parallel)
         for index, steps in enumerate(step.parallel):
@@ -287,7 +287,7 @@ def _flat(steps: Sequence[Any], path: str) -> Iterator[tuple[str, Any]]:
     for index, step in enumerate(steps):
         place = f"{path}[{index}]"
         yield place, step
-        if isinstance(step, model.RepeatStep):
+        if isinstance(step, spec.RepeatStep):
             for _ in range(step.repeat.times):
                 yield from _flat(step.repeat.steps, f"{place}.repeat.steps")
 
@@ -295,29 +295,29 @@ def _flat(steps: Sequence[Any], path: str) -> Iterator[tuple[str, Any]]:
 def _describe(step: Any) -> tuple[str, str]:
     """The kind of a step and what it does, in words."""
     match step:
-        case model.AlertStep(alert=alert):
+        case spec.AlertStep(alert=alert):
             return "alert", f"alert {alert.severity}"
-        case model.BurstStep(burst=burst):
+        case spec.BurstStep(burst=burst):
             return "burst", f"burst {burst.stream} {burst.count}"
-        case model.SetStep(set=overlay):
+        case spec.SetStep(set=overlay):
             return "set", _describe_overlay(overlay)
-        case model.WaitStep(wait=duration):
-            return "wait", f"wait {model.duration_text(duration)}"
-        case model.PauseStep(pause=stream):
+        case spec.WaitStep(wait=duration):
+            return "wait", f"wait {spec.duration_text(duration)}"
+        case spec.PauseStep(pause=stream):
             return "pause", f"pause {stream}"
-        case model.ResumeStep(resume=stream):
+        case spec.ResumeStep(resume=stream):
             return "resume", f"resume {stream}"
-        case model.RepeatStep(repeat=repeat):
+        case spec.RepeatStep(repeat=repeat):
             return "repeat", f"repeat {repeat.times} times"
-        case model.ParallelStep(parallel=branches):
+        case spec.ParallelStep(parallel=branches):
             return "parallel", f"parallel {len(branches)} branches"
     raise TypeError(f"not a step: {type(step).__name__}")
 
 
-def _describe_overlay(overlay: model.Overlay) -> str:
+def _describe_overlay(overlay: spec.Overlay) -> str:
     parts = [f"set {overlay.stream}"]
     if overlay.interval is not None:
-        parts.append(f"interval {model.duration_text(overlay.interval)}")
+        parts.append(f"interval {spec.duration_text(overlay.interval)}")
     if overlay.batch_size is not None:
         parts.append(f"batch_size {overlay.batch_size}")
     if overlay.priority is not None:
@@ -325,5 +325,5 @@ def _describe_overlay(overlay: model.Overlay) -> str:
     if overlay.fields:
         parts.append("fields " + ", ".join(overlay.fields))
     if overlay.for_ is not None:
-        parts.append(f"for {model.duration_text(overlay.for_)}")
+        parts.append(f"for {spec.duration_text(overlay.for_)}")
     return " ".join(parts)

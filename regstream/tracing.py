@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from regstream import errors, quiet, texts
+from regstream import errors, logs, sanitize
 
 CLOSING_SECONDS = 2.0
 MAX_LINKS = 128
@@ -87,7 +87,7 @@ class _Recorded(Span):
         if fault:
             from opentelemetry.trace import Status, StatusCode
 
-            self._span.set_status(Status(StatusCode.ERROR, texts.redact(fault)))
+            self._span.set_status(Status(StatusCode.ERROR, sanitize.redact(fault)))
         self._span.end()
 
 
@@ -173,7 +173,7 @@ def make(exporter: str, version: str, instance: str) -> Traces:
     except ImportError as error:
         cure = "install what traces need, `make traces` or systemd/install.sh once more, or set it to none"
         raise errors.StartError("OTEL_TRACES_EXPORTER=otlp", f"{error.name} is not installed: {cure}") from None
-    quiet.begin("opentelemetry")
+    logs.limit_rate("opentelemetry")
     own = {"service.name": "regstream", "service.version": version, "service.instance.id": instance}
     # What the environment says goes before ours
     resource = resources.Resource.create(own).merge(resources.OTELResourceDetector().detect())

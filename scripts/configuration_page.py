@@ -11,7 +11,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from regstream import config, settings
-from regstream.config import sentences
+from regstream.config import messages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "configuration.md"
@@ -233,7 +233,7 @@ scenarios/crisis.yaml:9:21: unknown stream 'BUDGET_UPDATE' (did you mean BUDGET_
 
 def page() -> str:
     """The whole page."""
-    schemas = {False: config.schema("streams"), True: config.schema("scenario")}
+    schemas = {False: config.files_schema("streams"), True: config.files_schema("scenario")}
     parts = [HEAD, *(_section(one, schemas[one.scenario]) for one in SECTIONS)]
     parts.insert(-4, _steps(schemas[True]))
     return "\n".join([*parts, _variables(), TAIL])
@@ -279,8 +279,8 @@ def _takes(value: dict[str, Any], definitions: dict[str, Any]) -> str:
         return ("whole number" if kind == "integer" else "number") + _bounds(value)
     if kind == "string" and "%" in value.get("pattern", ""):
         return "`0%` to `100%`"
-    if value.get("pattern") in sentences.PATTERNS:
-        return f"text, {sentences.PATTERNS[value['pattern']]}".replace(", must", "; it must")
+    if value.get("pattern") in messages.PATTERNS:
+        return f"text, {messages.PATTERNS[value['pattern']]}".replace(", must", "; it must")
     names = {"string": "text", "boolean": "`true` `false`", "array": "list", "object": "mapping"}
     return names[str(kind)] + (", not empty" if value.get("minProperties") or value.get("minItems") else "")
 

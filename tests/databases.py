@@ -18,7 +18,7 @@ from urllib import parse
 
 import psycopg
 
-from regstream.store import database, migrate
+from regstream.store import pool, schema
 from scripts import postgres
 from tests import needs
 
@@ -77,8 +77,8 @@ class Server:
 
 
 async def _migrate(url: str) -> None:
-    connection = await database.Database(url).connect()
-    await migrate.migrate(connection)
+    connection = await pool.Database(url).connect()
+    await schema.migrate(connection)
     await connection.close()
 
 

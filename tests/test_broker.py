@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from regstream import broker, errors, model
+from regstream import broker, errors, spec
 from regstream.broker import kafka, simulated
-from regstream.generate import maker
+from regstream.event import Event, Head
+from regstream.generator import batch as batches
 from tests.kafka import clusters
 
 BOUND = 60.0
@@ -21,12 +22,12 @@ TOPICS = ("t.one", "t.two")
 
 def events(
     count: int, key: str | None = None, stream: str = "ONE", topic: str = "t.one", first: int = 1
-) -> list[model.Event]:
+) -> list[Event]:
     """Events as the engine makes them: whole CloudEvents, because a form may read them back from their bytes."""
-    head = model.Head(stream, "E1", "one", topic, model.Priority.NORMAL, "2026-11-23T12:00:00.000Z", "LATAM")
-    before, between, after = maker.envelope(head, "/regstream/LATAM/test")
+    head = Head(stream, "E1", "one", topic, spec.Priority.NORMAL, "2026-11-23T12:00:00.000Z", "LATAM")
+    before, between, after = batches.envelope(head, "/regstream/LATAM/test")
     texts = ((seq, b"%d" % seq) for seq in range(first, first + count))
-    return [model.Event(head, seq, key, before + n + between + n + after + b'{"n":%s}}' % n) for seq, n in texts]
+    return [Event(head, seq, key, before + n + between + n + after + b'{"n":%s}}' % n) for seq, n in texts]
 
 
 async def collect(source: broker.Broker, count: int) -> list[broker.Record]:
@@ -289,4 +290,4 @@ class TestSimulated:
         await one.start()
         with pytest.raises(errors.BrokerError):
             await one.start()
-        assert one.status == broker.Status("simulated", "live", True, 0, 0, 0, "KAFKA_BROKER is not set")
+        assert one.status == broker.BrokerStatus("simulated", "live", True, 0, 0, 0, "KAFKA_BROKER is not set")

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import websockets.asyncio.server
 
-from regstream import client, errors, model
+from regstream import client, errors
+from regstream.event import Position
 
 Socket = websockets.asyncio.server.ServerConnection
 SECONDS = 60.0
@@ -221,7 +222,7 @@ async def test_all_that_was_asked_for_is_said_once() -> None:
         "policy": "conflate",
         "max_rate": 0.5,
         "rewind": 3,
-        "after": {"A": model.Position("E1", 3)},
+        "after": {"A": Position("E1", 3)},
     }
     async with reading(stays(4), channels=("A", "A"), **asked) as (events, script):
         assert await take(events, 1) == [4]

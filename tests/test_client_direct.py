@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from regstream import client, errors
-from regstream.cli import calling, check_shutdown, check_socketio, replaying
+from regstream.cli import common, probes, replay
 from tests.support import ROOT
 
 TOKEN = "t-0123456789abcdef"
@@ -79,13 +79,13 @@ async def _follow(url: str) -> None:
 
 
 CLIENTS: dict[str, Callable[[str], Any]] = {
-    "calling": lambda url: calling.call(f"{url}/health"),
-    "calling with a body": lambda url: calling.call(f"{url}/api/streaming/burst", {"count": 1}),
-    "replay": lambda url: replaying._ask("DELETE", f"{url}/api/streaming/replay/1"),
-    "check --socketio": check_socketio.Session,
+    "calling": lambda url: common.call(f"{url}/health"),
+    "calling with a body": lambda url: common.call(f"{url}/api/streaming/burst", {"count": 1}),
+    "replay": lambda url: replay._ask("DELETE", f"{url}/api/streaming/replay/1"),
+    "check --socketio": probes.PollingSession,
     "tail, check --ws": lambda url: asyncio.run(_follow(url)),
 }
-FAULTS = (OSError, check_socketio.Broken, errors.RegstreamError, ValueError, AssertionError)
+FAULTS = (OSError, probes.SocketIOError, errors.RegstreamError, ValueError, AssertionError)
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -107,7 +107,7 @@ def test_no_redirect_is_followed(proxy: Peer, name: str, status: int) -> None:
 
 
 def test_the_daemon_of_a_check_is_asked_directly(proxy: Peer) -> None:
-    assert "exit code 0" in check_shutdown.exchange()
+    assert "exit code 0" in probes.check_shutdown()
     assert proxy.calls == []
 
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from regstream import clock, model
-from regstream.clock import waking
+from regstream import schedule, spec
+from regstream.schedule import clock
 
 T = 1_700_000_000.0
 
@@ -19,7 +19,7 @@ class Hands:
         self.even = 50.0
         self.fired: list[tuple[str, float, int]] = []
         self.jumps: list[float] = []
-        self.clock = clock.Clock(
+        self.clock = schedule.Clock(
             lambda: self.wall,
             lambda name, due, skipped: self.fired.append((name, round(due - T, 6), skipped)),
             self.jumps.append,
@@ -39,8 +39,8 @@ def hands() -> Hands:
     return Hands()
 
 
-def every(ms: float = 1000, start: float = T, jitter: float = 0.0) -> clock.Schedule:
-    return clock.Schedule.interval(ms, start, jitter, 7, "A")
+def every(ms: float = 1000, start: float = T, jitter: float = 0.0) -> schedule.Schedule:
+    return schedule.Schedule.interval(ms, start, jitter, 7, "A")
 
 
 def test_what_is_due_is_fired_in_the_order_of_its_time(hands: Hands):
@@ -60,8 +60,8 @@ def test_after_a_stall_each_is_fired_once_and_the_rest_is_counted(hands: Hands):
 
 
 def test_after_a_stall_points_of_a_rate_are_fired_each_unless_they_are_old(hands: Hands):
-    rate = model.RateSpec(base="50/s")
-    points = clock.Arrivals.declared(rate, "UTC", 1.0, seed=7, name="A")
+    rate = spec.RateSpec(base="50/s")
+    points = schedule.Arrivals.declared(rate, "UTC", 1.0, seed=7, name="A")
     hands.clock.set("A", points)
     hands.turn()
     for stall, skips in ((1.5, False), (6.0, True), (0.02, False), (0.5, False)):
@@ -119,7 +119,7 @@ def test_what_is_removed_is_silent_and_comes_back_in_phase(hands: Hands):
 
 
 def test_what_never_comes_is_never_fired(hands: Hands):
-    hands.clock.set("A", clock.Schedule.cron("0 0 31 2 *", "UTC"))
+    hands.clock.set("A", schedule.Schedule.cron("0 0 31 2 *", "UTC"))
     assert hands.clock.next("A") is None
     assert hands.turn(1e9) == []
 
@@ -194,22 +194,22 @@ def test_a_callback_may_change_the_clock(hands: Hands):
 
 
 def test_a_turn_fires_a_bounded_number_and_asks_to_be_called_again(hands: Hands):
-    for number in range(waking.MAX_FIRES + 50):
+    for number in range(clock.MAX_FIRES + 50):
         hands.clock.set(f"S{number}", every())
     assert hands.clock.turn() == 0
-    assert len(hands.fired) == waking.MAX_FIRES
+    assert len(hands.fired) == clock.MAX_FIRES
     assert hands.clock.turn() > 0
-    assert len({name for name, _, _ in hands.fired}) == len(hands.fired) == waking.MAX_FIRES + 50
+    assert len({name for name, _, _ in hands.fired}) == len(hands.fired) == clock.MAX_FIRES + 50
 
 
 def test_the_wait_is_bounded_on_both_sides(hands: Hands):
-    assert hands.clock.turn() == waking.MAX_SLEEP
+    assert hands.clock.turn() == clock.MAX_SLEEP
     hands.clock.set("A", every(3_600_000, T + 3600))
-    assert hands.clock.turn() == waking.MAX_SLEEP
+    assert hands.clock.turn() == clock.MAX_SLEEP
     hands.clock.set("B", every(1000, T + 1))
     assert hands.clock.turn() == 1
     hands.clock.set("C", every(0.001))
-    assert waking.LEAST <= hands.clock.turn() <= waking.QUANTUM
+    assert clock.LEAST <= hands.clock.turn() <= clock.QUANTUM
 
 
 def test_thousands_of_changes_do_not_grow_the_heap(hands: Hands):
@@ -259,7 +259,7 @@ def test_small_steps_of_the_system_clock_are_taken_as_they_come(hands: Hands, ca
 
 def test_what_follows_the_wall_clock_goes_by_its_new_time(hands: Hands):
     minute = T - T % 60 + 60
-    hands.clock.set("A", clock.Schedule.cron("* * * * *", "UTC"))
+    hands.clock.set("A", schedule.Schedule.cron("* * * * *", "UTC"))
     hands.turn(minute - T)
     assert hands.fired == [("A", minute - T, 0)]
     hands.wall += 600
@@ -290,7 +290,7 @@ async def running():
     def fire(name: str, due: float, skipped: int) -> None:
         fired.append((name, due, time.time() - due, skipped))
 
-    made = clock.Clock(time.time, fire)
+    made = schedule.Clock(time.time, fire)
     task = asyncio.create_task(made.run(), name="clock")
     yield made, fired
     task.cancel()
@@ -333,7 +333,7 @@ async def test_run_leaves_every_other_task_its_turn(running):
     while len(fired) < 20_000:
         await asyncio.sleep(0)
         turns += 1
-    assert turns >= 20_000 / waking.MAX_FIRES - 2
+    assert turns >= 20_000 / clock.MAX_FIRES - 2
 
 
 async def test_run_goes_on_after_a_pause(running):
@@ -352,7 +352,7 @@ async def test_what_fire_raises_ends_run():
     def fire(name: str, due: float, skipped: int) -> None:
         raise ZeroDivisionError
 
-    made = clock.Clock(time.time, fire)
+    made = schedule.Clock(time.time, fire)
     made.set("A", every(1, time.time()))
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(made.run(), 10)

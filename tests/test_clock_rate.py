@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream import calendars, clock, errors, model
+from regstream import errors, schedule, spec
+from regstream.schedule import cron
 from tests import profiles
 
 UTC = datetime.UTC
@@ -26,14 +27,14 @@ def zone(name: str) -> datetime.tzinfo:
     return zoneinfo.ZoneInfo(name)
 
 
-def curve(spec: model.CurveSpec | str = "bank-day", where: str = "UTC", place: str = "") -> clock.Curve:
-    return clock.Curve(model.CURVES[spec] if isinstance(spec, str) else spec, zone(where), place)
+def curve(declaration: spec.CurveSpec | str = "bank-day", where: str = "UTC", place: str = "") -> schedule.Curve:
+    return schedule.Curve(spec.CURVES[declaration] if isinstance(declaration, str) else declaration, zone(where), place)
 
 
 def arrivals(
     base: float = 5.0, shape: str = "bank-day", seed: int = 7, name: str = "S", **rest: object
-) -> clock.Arrivals:
-    return clock.Arrivals(curve(shape), base, seed=seed, name=name, **rest)  # type: ignore[arg-type]
+) -> schedule.Arrivals:
+    return schedule.Arrivals(curve(shape), base, seed=seed, name=name, **rest)  # type: ignore[arg-type]
 
 
 # Curves
@@ -42,7 +43,7 @@ def arrivals(
 @settings(max_examples=profiles.examples(40))
 @given(WEIGHTS, some.sampled_from(ZONES), some.floats(0, 366 * DAY))
 def test_a_curve_has_no_step_and_its_integral_is_the_area_below_it(hours, where, after):
-    one = curve(model.CurveSpec(hour=tuple(hours), weekday=(1, 2, 1, 1, 3, 0.3, 0), month=(*range(1, 13),)), where)
+    one = curve(spec.CurveSpec(hour=tuple(hours), weekday=(1, 2, 1, 1, 3, 0.3, 0), month=(*range(1, 13),)), where)
     start = T + after
     area = 0.0
     for step in range(0, 48 * 3600, 300):
@@ -57,7 +58,7 @@ def test_a_curve_has_no_step_and_its_integral_is_the_area_below_it(hours, where,
 @settings(max_examples=profiles.examples(60))
 @given(WEIGHTS, some.sampled_from(ZONES), some.integers(0, 500), some.floats(0, 1), some.lists(some.floats(0, 1)))
 def test_the_integral_is_turned_round(hours, where, days, part, parts):
-    one = curve(model.CurveSpec(hour=tuple(hours)), where)
+    one = curve(spec.CurveSpec(hour=tuple(hours)), where)
     day = one.day(datetime.date(2026, 1, 1) + datetime.timedelta(days))
     assert day.end - day.start in (23 * HOUR, 23.5 * HOUR, 24 * HOUR, 24.5 * HOUR, 25 * HOUR)
     (time,) = day.reach([day.total * part])
@@ -72,7 +73,7 @@ def test_at_full_hours_of_the_wall_clock_it_is_what_was_declared():
     hours = tuple(float(number * number % 17) for number in range(24))
     # 29 March 2026 has no 2:00 in Madrid, 25 October has it twice
     for month, day in ((3, 28), (3, 29), (10, 25), (7, 1)):
-        one = curve(model.CurveSpec(hour=hours), "Europe/Madrid")
+        one = curve(spec.CurveSpec(hour=hours), "Europe/Madrid")
         for hour in range(24):
             moment = datetime.datetime(2026, month, day, hour, tzinfo=zone("Europe/Madrid"))
             shown = datetime.datetime.fromtimestamp(moment.timestamp(), zone("Europe/Madrid")).hour
@@ -80,7 +81,7 @@ def test_at_full_hours_of_the_wall_clock_it_is_what_was_declared():
 
 
 def test_the_mean_of_a_working_day_of_the_bank_is_one_and_nights_and_weekends_are_quiet():
-    one = curve(model.CURVES["bank-day"].model_copy(update={"month": (1.0,) * 12}))
+    one = curve(spec.CURVES["bank-day"].model_copy(update={"month": (1.0,) * 12}))
     assert one.integral(T, T + DAY) / DAY == pytest.approx(1, rel=0.01)
     saturday = T + 4 * DAY
     assert one.integral(saturday, saturday + DAY) < 0.3 * DAY
@@ -88,8 +89,8 @@ def test_the_mean_of_a_working_day_of_the_bank_is_one_and_nights_and_weekends_ar
 
 
 def test_days_of_a_calendar():
-    spec = model.CurveSpec(weekday=(1, 1, 1, 1, 1, 0.5, 0.25), holiday=0.125, month_end=2, quarter_end=3)
-    one = curve(spec, "America/Sao_Paulo", "BR-SP")
+    declaration = spec.CurveSpec(weekday=(1, 1, 1, 1, 1, 0.5, 0.25), holiday=0.125, month_end=2, quarter_end=3)
+    one = curve(declaration, "America/Sao_Paulo", "BR-SP")
 
     def noon(*date: int) -> float:
         return one.value(datetime.datetime(*date, 12, tzinfo=zone("America/Sao_Paulo")).timestamp())  # type: ignore[misc,arg-type]
@@ -100,13 +101,13 @@ def test_days_of_a_calendar():
     assert noon(2026, 7, 31) == 2  # The last working day of July
     assert noon(2026, 10, 30) == 2  # A Friday; the 31st is a Saturday
     assert noon(2026, 6, 30) == 3
-    assert curve(spec, "UTC", "BR").value(datetime.datetime(2026, 7, 9, 12, tzinfo=UTC).timestamp()) == 1
+    assert curve(declaration, "UTC", "BR").value(datetime.datetime(2026, 7, 9, 12, tzinfo=UTC).timestamp()) == 1
 
 
 @pytest.mark.parametrize(("place", "said"), [("XX", "there is no country 'XX'"), ("BR-XX", "BR has no part 'XX'")])
 def test_a_place_that_is_not_there(place, said):
     with pytest.raises(errors.BadValue, match=said):
-        calendars.holidays_of(place)
+        cron.holidays_of(place)
 
 
 # Arrivals
@@ -189,10 +190,10 @@ def test_other_seeds_and_names_have_other_arrivals():
 
 
 def test_where_there_is_nothing_there_is_no_point():
-    never = clock.Arrivals(curve(model.CurveSpec(hour=(0.0,) * 24)), 5.0)
+    never = schedule.Arrivals(curve(spec.CurveSpec(hour=(0.0,) * 24)), 5.0)
     assert never.first(T) is None
     assert never.after(T, T + DAY) == (None, 0)
     assert never.between(T, T + 9 * DAY) == []
-    sundays = clock.Arrivals(curve(model.CurveSpec(weekday=(0, 0, 0, 0, 0, 0, 1))), 1.0)
+    sundays = schedule.Arrivals(curve(spec.CurveSpec(weekday=(0, 0, 0, 0, 0, 0, 1))), 1.0)
     first = sundays.first(T)
     assert first is not None and datetime.datetime.fromtimestamp(first, UTC).weekday() in (5, 6)

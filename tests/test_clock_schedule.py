@@ -9,19 +9,22 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import strategies as st
 
-from regstream import clock, crontab, model
-from regstream.clock import schedule
+from regstream import schedule, spec
+from regstream.schedule import cron
+from regstream.schedule import schedule as schedule_schedule
 from tests import profiles
 
 T = 1_700_000_000.0
 DAY = 86_400
 
 
-def interval(ms: float = 1000, start: float = T, jitter: float = 0.0, seed: int = 7, name: str = "A") -> clock.Schedule:
-    return clock.Schedule.interval(ms, start, jitter, seed, name)
+def interval(
+    ms: float = 1000, start: float = T, jitter: float = 0.0, seed: int = 7, name: str = "A"
+) -> schedule.Schedule:
+    return schedule.Schedule.interval(ms, start, jitter, seed, name)
 
 
-def points(points_of: clock.Schedule, since: float) -> Iterator[float]:
+def points(points_of: schedule.Schedule, since: float) -> Iterator[float]:
     """The points from ``since`` on, each asked for when the last was served on time."""
     due = points_of.first(since)
     while due is not None:
@@ -30,7 +33,7 @@ def points(points_of: clock.Schedule, since: float) -> Iterator[float]:
         assert skipped == 0
 
 
-def take(count: int, points_of: clock.Schedule, since: float = T) -> list[float]:
+def take(count: int, points_of: schedule.Schedule, since: float = T) -> list[float]:
     return list(itertools.islice(points(points_of, since), count))
 
 
@@ -58,7 +61,7 @@ def test_a_late_tick_does_not_move_the_next_and_what_passed_is_counted():
     assert interval().after(T + 3, T) == (T + 4, 0)
 
 
-@pytest.mark.parametrize("ms", [1, 3, 7, 1000 / 3, 50, 0.1, model.MAX_DURATION])
+@pytest.mark.parametrize("ms", [1, 3, 7, 1000 / 3, 50, 0.1, spec.MAX_DURATION])
 def test_a_million_ticks_later_nothing_has_drifted(ms: float):
     for number in (1, 999_999, 1_000_000):
         due = T + number * ms / 1000
@@ -142,12 +145,12 @@ def test_a_moved_interval_keeps_its_distances():
     assert take(5, interval(jitter=0.5).moved(-3600), T - 3600) == pytest.approx(
         [due - 3600 for due in take(5, interval(jitter=0.5))]
     )
-    cron = clock.Schedule.cron("* * * * *", "UTC")
+    cron = schedule.Schedule.cron("* * * * *", "UTC")
     assert cron.moved(5) is cron
 
 
 def test_cron_fires_when_the_wall_clock_matches():
-    found = clock.Schedule.cron("*/30 8-9 * * MON-FRI", "America/Mexico_City")
+    found = schedule.Schedule.cron("*/30 8-9 * * MON-FRI", "America/Mexico_City")
     friday = when("2026-11-20 09:10", "America/Mexico_City")
     assert shown(take(3, found, friday), "America/Mexico_City") == [
         "2026-11-20 09:30-06:00",
@@ -157,7 +160,7 @@ def test_cron_fires_when_the_wall_clock_matches():
 
 
 def test_cron_takes_the_present_minute_and_goes_on_after_it():
-    found = clock.Schedule.cron("* * * * *", "UTC")
+    found = schedule.Schedule.cron("* * * * *", "UTC")
     minute = when("2026-11-23 12:00")
     assert found.first(minute) == minute
     assert found.first(minute + 0.001) == minute + 60
@@ -167,7 +170,7 @@ def test_cron_takes_the_present_minute_and_goes_on_after_it():
 
 
 def test_either_the_date_or_the_weekday_is_enough():
-    found = clock.Schedule.cron("0 12 13 * 5", "UTC")
+    found = schedule.Schedule.cron("0 12 13 * 5", "UTC")
     assert shown(take(5, found, when("2026-11-10 00:00"))) == [f"2026-11-{day} 12:00+00:00" for day in (13, 20, 27)] + [
         "2026-12-04 12:00+00:00",
         "2026-12-11 12:00+00:00",
@@ -175,15 +178,15 @@ def test_either_the_date_or_the_weekday_is_enough():
 
 
 def test_leap_days_are_found_and_the_thirty_first_of_february_is_not():
-    found = clock.Schedule.cron("0 0 29 2 *", "UTC")
+    found = schedule.Schedule.cron("0 0 29 2 *", "UTC")
     assert shown(take(2, found, when("2097-01-01 00:00"))) == ["2104-02-29 00:00+00:00", "2108-02-29 00:00+00:00"]
-    never = clock.Schedule.cron("0 0 31 2 *", "UTC")
+    never = schedule.Schedule.cron("0 0 31 2 *", "UTC")
     assert never.first(T) is None
     assert never.after(T, T + 1) == (None, 0)
 
 
 def test_midnight_after_a_change_to_summer_time_is_not_lost():
-    found = clock.Schedule.cron("0 0 * * *", "America/New_York")
+    found = schedule.Schedule.cron("0 0 * * *", "America/New_York")
     assert shown(take(3, found, when("2026-03-08 00:00", "America/New_York")), "America/New_York") == [
         "2026-03-08 00:00-05:00",
         "2026-03-09 00:00-04:00",
@@ -192,7 +195,7 @@ def test_midnight_after_a_change_to_summer_time_is_not_lost():
 
 
 def test_a_midnight_that_is_skipped_comes_an_hour_later():
-    found = clock.Schedule.cron("0 0 * * *", "America/Santiago")
+    found = schedule.Schedule.cron("0 0 * * *", "America/Santiago")
     assert shown(take(3, found, when("2026-09-05 00:00", "America/Santiago")), "America/Santiago") == [
         "2026-09-05 00:00-04:00",
         "2026-09-06 01:00-03:00",
@@ -203,15 +206,15 @@ def test_a_midnight_that_is_skipped_comes_an_hour_later():
 def test_an_hour_that_is_repeated_counts_once_unless_every_hour_does():
     zone = "America/New_York"
     day = when("2026-11-01 00:45", zone)
-    once = clock.Schedule.cron("30 1 * * *", zone)
+    once = schedule.Schedule.cron("30 1 * * *", zone)
     assert shown(take(2, once, day), zone) == ["2026-11-01 01:30-04:00", "2026-11-02 01:30-05:00"]
     assert take(1, once, when("2026-11-01 01:10", zone, fold=1)) == [when("2026-11-02 01:30", zone)]
-    always = clock.Schedule.cron("*/30 * * * *", zone)
+    always = schedule.Schedule.cron("*/30 * * * *", zone)
     assert take(6, always, day) == [when("2026-11-01 01:00", zone) + 1800 * number for number in range(6)]
 
 
 def test_every_minute_goes_on_through_a_skipped_hour():
-    always = clock.Schedule.cron("*/30 * * * *", "America/New_York")
+    always = schedule.Schedule.cron("*/30 * * * *", "America/New_York")
     begin = when("2026-03-08 01:00", "America/New_York")
     assert take(6, always, begin) == [begin + 1800 * number for number in range(6)]
 
@@ -236,7 +239,7 @@ CHANGES = [
 ]
 
 
-def matching(table: crontab.Crontab, zone: str, begin: float, end: float) -> list[float]:
+def matching(table: cron.Crontab, zone: str, begin: float, end: float) -> list[float]:
     """By brute force, every reading of the wall clock, a minute at a time."""
     found = set()
     here = zoneinfo.ZoneInfo(zone)
@@ -257,16 +260,16 @@ def test_cron_agrees_with_a_look_at_every_minute(expression: str, change: tuple[
     zone, moment = change
     begin = when(moment, zone) - before * 60
     end = begin + 3 * DAY
-    found = clock.Schedule.cron(expression, zone)
+    found = schedule.Schedule.cron(expression, zone)
     got = list(itertools.takewhile(lambda point: point < end, points(found, begin)))
-    assert got == matching(crontab.parse(expression), zone, begin, end)
+    assert got == matching(cron.parse(expression), zone, begin, end)
 
 
 @hypothesis.given(st.tuples(*PART.values()).map(" ".join), st.integers(0, 400 * DAY), st.sampled_from([0.0, 0.2, 1.0]))
 @hypothesis.settings(max_examples=profiles.examples(100))
 def test_a_cron_schedule_gives_the_same_points_from_anywhere(expression: str, begin: int, jitter: float):
-    def fresh() -> clock.Schedule:
-        return clock.Schedule.cron(expression, "America/Santiago", jitter, 7, "A")
+    def fresh() -> schedule.Schedule:
+        return schedule.Schedule.cron(expression, "America/Santiago", jitter, 7, "A")
 
     known = take(4, fresh(), T + begin)
     hypothesis.assume(len(known) == 4)
@@ -277,13 +280,13 @@ def test_a_cron_schedule_gives_the_same_points_from_anywhere(expression: str, be
 
 
 def test_cron_jitter_is_a_part_of_the_gap():
-    found = take(300, clock.Schedule.cron("*/5 * * * *", "UTC", 0.5, 7, "A"), T)
+    found = take(300, schedule.Schedule.cron("*/5 * * * *", "UTC", 0.5, 7, "A"), T)
     offsets = [due % 300 for due in found]
     assert all(offset < 150 for offset in offsets)
     assert 60 < sum(offsets) / len(offsets) < 90
 
 
 def test_skipped_points_of_a_year_are_counted_up_to_a_bound():
-    found = clock.Schedule.cron("* * * * *", "UTC")
+    found = schedule.Schedule.cron("* * * * *", "UTC")
     following, skipped = found.after(when("2025-01-01 00:00"), when("2026-01-01 00:00"))
-    assert (following, skipped) == (when("2026-01-01 00:01"), schedule.MAX_COUNTED)
+    assert (following, skipped) == (when("2026-01-01 00:01"), schedule_schedule.MAX_COUNTED)

@@ -9,9 +9,9 @@ import tracemalloc
 
 import pytest
 
-from regstream import config, errors, model, plan
-from regstream.config import files, yaml
-from regstream.generate import trial
+from regstream import config, errors, plan, spec
+from regstream.config import document, yaml
+from regstream.generator import trial
 
 GOOD = 'streams:\n  A:\n    interval: 1s\n    fields: {n: "{{ seq }}"}\n'
 
@@ -31,7 +31,7 @@ class Tree:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def load(self, env: str = "development") -> model.Catalog:
+    def load(self, env: str = "development") -> spec.Catalog:
         return config.load(self.streams, self.scenarios, self.templates, env)
 
     def problems(self) -> list[str]:
@@ -99,7 +99,7 @@ def test_a_refusal_of_the_system_is_said_in_its_words(tree: Tree, monkeypatch: p
         raise PermissionError(13, "Permission denied")
 
     tree.write("streams.yaml", GOOD)
-    monkeypatch.setattr(files.os, "open", refuse)
+    monkeypatch.setattr(document.os, "open", refuse)
     assert tree.problems() == ["streams.yaml:1:1: cannot be read: permission denied"]
 
 
@@ -143,7 +143,7 @@ def test_positions_hold_with_windows_line_ends_and_wide_characters(tree: Tree) -
 
 
 def test_a_huge_file_is_refused(tree: Tree) -> None:
-    tree.write("streams.yaml", GOOD + "#" * files.MAX_BYTES)
+    tree.write("streams.yaml", GOOD + "#" * document.MAX_BYTES)
     assert tree.problems() == ["streams.yaml:1:1: larger than 8 MiB"]
 
 
@@ -189,7 +189,7 @@ def test_a_merge_bomb_is_refused(tree: Tree) -> None:
 
 
 def test_a_file_of_nothing_but_lines_is_refused_in_little_memory(tree: Tree) -> None:
-    tree.write("streams.yaml", "a: b: c\n" + "\n" * (files.MAX_BYTES - 100))
+    tree.write("streams.yaml", "a: b: c\n" + "\n" * (document.MAX_BYTES - 100))
     assert tree.problems() == [
         "streams.yaml:1:5: a ':' that begins no value (put the text in quotes, or check the indentation)"
     ]
@@ -210,7 +210,7 @@ def test_a_message_stays_one_short_line_whatever_it_quotes(tree: Tree) -> None:
 
 
 def test_a_folder_of_too_many_bytes_is_refused(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_TOTAL", 1024 * 1024)
+    monkeypatch.setattr(document, "MAX_TOTAL", 1024 * 1024)
     tree.write("streams.yaml", GOOD)
     for name in "abcd":
         tree.write(f"templates/{name}.j2", "x" * 400_000)
@@ -218,7 +218,7 @@ def test_a_folder_of_too_many_bytes_is_refused(tree: Tree, monkeypatch: pytest.M
 
 
 def test_a_folder_of_too_many_files_is_refused(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_FILES", 2)
+    monkeypatch.setattr(document, "MAX_FILES", 2)
     tree.write("streams.yaml", GOOD)
     for name in "abc":
         tree.write(f"scenarios/{name}.yaml", f"name: {name}\nsteps: [{{wait: 1s}}]\n")
@@ -355,7 +355,7 @@ def test_a_csv_file_counts_among_the_bytes_of_its_folder(tree: Tree, monkeypatch
     tree.write("streams.yaml", GOOD)
     tree.write("templates/a.csv", "a\n" + "1\n" * 300_000)
     assert tree.problems() == ["templates/a.csv:100002:1: more than 100,000 rows (take a sample of them)"]
-    monkeypatch.setattr(files, "MAX_TOTAL", 1024 * 1024)
+    monkeypatch.setattr(document, "MAX_TOTAL", 1024 * 1024)
     tree.write("templates/b.j2", "x" * 600_000)
     assert "templates:1:1: its files are larger than 1 MiB together" in tree.problems()
 
@@ -383,22 +383,22 @@ def test_a_csv_file_or_column_that_is_not_there_is_told_where_it_is_asked_for(tr
 
 def test_names_are_derived_and_defaults_taken(tree: Tree) -> None:
     tree.write("streams.yaml", "defaults: {batchSize: 3, priority: LOW, jitter: 10%, timezone: America/Lima}\n" + GOOD)
-    spec = tree.load().streams["A"]
-    assert (spec.name, spec.topic, spec.event) == ("A", "reginsight.a", "a")
-    assert (spec.batch_size, spec.priority, spec.jitter) == (3, model.Priority.LOW, 0.1)
-    assert (spec.interval, spec.timezone) == (1000, "America/Lima")
+    declaration = tree.load().streams["A"]
+    assert (declaration.name, declaration.topic, declaration.event) == ("A", "reginsight.a", "a")
+    assert (declaration.batch_size, declaration.priority, declaration.jitter) == (3, spec.Priority.LOW, 0.1)
+    assert (declaration.interval, declaration.timezone) == (1000, "America/Lima")
 
 
 def test_what_a_stream_says_itself_is_stronger_than_the_defaults(tree: Tree) -> None:
     tree.write("streams.yaml", "defaults: {batch_size: 3, priority: LOW}\n" + GOOD + "    batchSize: 1\n")
-    spec = tree.load().streams["A"]
-    assert (spec.batch_size, spec.priority) == (1, model.Priority.LOW)
+    declaration = tree.load().streams["A"]
+    assert (declaration.batch_size, declaration.priority) == (1, spec.Priority.LOW)
 
 
 def test_the_environment_picks_a_profile(tree: Tree) -> None:
     tree.write("streams.yaml", "profiles: {test: {speed: 20}}\n" + GOOD)
     assert tree.load("test").profile.speed == 20
-    assert tree.load("production").profile == model.Profile()
+    assert tree.load("production").profile == spec.Profile()
 
 
 def test_dates_and_words_stay_text(tree: Tree) -> None:

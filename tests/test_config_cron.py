@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstream.config import cron
+from regstream.config import streams
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from regstream.config import cron
     ],
 )
 def test_a_good_schedule(expression: str) -> None:
-    assert cron.problem(expression) is None
+    assert streams.problem(expression) is None
 
 
 @pytest.mark.parametrize(
@@ -58,26 +58,26 @@ def test_a_good_schedule(expression: str) -> None:
     ],
 )
 def test_a_bad_schedule(expression: str, message: str) -> None:
-    found = cron.problem(expression)
+    found = streams.problem(expression)
     assert found is not None
     assert found[0] == message
 
 
 @given(st.text(alphabet="0123456789*/-, MONJAFESU", max_size=30))
 def test_any_text_is_good_or_has_a_reason(text: str) -> None:
-    found = cron.problem(text)
+    found = streams.problem(text)
     assert found is None or found[0]
 
 
 @pytest.mark.parametrize("name", ["UTC", "America/Mexico_City", "America/Sao_Paulo", "America/Argentina/Buenos_Aires"])
 def test_a_known_zone(name: str) -> None:
-    assert cron.zone_problem(name) is None
+    assert streams.zone_problem(name) is None
 
 
 @pytest.mark.parametrize(
     "name", ["", "Lima", "America", "../../etc/passwd", "/etc/localtime", "a\0b", "X" * 500, "UTC "]
 )
 def test_an_unknown_zone(name: str) -> None:
-    found = cron.zone_problem(name)
+    found = streams.zone_problem(name)
     assert found is not None
     assert found[0].startswith("unknown time zone")

@@ -11,7 +11,7 @@ import shutil
 import jsonschema
 import pytest
 
-from regstream import config, errors, model
+from regstream import config, errors, spec
 from regstream.config import yaml
 from tests import support
 
@@ -28,7 +28,7 @@ def is_scenario(path: pathlib.Path) -> bool:
     return path.name.startswith("scenario-")
 
 
-def load(path: pathlib.Path, tmp_path: pathlib.Path) -> model.Catalog:
+def load(path: pathlib.Path, tmp_path: pathlib.Path) -> spec.Catalog:
     """A streams file alone, or a scenario beside the six streams."""
     scenarios = tmp_path / "scenarios"
     scenarios.mkdir(exist_ok=True)
@@ -101,7 +101,7 @@ def test_the_shipped_files_give_no_warning() -> None:
 def test_a_good_file_is_accepted_by_the_schema(path: pathlib.Path) -> None:
     root = yaml.parse(path.read_text(encoding="utf-8"), lambda at, message, hint: pytest.fail(message))
     assert root is not None
-    schema = config.schema("scenario" if is_scenario(path) else "streams")
+    schema = config.files_schema("scenario" if is_scenario(path) else "streams")
     jsonschema.Draft202012Validator(schema).validate(root.data)
 
 
@@ -122,5 +122,5 @@ SHAPED = [
 def test_a_bad_shape_is_refused_by_the_schema(path: pathlib.Path) -> None:
     root = yaml.parse(path.read_text(encoding="utf-8"), lambda at, message, hint: pytest.fail(message))
     assert root is not None
-    schema = config.schema("scenario" if is_scenario(path) else "streams")
+    schema = config.files_schema("scenario" if is_scenario(path) else "streams")
     assert not jsonschema.Draft202012Validator(schema).is_valid(root.data)

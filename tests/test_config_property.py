@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regstream import config, errors, model
+from regstream import config, errors, spec
 from regstream.config import yaml
 from tests import support
 
@@ -24,9 +24,9 @@ PIECES = [
     "1e999", "0x1F", "5m", "-1", "interval: ", "fields: ", "streams:\n", "steps:\n", "name: ", "batchSize: 1\n",
     "template: a.j2\n", "with: {svp: x}\n",
 ]  # fmt: skip
-SPECS = (model.StreamsFile, model.StreamSpec, model.EntitySpec, model.ScenarioSpec, model.Overlay, model.AlertRule)
+SPECS = (spec.StreamsFile, spec.StreamSpec, spec.EntitySpec, spec.ScenarioSpec, spec.Overlay, spec.AlertRule)
 ODD_KEYS = {"intervall", "", "1", "<<", "with_", "[key]", "batchSize", "A", "svp"}
-KEYS = sorted(ODD_KEYS | set(model.STEP_KINDS) | {name.rstrip("_") for spec in SPECS for name in spec.model_fields})
+KEYS = sorted(ODD_KEYS | set(spec.STEP_KINDS) | {name.rstrip("_") for spec in SPECS for name in spec.model_fields})
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10), st.sampled_from(PIECES),
     st.sampled_from(["5m", "HIGH", "10%", "{{ seq }}", "A", "svp", "* * * * *", "UTC", "SUN", "alert", "1 2 3 4 5/6"]),
@@ -39,7 +39,7 @@ STREAMS = st.fixed_dictionaries(
     optional={"entities": TREES, "defaults": TREES, "profiles": TREES, "seed": TREES, "version": TREES},
 )
 SCENARIOS = st.fixed_dictionaries(
-    {"name": SCALARS, "steps": st.lists(st.dictionaries(st.sampled_from(sorted(model.STEP_KINDS)), TREES, max_size=2))}
+    {"name": SCALARS, "steps": st.lists(st.dictionaries(st.sampled_from(sorted(spec.STEP_KINDS)), TREES, max_size=2))}
 )
 
 

@@ -13,12 +13,12 @@ STREAM = {"interval": "5m", "fields": {"n": "{{ seq }}"}}
 
 
 def validator(kind: Any) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(config.schema(kind))
+    return jsonschema.Draft202012Validator(config.files_schema(kind))
 
 
 @pytest.mark.parametrize("kind", ["streams", "scenario"])
 def test_the_schema_is_one(kind: Any) -> None:
-    schema = config.schema(kind)
+    schema = config.files_schema(kind)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"]
@@ -26,13 +26,13 @@ def test_the_schema_is_one(kind: Any) -> None:
 
 
 def test_it_is_made_anew_each_time() -> None:
-    config.schema("streams")["properties"].clear()
-    assert config.schema("streams")["properties"]
+    config.files_schema("streams")["properties"].clear()
+    assert config.files_schema("streams")["properties"]
 
 
 @pytest.mark.parametrize("kind", ["streams", "scenario"])
 def test_every_key_is_described(kind: Any) -> None:
-    schema = config.schema(kind)
+    schema = config.files_schema(kind)
     for part in (schema, *schema["$defs"].values()):
         for key, value in part.get("properties", {}).items():
             assert value.get("description") or "$ref" in value, key

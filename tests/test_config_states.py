@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from regstream import config, errors, model
+from regstream import config, errors, spec
 
 FILE = """\
 entities:
@@ -21,7 +21,7 @@ streams:
 FINE = "{OPEN: {lasts: 3d, then: {CLOSED: 1}}, CLOSED: {}}"
 
 
-def load(folder: pathlib.Path, states: str = FINE, field: str = "", rest: str = "") -> model.Catalog:
+def load(folder: pathlib.Path, states: str = FINE, field: str = "", rest: str = "") -> spec.Catalog:
     (folder / "streams.yaml").write_text(FILE.format(states=states, field=field, rest=rest))
     return config.load(folder / "streams.yaml", folder / "scenarios", folder / "templates", "development")
 
@@ -43,7 +43,7 @@ DWELLS = [
 @pytest.mark.parametrize(("text", "expected"), DWELLS)
 def test_a_time_can_be_said_in_four_ways(tmp_path: pathlib.Path, text: str, expected: dict[str, object]) -> None:
     states = load(tmp_path, f"{{OPEN: {{lasts: {text}, then: {{CLOSED: 1}}}}, CLOSED: {{}}}}").entities["case"].states
-    assert states["OPEN"].lasts == model.Dwell.model_construct(**expected)
+    assert states["OPEN"].lasts == spec.Dwell.model_construct(**expected)
     assert states["CLOSED"].lasts is None
 
 

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from regstream import config, model, settings
+from regstream import config, settings, spec
 from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "configuration.md"
@@ -48,19 +48,19 @@ def test_an_example_loads(text: str, tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec",
+    "declaration",
     [
-        model.StreamsFile, model.StreamSpec, model.EntitySpec, model.AlertRule, model.Defaults, model.Profile,
-        model.KafkaProfile, model.ScenarioSpec, model.Burst, model.Overlay, model.Alert, model.Repeat,
+        spec.StreamsFile, spec.StreamSpec, spec.EntitySpec, spec.AlertRule, spec.Defaults, spec.Profile,
+        spec.KafkaProfile, spec.ScenarioSpec, spec.Burst, spec.Overlay, spec.Alert, spec.Repeat,
     ],
 )  # fmt: skip
-def test_every_key_has_a_row(spec: type[model.Spec]) -> None:
+def test_every_key_has_a_row(declaration: type[spec.Spec]) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name in set(spec.model_fields) - ({"name", "files"} if spec is not model.ScenarioSpec else set()):
+    for name in set(declaration.model_fields) - ({"name", "files"} if declaration is not spec.ScenarioSpec else set()):
         assert f"\n| `{name.rstrip('_')}`" in page
 
 
 def test_every_variable_and_every_step_has_a_row() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name in (*(one.name for one in settings.VARIABLES), *model.STEP_KINDS):
+    for name in (*(one.name for one in settings.VARIABLES), *spec.STEP_KINDS):
         assert f"\n| `{name}` |" in page

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from regstream import config, model
-from regstream.generate import stream as generated
+from regstream import config, spec
+from regstream.generator import stream as generated
 from tests.support import ROOT
 
 NOW = 1_795_435_200.0
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 @functools.cache
-def load(env: str = "development") -> model.Catalog:
+def load(env: str = "development") -> spec.Catalog:
     return config.load(ROOT / "streams.yaml", ROOT / "scenarios", ROOT / "templates", env)
 
 
@@ -55,13 +55,15 @@ class Bank:
 
     def __init__(self, env: str = "development") -> None:
         self.catalog = load(env)
-        workshop = generated.Workshop(self.catalog, self.catalog.seed or 0, generated.Identity("/test", "LATAM"))
+        workshop = generated.GenerationContext(
+            self.catalog, self.catalog.seed or 0, generated.Identity("/test", "LATAM")
+        )
         workshop.fill(NOW)
         self.rows = workshop.pools
         self.streams = {
-            name: generated.Stream(spec, workshop, "E")
-            for name, spec in self.catalog.streams.items()
-            if name != model.ALERTS
+            name: generated.Stream(declaration, workshop, "E")
+            for name, declaration in self.catalog.streams.items()
+            if name != spec.ALERTS
         }
         self.raised: collections.Counter[str] = collections.Counter()
 
@@ -96,7 +98,11 @@ def history() -> tuple[Bank, dict[str, list[Row]]]:
 
 def test_streams_and_scenarios_have_the_names_of_the_contract() -> None:
     catalog = load()
-    declared = {name: (spec.event, spec.topic) for name, spec in catalog.streams.items() if name != model.ALERTS}
+    declared = {
+        name: (declaration.event, declaration.topic)
+        for name, declaration in catalog.streams.items()
+        if name != spec.ALERTS
+    }
     assert declared == STREAMS
     assert set(catalog.scenarios) == SCENARIOS
     assert {path.stem for path in (ROOT / "scenarios").iterdir()} == {
@@ -112,7 +118,7 @@ def test_every_profile_loads(env: str) -> None:
     assert profile.speed == {"development": 20, "test": 100, "production": 1}[env]
     large = {"partitions": 6, "replication": 3, "batch_bytes": 524_288}
     small = {"batch_bytes": 65_536} if env == "development" else {}
-    assert profile.kafka == model.KafkaProfile(**(large if env == "production" else small))
+    assert profile.kafka == spec.KafkaProfile(**(large if env == "production" else small))
 
 
 def test_in_development_every_stream_speaks_within_thirty_seconds() -> None:
@@ -373,24 +379,24 @@ def test_alerts_are_rare_and_do_occur(quarter: tuple[Bank, dict[str, list[Row]]]
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_a_scenario_touches_three_streams_and_takes_half_a_minute(name: str) -> None:
-    spec = load().scenarios[name]
-    steps = list(model.walk(spec.steps))
-    touched = {step.burst.stream for step in steps if isinstance(step, model.BurstStep)}
-    touched |= {step.set.stream for step in steps if isinstance(step, model.SetStep)}
+    declaration = load().scenarios[name]
+    steps = list(spec.walk(declaration.steps))
+    touched = {step.burst.stream for step in steps if isinstance(step, spec.BurstStep)}
+    touched |= {step.set.stream for step in steps if isinstance(step, spec.SetStep)}
     assert len(touched) >= 3
-    assert 20_000 <= duration(spec.steps) <= 60_000
-    assert sum(isinstance(step, model.AlertStep) for step in steps) >= 3
+    assert 20_000 <= duration(declaration.steps) <= 60_000
+    assert sum(isinstance(step, spec.AlertStep) for step in steps) >= 3
 
 
 def duration(steps: tuple[Any, ...]) -> int:
     """Milliseconds that the waits of ``steps`` take."""
     total = 0
     for step in steps:
-        if isinstance(step, model.WaitStep):
+        if isinstance(step, spec.WaitStep):
             total += step.wait
-        elif isinstance(step, model.RepeatStep):
+        elif isinstance(step, spec.RepeatStep):
             total += step.repeat.times * duration(step.repeat.steps)
-        elif isinstance(step, model.ParallelStep):
+        elif isinstance(step, spec.ParallelStep):
             total += max(duration(branch) for branch in step.parallel)
     return total
 
@@ -398,7 +404,7 @@ def duration(steps: tuple[Any, ...]) -> int:
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 def test_what_a_scenario_overlays_is_declared_and_renders(name: str) -> None:
     bank = Bank()
-    for step in model.walk(bank.catalog.scenarios[name].steps):
+    for step in spec.walk(bank.catalog.scenarios[name].steps):
         overlay = getattr(step, "burst", None) or getattr(step, "set", None)
         if overlay is not None:
             assert set(overlay.fields or {}) <= set(bank.catalog.streams[overlay.stream].fields or {})
@@ -409,8 +415,8 @@ def test_a_budget_crisis_raises_alerts() -> None:
     bank = Bank()
     bursts = [
         step.burst
-        for step in model.walk(bank.catalog.scenarios["BUDGET_CRISIS"].steps)
-        if isinstance(step, model.BurstStep) and step.burst.stream == "BUDGET_UPDATES"
+        for step in spec.walk(bank.catalog.scenarios["BUDGET_CRISIS"].steps)
+        if isinstance(step, spec.BurstStep) and step.burst.stream == "BUDGET_UPDATES"
     ]
     bank.make("BUDGET_UPDATES", bursts[0].count, bursts[0].fields)
     assert bank.raised["BUDGET_UPDATES"] == bursts[0].count

@@ -4,23 +4,24 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import clock, crontab, errors
-from regstream.config import cron
+from regstream import errors, schedule
+from regstream.config import streams
+from regstream.schedule import cron as schedule_cron
 
 
 def fault(expression: str, zone: str = "UTC") -> str | None:
     """Why an expression or its zone is bad, None when both are good."""
     try:
-        table = crontab.parse(expression)
-        crontab.zone(zone)
+        table = schedule_cron.parse(expression)
+        schedule_cron.zone(zone)
     except errors.BadValue as error:
         return str(error)
     return None if table.possible else "schedule: never fires"
 
 
 def test_an_expression_is_five_sets():
-    found = crontab.parse("*/20 8-18/5,20 1,15 JAN-mar MON-FRI")
-    assert found == crontab.Crontab(
+    found = schedule_cron.parse("*/20 8-18/5,20 1,15 JAN-mar MON-FRI")
+    assert found == schedule_cron.Crontab(
         frozenset({0, 20, 40}),
         frozenset({8, 13, 18, 20}),
         frozenset({1, 15}),
@@ -46,7 +47,7 @@ def test_an_expression_is_five_sets():
     ],
 )
 def test_weekdays_count_from_sunday_which_is_also_seven(text: str, days: set[int]):
-    assert crontab.parse(f"0 0 * * {text}").weekdays == days
+    assert schedule_cron.parse(f"0 0 * * {text}").weekdays == days
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_weekdays_count_from_sunday_which_is_also_seven(text: str, days: set[int
     [("0 0 1 * 1", True), ("0 0 1 * *", False), ("0 0 * * 1", False), ("0 0 */2 * 1", False), ("0 0 1 * */2", False)],
 )
 def test_either_day_counts_unless_one_begins_with_a_star(expression: str, either: bool):
-    assert crontab.parse(expression).either is either
+    assert schedule_cron.parse(expression).either is either
 
 
 @pytest.mark.parametrize(
@@ -123,12 +124,12 @@ def test_utc_needs_no_files(monkeypatch: pytest.MonkeyPatch):
 def test_any_text_is_good_or_has_a_reason(text: str):
     reason = fault(text)
     if reason is None:
-        assert clock.Schedule.cron(text, "UTC").first(1_700_000_000.0) is not None
+        assert schedule.Schedule.cron(text, "UTC").first(1_700_000_000.0) is not None
     elif reason.startswith("schedule: never"):
-        assert clock.Schedule.cron(text, "UTC").first(1_700_000_000.0) is None
+        assert schedule.Schedule.cron(text, "UTC").first(1_700_000_000.0) is None
     else:
         with pytest.raises(errors.BadValue):
-            clock.Schedule.cron(text, "UTC")
+            schedule.Schedule.cron(text, "UTC")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_missing_zone_data_is_not_called_an_unknown_zone(monkeypatch: pytest.Mon
     assert fault("* * * * *", "UTC") is None
     said = fault("* * * * *", name) or ""
     assert "no time zone data" in said and "/nonexistent" in said and "tzdata" in said and "unknown" not in said
-    message, _ = cron.zone_problem(name) or ("", "")
+    message, _ = streams.zone_problem(name) or ("", "")
     assert message in said and message
 
 

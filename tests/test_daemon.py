@@ -21,7 +21,7 @@ import pytest
 import sanic
 import websockets
 
-from regstream import daemon, errors, reload, settings
+from regstream import daemon, errors, reloader, settings
 from tests import process
 from tests.engine.world import file, stream, until
 
@@ -43,14 +43,14 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return tmp_path
 
 
-def build(environ: Mapping[str, str] | None = None, **flags: object) -> daemon.Parts:
+def build(environ: Mapping[str, str] | None = None, **flags: object) -> daemon.Components:
     return daemon.build(settings.load(environ or {}, **{"port": 0, **flags}))
 
 
 @contextlib.asynccontextmanager
 async def running(
     environ: Mapping[str, str] | None = None, **flags: object
-) -> AsyncIterator[tuple[daemon.Parts, asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[daemon.Components, asyncio.Task[None]]]:
     """A daemon in this process, ready; nothing of it may be left behind it."""
     before = asyncio.all_tasks()
     parts, ready = build(environ, **flags), asyncio.Event()
@@ -131,7 +131,7 @@ async def test_a_task_that_dies_takes_the_daemon_with_it(folder, caplog):
 
 
 async def test_the_cause_of_a_death_within_the_engine_is_named(folder, caplog):
-    with mock.patch("regstream.engine.work.Works._begin_tick", side_effect=ZeroDivisionError("broken work")):
+    with mock.patch("regstream.engine.workers.TickExecutor._begin_tick", side_effect=ZeroDivisionError("broken work")):
         async with running() as (_, task):
             await asyncio.wait([task], timeout=60)
     assert isinstance(task.exception(), ZeroDivisionError)
@@ -142,7 +142,7 @@ async def test_a_task_that_just_ends_is_a_death_too(folder, caplog):
     async def nothing(*_: object) -> None:
         await asyncio.sleep(0)
 
-    with mock.patch.object(reload, "watch", nothing):
+    with mock.patch.object(reloader, "watch", nothing):
         async with running() as (_, task):
             await asyncio.wait([task], timeout=60)
     assert isinstance(task.exception(), RuntimeError)
@@ -167,7 +167,7 @@ async def test_sighup_reloads_a_broken_file_is_refused_and_it_runs_on(folder, ca
     async def idle(*_: object) -> None:
         await asyncio.Event().wait()
 
-    with mock.patch.object(reload, "watch", idle):
+    with mock.patch.object(reloader, "watch", idle):
         async with running() as (parts, task):
             (folder / "streams.yaml").write_text(file(A=stream("5ms"), C=stream()))
             os.kill(os.getpid(), signal.SIGHUP)

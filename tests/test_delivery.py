@@ -16,22 +16,23 @@ import orjson
 from hypothesis import settings, stateful
 from hypothesis import strategies as st
 
-from regstream import hub, model
-from regstream.model import Policy, Priority
-from regstream.server import outlet
+from regstream import hub
+from regstream.event import Event, Head, Position
+from regstream.server.transports import writer
+from regstream.spec import Policy, Priority
 from tests import profiles
 
 STREAMS = {"ONE": "one-type", "TWO": "shared-type", "THREE": "shared-type"}
 CHANNELS = st.lists(
     st.sampled_from(["dashboard-updates", "ONE", "TWO", "one-type", "shared-type"]), min_size=1, max_size=3
 )
-WISHES = st.builds(hub.Wish, st.sampled_from([None, *Policy]), st.sampled_from([None, None, 0.5, 40.0]))
+WISHES = st.builds(hub.DeliveryOptions, st.sampled_from([None, *Policy]), st.sampled_from([None, None, 0.5, 40.0]))
 READERS = st.integers(0, 1)
 LIMITS = st.sampled_from([{}, {"limit_lane": 3}, {"limit": 6, "limit_lane": 3}])
 Place = tuple[int, int]
 
 
-class Outlets(outlet.Outlets):
+class Outlets(writer.FlushScheduler):
     """The real ones, flushed by hand."""
 
     now = 0.0
@@ -39,7 +40,7 @@ class Outlets(outlet.Outlets):
     def _begin(self) -> None:
         pass
 
-    def look_again(self, outlet: outlet.Outlet) -> None:
+    def look_again(self, outlet: writer.BufferedWriter) -> None:
         self._stalled[outlet] = None
 
     def flush(self) -> bool:
@@ -63,7 +64,7 @@ class Following:
     got: list[Place] = dataclasses.field(default_factory=list)
 
 
-class Reader(outlet.Outlet):
+class Reader(writer.BufferedWriter):
     def __init__(self, outlets: Outlets, limits: Mapping[str, int]) -> None:
         super().__init__(outlets, limits)
         self.room, self.cut = True, False
@@ -125,7 +126,7 @@ class Deliveries(stateful.RuleBasedStateMachine):
         self.declared: set[Policy] = set()
         self.asked = 0
         for name, type_ in STREAMS.items():
-            self.hub.declare(name, type_, model.Position("E1", 0))
+            self.hub.declare(name, type_, Position("E1", 0))
         self.readers = [Reader(self.outlets, {}) for _ in range(2)]
 
     @stateful.rule(
@@ -138,11 +139,11 @@ class Deliveries(stateful.RuleBasedStateMachine):
         epoch, seq = self.at[stream]
         if renumber:
             epoch, seq = epoch + 1, 0
-        head = model.Head(stream, f"E{epoch}", STREAMS[stream], "t", priority, "2026", "LATAM")
+        head = Head(stream, f"E{epoch}", STREAMS[stream], "t", priority, "2026", "LATAM")
         for key in keys:
             seq += 1
             self.shown[stream].append(((epoch, seq), key))
-            self.hub.broadcast(model.Event(head, seq, key, b"{}"))
+            self.hub.broadcast(Event(head, seq, key, b"{}"))
         self.at[stream] = (epoch, seq)
 
     @stateful.rule(
@@ -154,7 +155,7 @@ class Deliveries(stateful.RuleBasedStateMachine):
         snapshot=st.booleans(),
     )
     def subscribe(
-        self, number: int, channels: list[str], wish: hub.Wish, back: int | None, rewind: int, snapshot: bool
+        self, number: int, channels: list[str], wish: hub.DeliveryOptions, back: int | None, rewind: int, snapshot: bool
     ) -> None:
         reader = self.readers[number]
         if reader.subscriber.slow:
@@ -169,18 +170,16 @@ class Deliveries(stateful.RuleBasedStateMachine):
                 self._answered(reader, number, stream, one, after.get(stream))
             reader.subscriber.offer(hub.reply("subscribed", number))
 
-        request = hub.Request(channels, after, rewind, snapshot, wish)
+        request = hub.SubscriptionRequest(channels, after, rewind, snapshot, wish)
         self.hub.subscribe(reader.subscriber, request, confirm)
         reader.channels |= set(channels)
         reader.policies |= self.declared | ({wish.policy} if wish.policy else set())
 
-    def _back(self, stream: str, back: int) -> model.Position:
+    def _back(self, stream: str, back: int) -> Position:
         epoch, seq = self.at[stream]
-        return model.Position(f"E{epoch}", max(0, seq - back))
+        return Position(f"E{epoch}", max(0, seq - back))
 
-    def _answered(
-        self, reader: Reader, number: int, stream: str, one: hub.Subscribed, after: model.Position | None
-    ) -> None:
+    def _answered(self, reader: Reader, number: int, stream: str, one: hub.Subscribed, after: Position | None) -> None:
         if stream not in reader.follows:
             reader.follows[stream] = Following(len(self.shown[stream]), bool(one.replayed or one.snapshot))
             reader.coming[number][stream] = reader.follows[stream]
@@ -219,7 +218,7 @@ class Deliveries(stateful.RuleBasedStateMachine):
         self.readers[number] = Reader(self.outlets, limits)
 
     @stateful.rule(channel=st.sampled_from(["dashboard-updates", "ONE", "shared-type"]), wish=WISHES)
-    def declare(self, channel: str, wish: hub.Wish) -> None:
+    def declare(self, channel: str, wish: hub.DeliveryOptions) -> None:
         delivery = hub.Delivery(wish.policy or Policy.DISCONNECT, wish.max_rate)
         self.hub.deliver({channel: delivery})
         self.declared = {delivery.policy}

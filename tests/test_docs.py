@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from regstream import config, model, settings
-from regstream.generate import shapes, vocabulary
-from regstream.generate import stream as generated
+from regstream import config, schema, settings, spec
+from regstream.functions import registry
+from regstream.generator import stream as generated
 from regstream.server import routes
 from tests.support import ROOT
 
@@ -58,7 +58,7 @@ def of(info: str) -> list[Any]:
     return [pytest.param(block, id=str(block)) for block in BLOCKS if block.info == info]
 
 
-def loaded(folder: pathlib.Path, streams: str, scenarios: pathlib.Path) -> model.Catalog:
+def loaded(folder: pathlib.Path, streams: str, scenarios: pathlib.Path) -> spec.Catalog:
     """The shipped streams with more text behind them, and the CSV files that are shown."""
     path, templates = folder / "streams.yaml", folder / "templates"
     shutil.copytree(ROOT / "templates", templates)
@@ -70,8 +70,8 @@ def loaded(folder: pathlib.Path, streams: str, scenarios: pathlib.Path) -> model
     return config.load(path, scenarios, templates, "development")
 
 
-def preview(catalog: model.Catalog, name: str) -> list[dict[str, Any]]:
-    workshop = generated.Workshop(catalog, 42, generated.Identity("/test", "LATAM"))
+def preview(catalog: spec.Catalog, name: str) -> list[dict[str, Any]]:
+    workshop = generated.GenerationContext(catalog, 42, generated.Identity("/test", "LATAM"))
     workshop.fill(NOW)
     batch = generated.Stream(catalog.streams[name], workshop, "E").next_batch(NOW, 20)
     assert batch.error is None
@@ -96,9 +96,9 @@ def test_streams_that_are_shown_can_be_added_to_those_that_ship(block: Block, tm
 
 def test_the_schema_that_is_shown_is_the_stream_s(tmp_path: pathlib.Path) -> None:
     page = [block for block in BLOCKS if block.page.name == "formats.md"]
-    stream, schema = (next(block.text for block in page if block.info == info) for info in ("yaml stream", "json"))
-    known = shapes.Schemas(loaded(tmp_path, stream, ROOT / "scenarios"))
-    assert json.loads(schema) == known.document(stream.partition(":")[0].strip())
+    stream, json_schema = (next(block.text for block in page if block.info == info) for info in ("yaml stream", "json"))
+    known = schema.Schemas(loaded(tmp_path, stream, ROOT / "scenarios"))
+    assert json.loads(json_schema) == known.document(stream.partition(":")[0].strip())
 
 
 @pytest.mark.parametrize("block", of("yaml scenario"))
@@ -123,17 +123,17 @@ def test_no_yaml_example_goes_unchecked() -> None:
 def test_every_vocabulary_function_has_an_example() -> None:
     page = (ROOT / "docs" / "templates.md").read_text(encoding="utf-8")
     shown = "".join(block.text for block in fenced(ROOT / "docs" / "templates.md") if block.info.startswith("yaml"))
-    for name in vocabulary.FUNCTIONS:
+    for name in registry.FUNCTIONS:
         assert f"\n### {name}\n" in page
         assert f"{name}(" in shown
-    for name in vocabulary.NAMES:
+    for name in registry.NAMES:
         assert f"\n| `{name}` |" in page
 
 
 def test_every_kind_of_step_is_described() -> None:
     page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
     titles = " ".join(re.findall(r"^### (.*)$", page, re.MULTILINE)).split()
-    assert set(model.STEP_KINDS) <= set(titles)
+    assert set(spec.STEP_KINDS) <= set(titles)
 
 
 @pytest.mark.parametrize("block", of("json"))

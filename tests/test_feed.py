@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 
-from regstream import hub, model
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
 from regstream.hub import feed
-from regstream.server import outlet
+from regstream.server.transports import writer
 
 TYPES = {"ONE": "one-type", "TWO": "two-type"}
 CHANNELS = ["dashboard-updates", "ONE", "TWO", "one-type", "system"]
 Place = tuple[str, int]
 
 
-def event(stream: str, seq: int, size: int = 10) -> model.Event:
-    head = model.Head(stream, "E", TYPES[stream], "t", model.Priority.LOW, "2026", "LATAM")
-    return model.Event(head, seq, None, b'"%b"' % (b"x" * size))
+def event(stream: str, seq: int, size: int = 10) -> Event:
+    head = Head(stream, "E", TYPES[stream], "t", spec.Priority.LOW, "2026", "LATAM")
+    return Event(head, seq, None, b'"%b"' % (b"x" * size))
 
 
-class Outlets(outlet.Outlets):
+class Outlets(writer.FlushScheduler):
     """The real ones, flushed by hand."""
 
     def _begin(self) -> None:
@@ -38,11 +39,11 @@ class Outlets(outlet.Outlets):
         for reader in ready:
             reader.write(0.0)
 
-    def look_again(self, outlet: outlet.Outlet) -> None:
+    def look_again(self, outlet: writer.BufferedWriter) -> None:
         self._ready.append(outlet)
 
 
-class Reader(outlet.Outlet):
+class Reader(writer.BufferedWriter):
     def __init__(self, outlets: Outlets, shares: bool, **limits: int) -> None:
         super().__init__(outlets, limits)
         if not shares:
@@ -78,7 +79,7 @@ class World:
     def __init__(self, count: int, shares: bool = True, **limits: int) -> None:
         self.hub = hub.Hub(now=lambda: 0.0)
         for stream, type_ in TYPES.items():
-            self.hub.declare(stream, type_, model.Position("E", 0))
+            self.hub.declare(stream, type_, Position("E", 0))
         self.outlets = Outlets()
         self.readers = [Reader(self.outlets, shares, **limits) for _ in range(count)]
         self.seq = dict.fromkeys(TYPES, 0)
@@ -90,7 +91,7 @@ class World:
         def confirm(answer: Any) -> None:
             reader.subscriber.offer(hub.reply("subscribed", len(answer)))
 
-        self.hub.subscribe(reader.subscriber, hub.Request(channels, **more), confirm)
+        self.hub.subscribe(reader.subscriber, hub.SubscriptionRequest(channels, **more), confirm)
 
     def show(self, stream: str = "ONE", size: int = 10) -> None:
         self.seq[stream] += 1
@@ -196,7 +197,7 @@ def test_a_feed_is_for_those_who_follow_the_same_in_the_same_way() -> None:
     world = World(4)
     same, other, wishes, last = world.readers
     world.subscribe(other, "system")
-    world.subscribe(wishes, "dashboard-updates", wish=hub.Wish(model.Policy.DROP_OLDEST))
+    world.subscribe(wishes, "dashboard-updates", wish=hub.DeliveryOptions(spec.Policy.DROP_OLDEST))
     homes = {id(reader.subscriber.home) for reader in world.readers}
     assert same.subscriber.home is last.subscriber.home and len(homes) == 3
     world.show()
@@ -222,7 +223,7 @@ def test_how_the_events_come_is_worked_out_once_for_all_of_a_feed(monkeypatch: p
 
     monkeypatch.setattr(hub.Hub, "_delivery", counted)
     for reader in world.readers[:2]:
-        world.subscribe(reader, "ONE", wish=hub.Wish(model.Policy.DROP_OLDEST))
+        world.subscribe(reader, "ONE", wish=hub.DeliveryOptions(spec.Policy.DROP_OLDEST))
     world.show("ONE")
     world.show("TWO")
     world.outlets.flush()

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from regstream import calendars, crontab, errors, model
-from regstream.generate import fakes
+from regstream import errors, spec
+from regstream.functions import faker
+from regstream.schedule import cron
 from tests.generate import support
 
 AT = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
@@ -21,11 +22,11 @@ OFFSETS = {
 @pytest.mark.parametrize("name", OFFSETS)
 def test_a_zone_that_is_offered_for_an_offset_has_it(name):
     with pytest.raises(errors.BadValue) as caught:
-        crontab.zone(name)
-    hint, hours = crontab.zone_hint(name), OFFSETS[name]
+        cron.zone(name)
+    hint, hours = cron.zone_hint(name), OFFSETS[name]
     assert str(caught.value).endswith(hint)
     offered = re.findall(r"\b(?:Etc/GMT[+-]\d+|UTC)(?=,)", hint)
-    assert [AT.astimezone(crontab.zone(one)).utcoffset() for one in offered] == (
+    assert [AT.astimezone(cron.zone(one)).utcoffset() for one in offered] == (
         [] if hours is None else [datetime.timedelta(hours=hours)]
     )
     assert "did you mean" not in hint
@@ -42,27 +43,27 @@ def test_a_zone_that_is_offered_for_an_offset_has_it(name):
     ],
 )
 def test_zones_are_offered_where_they_are_meant(name, hint):
-    assert crontab.zone_hint(name).startswith(hint) and (hint or "mean" not in crontab.zone_hint(name))
+    assert cron.zone_hint(name).startswith(hint) and (hint or "mean" not in cron.zone_hint(name))
 
 
 @pytest.mark.parametrize("name", ["localtime", "posixrules"])
 def test_the_zone_of_the_machine_is_none(name):
     with pytest.raises(errors.BadValue):
-        crontab.zone(name)
+        cron.zone(name)
 
 
 @pytest.mark.parametrize("place", ["EU", "XX", "EURO", "LATAM", "BR-XX", "BR-SPP", "US-CAA", "br"])
 def test_a_calendar_that_is_offered_is_accepted(place):
     with pytest.raises(errors.BadValue) as caught:
-        calendars.holidays_of(place)
+        cron.holidays_of(place)
     said = str(caught.value)
-    pattern = next(one.pattern for one in model.RateSpec.model_fields["calendar"].metadata if hasattr(one, "pattern"))
+    pattern = next(one.pattern for one in spec.RateSpec.model_fields["calendar"].metadata if hasattr(one, "pattern"))
     offered = re.findall(r"\w+(?= or |\?)", said.partition("did you mean ")[2])
     country = place.partition("-")[0]
     for one in offered:
         full = f"{country}-{one}" if "-" in place else one
         assert re.fullmatch(pattern, full)
-        calendars.holidays_of(full)
+        cron.holidays_of(full)
     assert offered or "write an ISO 3166 country such as BR" in said
 
 
@@ -78,7 +79,7 @@ def test_a_provider_that_is_offered_can_be_used(kind):
     message = support.fault(f"{{{{ fake('{kind}') }}}}").message
     assert "there is no provider" in message
     for one in re.findall(r"\w+(?= or |\?)", message.partition("did you mean ")[2]):
-        assert fakes.work(one, "es_MX")
+        assert faker.work(one, "es_MX")
 
 
 @pytest.mark.parametrize("name", ["todayy", "noww", "strptim", "astimezon", "mins", "isoformatt", "yea"])

@@ -7,23 +7,24 @@ import pytest
 from hypothesis import settings, stateful
 from hypothesis import strategies as st
 
-from regstream import errors, hub, model
+from regstream import errors, hub, spec
+from regstream.event import Event, Head, Position, rfc3339
 from tests import profiles
 
 NOON = 1795348800.0  # 2026-11-22T12:00:00Z
 TYPES = {"ONE": "one-type", "TWO": "shared-type", "THREE": "shared-type", "ALERTS": "immediate-alert"}
 
 
-def event(stream: str, seq: int, epoch: str = "E1", value: bytes = b"{}", time: float = NOON) -> model.Event:
+def event(stream: str, seq: int, epoch: str = "E1", value: bytes = b"{}", time: float = NOON) -> Event:
     type_ = TYPES.get(stream, "other")
-    head = model.Head(stream, epoch, type_, "t", model.Priority.NORMAL, model.rfc3339(time), "LATAM")
-    return model.Event(head, seq, f"key{seq}", value)
+    head = Head(stream, epoch, type_, "t", spec.Priority.NORMAL, rfc3339(time), "LATAM")
+    return Event(head, seq, f"key{seq}", value)
 
 
 def make(**options: int) -> hub.Hub:
     one = hub.Hub(now=lambda: NOON, **options)
     for name, type_ in TYPES.items():
-        one.declare(name, type_, model.Position("E1", 0))
+        one.declare(name, type_, Position("E1", 0))
     return one
 
 
@@ -46,13 +47,13 @@ def subscribe(
     one: hub.Hub,
     subscriber: hub.Subscriber,
     channels: Sequence[str],
-    after: Mapping[str, model.Position] | None = None,
+    after: Mapping[str, Position] | None = None,
     rewind: int = 0,
     snapshot: bool = False,
-    wish: hub.Wish = hub.Wish(),  # noqa: B008 - it is never changed
+    wish: hub.DeliveryOptions = hub.DeliveryOptions(),  # noqa: B008 - it is never changed
     **more: Any,
 ) -> Mapping[str, hub.Subscribed]:
-    return one.subscribe(subscriber, hub.Request(channels, after or {}, rewind, snapshot, wish), **more)
+    return one.subscribe(subscriber, hub.SubscriptionRequest(channels, after or {}, rewind, snapshot, wish), **more)
 
 
 def show(one: hub.Hub, stream: str, *seqs: int, epoch: str = "E1") -> None:
@@ -60,13 +61,13 @@ def show(one: hub.Hub, stream: str, *seqs: int, epoch: str = "E1") -> None:
         one.broadcast(event(stream, seq, epoch))
 
 
-def at(seq: int, stream: str = "ONE", epoch: str = "E1") -> dict[str, model.Position]:
-    return {stream: model.Position(epoch, seq)}
+def at(seq: int, stream: str = "ONE", epoch: str = "E1") -> dict[str, Position]:
+    return {stream: Position(epoch, seq)}
 
 
 def test_time_text() -> None:
-    assert model.rfc3339(NOON + 0.123) == "2026-11-22T12:00:00.123Z"
-    assert model.rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(NOON + 0.123) == "2026-11-22T12:00:00.123Z"
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
 
 
 def test_the_frame_holds_the_bytes_as_they_are() -> None:
@@ -140,7 +141,7 @@ def test_what_was_shown_is_dropped() -> None:
     subscribe(one, reader.queue, ["ONE"])
     show(one, "ONE", 1, 2, 2, 1, 3)
     assert reader.take() == [("ONE", 1), ("ONE", 2), ("ONE", 3)]
-    assert one.counts == hub.Counts(shown=3, dropped=2, unknown=0, slow=0)
+    assert one.counts == hub.HubCounts(shown=3, dropped=2, unknown=0, slow=0)
 
 
 def test_a_stream_that_was_never_declared_is_counted() -> None:
@@ -167,8 +168,8 @@ class TestAfter:
         assert reader.take() == []
         assert reader.woken == 0
 
-    @pytest.mark.parametrize("position", [model.Position("E1", 5), model.Position("E0", 18), model.Position("E1", 21)])
-    def test_never_in_part(self, position: model.Position) -> None:
+    @pytest.mark.parametrize("position", [Position("E1", 5), Position("E0", 18), Position("E1", 21)])
+    def test_never_in_part(self, position: Position) -> None:
         one, reader = make(ring_events=10), Reader()
         show(one, "ONE", *range(1, 21))
         answer = subscribe(one, reader.queue, ["ONE"], {"ONE": position}, rewind=5)
@@ -188,7 +189,7 @@ class TestAfter:
 
     def test_a_stream_that_continues_a_numbering(self) -> None:
         one = hub.Hub(now=lambda: NOON)
-        one.declare("ONE", "one-type", model.Position("E1", 100))
+        one.declare("ONE", "one-type", Position("E1", 100))
         assert subscribe(one, Reader().queue, ["ONE"], at(100))["ONE"].recovered
         assert not subscribe(one, Reader().queue, ["ONE"], at(99))["ONE"].recovered
         show(one, "ONE", 101)
@@ -228,9 +229,9 @@ class TestAfter:
     def test_a_stream_that_left_the_channel_for_a_while_is_not_whole(self) -> None:
         one, reader = make(), Reader()
         subscribe(one, reader.queue, ["one-type"], at(0))
-        one.declare("ONE", "else-type", model.Position("E1", 0))
+        one.declare("ONE", "else-type", Position("E1", 0))
         show(one, "ONE", 1, 2)
-        one.declare("ONE", "one-type", model.Position("E1", 2))
+        one.declare("ONE", "one-type", Position("E1", 2))
         show(one, "ONE", 3)
         assert not subscribe(one, reader.queue, ["ONE"], at(0))["ONE"].recovered
         assert reader.take() == [("ONE", 3)]
@@ -285,14 +286,14 @@ class TestDeclarations:
     def test_again_with_the_same_epoch_keeps_ring_and_position(self) -> None:
         one = make()
         show(one, "ONE", 1, 2)
-        one.declare("ONE", "one-type", model.Position("E1", 9))
+        one.declare("ONE", "one-type", Position("E1", 9))
         assert subscribe(one, Reader().queue, ["ONE"], at(0))["ONE"] == hub.Subscribed("E1", 2, True, 2)
 
     def test_another_type_moves_it_to_another_channel(self) -> None:
         one, old, new = make(), Reader(), Reader()
         subscribe(one, old.queue, ["one-type"])
         subscribe(one, new.queue, ["shared-type"])
-        one.declare("ONE", "shared-type", model.Position("E1", 0))
+        one.declare("ONE", "shared-type", Position("E1", 0))
         show(one, "ONE", 1)
         assert (old.take(), new.take()) == ([], [("ONE", 1)])
         assert "one-type" not in one.channels
@@ -319,7 +320,7 @@ class TestDeclarations:
     def test_an_epoch_that_was_left_is_not_taken_up_again(self) -> None:
         one = make()
         show(one, "ONE", 1, epoch="E2")
-        one.declare("ONE", "one-type", model.Position("E1", 0))
+        one.declare("ONE", "one-type", Position("E1", 0))
         show(one, "ONE", 2, epoch="E2")
         assert subscribe(one, Reader().queue, ["ONE"], at(0, epoch="E2"))["ONE"] == hub.Subscribed("E2", 2, True, 2)
 
@@ -335,14 +336,14 @@ class TestDeclarations:
         with pytest.raises(errors.UnknownName):
             subscribe(one, Reader().queue, ["ONE"])
         assert "ONE" not in subscribe(one, Reader().queue, ["dashboard-updates"], at(0))
-        one.declare("ONE", "one-type", model.Position("E2", 0))
+        one.declare("ONE", "one-type", Position("E2", 0))
         show(one, "ONE", 1, epoch="E2")
         assert reader.take() == [("ONE", 1)]
 
     def test_a_stream_declared_later_is_on_the_channel_of_all(self) -> None:
         one, reader = make(), Reader()
         subscribe(one, reader.queue, ["dashboard-updates"])
-        one.declare("LATE", "late", model.Position("E1", 0))
+        one.declare("LATE", "late", Position("E1", 0))
         show(one, "LATE", 1)
         assert reader.take() == [("LATE", 1)]
 
@@ -467,12 +468,12 @@ class Interleavings(stateful.RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.hub = make(ring_events=6, ring_bytes=400)
-        self.made: dict[str, model.Position] = {name: model.Position("E1", 0) for name in self.STREAMS}
-        self.shown: dict[str, list[model.Position]] = collections.defaultdict(list)
+        self.made: dict[str, Position] = {name: Position("E1", 0) for name in self.STREAMS}
+        self.shown: dict[str, list[Position]] = collections.defaultdict(list)
         self.readers: list[Reader | None] = [None, None]
         self.on: list[set[str]] = [set(), set()]
         # Per client and stream: the position up to which the client has everything, or None when it was told otherwise.
-        self.have: list[dict[str, model.Position]] = [{}, {}]
+        self.have: list[dict[str, Position]] = [{}, {}]
 
     @stateful.rule(stream=st.sampled_from(STREAMS), count=st.integers(1, 4), again=st.booleans(), skip=st.booleans())
     def publish(self, stream: str, count: int, again: bool, skip: bool) -> None:
@@ -480,14 +481,14 @@ class Interleavings(stateful.RuleBasedStateMachine):
             epoch, seq = self.made[stream]
             if again and seq:
                 self.hub.broadcast(event(stream, seq, epoch, b"dup"))
-            self.made[stream] = model.Position(epoch, seq + 1 + skip)
+            self.made[stream] = Position(epoch, seq + 1 + skip)
             self.shown[stream].append(self.made[stream])
             self.hub.broadcast(event(stream, *self.made[stream][::-1], b"x" * (seq % 50)))
             again = skip = False
 
     @stateful.rule(stream=st.sampled_from(STREAMS))
     def new_epoch(self, stream: str) -> None:
-        self.made[stream] = model.Position(f"E{int(self.made[stream].epoch[1:]) + 1}", 0)
+        self.made[stream] = Position(f"E{int(self.made[stream].epoch[1:]) + 1}", 0)
 
     @stateful.rule(stream=st.sampled_from(STREAMS))
     def redeclare(self, stream: str) -> None:
@@ -535,7 +536,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
             elif got.recovered:
                 assert after[stream] == self.have[client][stream]
 
-    def _fresh(self, client: int, stream: str, got: hub.Subscribed, after: model.Position | None) -> None:
+    def _fresh(self, client: int, stream: str, got: hub.Subscribed, after: Position | None) -> None:
         shown = self.shown[stream]
         if got.recovered:
             assert after is not None
@@ -548,9 +549,9 @@ class Interleavings(stateful.RuleBasedStateMachine):
         # The client starts over: it has everything behind the first event that it gets now.
         behind = shown[-got.replayed - 1] if got.replayed < len(shown) else None
         if got.replayed:
-            self.have[client][stream] = behind or model.Position(shown[0].epoch, shown[0].seq - 1)
+            self.have[client][stream] = behind or Position(shown[0].epoch, shown[0].seq - 1)
         else:
-            self.have[client][stream] = model.Position(got.epoch, got.seq)
+            self.have[client][stream] = Position(got.epoch, got.seq)
 
     @stateful.rule(client=CLIENTS, channels=st.lists(st.sampled_from(CHANNELS), max_size=2))
     def unsubscribe(self, client: int, channels: list[str]) -> None:
@@ -570,9 +571,9 @@ class Interleavings(stateful.RuleBasedStateMachine):
             return
         for entry in reader.queue.take(count, 10**9):
             if entry.head is not None:
-                self._got(client, entry.head.stream, model.Position(entry.head.epoch, entry.seq))
+                self._got(client, entry.head.stream, Position(entry.head.epoch, entry.seq))
 
-    def _got(self, client: int, stream: str, position: model.Position) -> None:
+    def _got(self, client: int, stream: str, position: Position) -> None:
         """The very next one that was shown, whatever lies between (gaps of the publisher are no loss of the hub)."""
         have = self.have[client].get(stream)
         later = [one for one in self.shown[stream] if have is None or self._later(one, have)]
@@ -580,7 +581,7 @@ class Interleavings(stateful.RuleBasedStateMachine):
         self.have[client][stream] = position
 
     @staticmethod
-    def _later(one: model.Position, other: model.Position) -> bool:
+    def _later(one: Position, other: Position) -> bool:
         return (int(one.epoch[1:]), one.seq) > (int(other.epoch[1:]), other.seq)
 
     @stateful.invariant()
@@ -606,12 +607,12 @@ TestInterleavings.settings = settings(max_examples=profiles.examples(300), state
 
 def test_of_streams_that_went_long_ago_nothing_is_kept() -> None:
     one, reader = make(), Reader()
-    subscribe(one, reader.queue, [model.ALL_CHANNEL], after={})
+    subscribe(one, reader.queue, [spec.ALL_CHANNEL], after={})
     for number in range(hub.MAX_FORGOTTEN + 50):
-        one.declare(f"S{number}", f"s{number}", model.Position("E1", 0))
+        one.declare(f"S{number}", f"s{number}", Position("E1", 0))
         one.broadcast(event(f"S{number}", 1))
         one.forget(f"S{number}")
-    one.declare("S60", "s60", model.Position("E2", 0))
+    one.declare("S60", "s60", Position("E2", 0))
     show(one, "S60", 1)
     show(one, "S60", 1, epoch="E2")
     assert reader.take()[-1] == ("S60", 1)
@@ -628,9 +629,9 @@ def test_what_is_older_joins_on_to_a_ring_that_moved_on() -> None:
     for seq in range(1, 11):
         one.broadcast(event("ONE", seq))
     reader = Reader()
-    after = {"ONE": model.Position("E1", 2)}
-    asked = one.missing(reader.queue, hub.Request(["ONE"], after))
-    assert asked == {"ONE": (model.Position("E1", 2), 8)}
+    after = {"ONE": Position("E1", 2)}
+    asked = one.missing(reader.queue, hub.SubscriptionRequest(["ONE"], after))
+    assert asked == {"ONE": (Position("E1", 2), 8)}
     for seq in (11, 12):
         one.broadcast(event("ONE", seq))
     # It holds more than was asked for, and more than was shown
@@ -648,7 +649,7 @@ def test_what_is_older_and_does_not_reach_the_ring_is_no_recovery() -> None:
         one.broadcast(event("ONE", seq))
     reader = Reader()
     older = {"ONE": [event("ONE", seq) for seq in range(3, 7)]}
-    answer = subscribe(one, reader.queue, ["ONE"], {"ONE": model.Position("E1", 2)}, older=older)
+    answer = subscribe(one, reader.queue, ["ONE"], {"ONE": Position("E1", 2)}, older=older)
     assert not answer["ONE"].recovered
     assert reader.take() == []
 
@@ -657,7 +658,7 @@ def test_what_is_older_and_does_not_reach_the_ring_is_no_recovery() -> None:
 def test_the_fewer_streams_the_longer_their_rings(streams: int, held: int) -> None:
     one = hub.Hub(now=lambda: NOON)
     for number in range(streams):
-        one.declare(f"S{number}", "other", model.Position("E1", 0))
+        one.declare(f"S{number}", "other", Position("E1", 0))
     show(one, "S0", *range(1, 6502))
     assert subscribe(one, Reader().queue, ["S0"], at(6501 - held, "S0"))["S0"].recovered
     assert not subscribe(one, Reader().queue, ["S0"], at(6500 - held, "S0"))["S0"].recovered

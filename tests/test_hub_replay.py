@@ -8,19 +8,20 @@ from typing import Any
 import orjson
 import pytest
 
-from regstream import hub, model
-from regstream.hub import pressure
-from regstream.model import Policy
+from regstream import hub
+from regstream.event import Event, Position
+from regstream.hub import backpressure
+from regstream.spec import Policy
 from tests.test_feed import Outlets
 from tests.test_feed import Reader as Outlet
 from tests.test_hub import Reader, at, event, make, show, subscribe
 
-CONFLATE = hub.Wish(Policy.CONFLATE)
-DROP = hub.Wish(Policy.DROP_OLDEST)
+CONFLATE = hub.DeliveryOptions(Policy.CONFLATE)
+DROP = hub.DeliveryOptions(Policy.DROP_OLDEST)
 VALUE = b'{"seq":1, "data":{"a":"}"}}'
 
 
-def stored(stream: str, seq: int, epoch: str = "E0", value: bytes = VALUE) -> model.Event:
+def stored(stream: str, seq: int, epoch: str = "E0", value: bytes = VALUE) -> Event:
     return event(stream, seq, epoch, value)
 
 
@@ -55,7 +56,7 @@ def test_the_mark_is_in_the_frame_and_the_last_member_of_the_event(value: bytes)
     assert list(frame.items()) == [("event", "one-type"), ("replay", True), ("data", {**data, "replay": True})]
     assert list(orjson.loads(entry.value))[-1] == "replay"
     assert entry.value.replace(b',"replay":true', b"") == value
-    assert entry.size == len(entry.text) and entry.position == model.Position("E0", 7) and entry.replay
+    assert entry.size == len(entry.text) and entry.position == Position("E0", 7) and entry.replay
 
 
 def test_all_readers_share_one_entry_and_a_live_one_is_not_marked() -> None:
@@ -91,7 +92,7 @@ def test_of_a_stream_that_is_not_declared_all_and_its_type_are_left() -> None:
     for name, reader in readers.items():
         subscribe(one, reader.queue, [name])
     head = stored("TWO", 1).head._replace(stream="OLD")
-    one.replay(model.Event(head, 1, None, VALUE))
+    one.replay(Event(head, 1, None, VALUE))
     assert {name: taken(reader) for name, reader in readers.items()} == {
         "dashboard-updates": ["(OLD1)"],
         "shared-type": ["(OLD1)"],
@@ -153,7 +154,7 @@ def test_conflating_leaves_every_replayed_event_and_no_live_one_is_replaced() ->
 
 
 @pytest.mark.parametrize("wish", [DROP, CONFLATE])
-def test_who_lets_events_be_dropped_has_the_oldest_of_the_replayed_dropped_only(wish: hub.Wish) -> None:
+def test_who_lets_events_be_dropped_has_the_oldest_of_the_replayed_dropped_only(wish: hub.DeliveryOptions) -> None:
     one, reader = make(), Reader(limit_lane=3)
     subscribe(one, reader.queue, ["ONE"], wish=wish)
     show(one, "ONE", 1, 2, 3)
@@ -176,7 +177,7 @@ def test_lagging_tells_live_and_replayed_apart() -> None:
 @pytest.mark.parametrize("policy", [Policy.DISCONNECT, Policy.DROP_OLDEST, Policy.CONFLATE])
 def test_no_rate_holds_it_up_or_counts_it(policy: Policy) -> None:
     one, reader = make(), Reader()
-    subscribe(one, reader.queue, ["ONE"], wish=hub.Wish(policy, 1.0))
+    subscribe(one, reader.queue, ["ONE"], wish=hub.DeliveryOptions(policy, 1.0))
     show(one, "ONE", 1)
     replay(one, "ONE", *range(1, 101))
     assert taken(reader) == ["ONE1", *numbered(1, 100)]
@@ -188,7 +189,7 @@ def test_no_rate_holds_it_up_or_counts_it(policy: Policy) -> None:
 
 def test_who_wants_all_at_a_rate_is_cut_off_when_too_much_is_replayed() -> None:
     one, reader = make(), Reader(limit_lane=3)
-    subscribe(one, reader.queue, ["ONE"], wish=hub.Wish(Policy.DISCONNECT, 100.0))
+    subscribe(one, reader.queue, ["ONE"], wish=hub.DeliveryOptions(Policy.DISCONNECT, 100.0))
     replay(one, "ONE", 1, 2, 3)
     assert not reader.queue.slow
     replay(one, "ONE", 4)
@@ -196,7 +197,7 @@ def test_who_wants_all_at_a_rate_is_cut_off_when_too_much_is_replayed() -> None:
 
 
 @pytest.mark.parametrize("wish", [DROP, CONFLATE])
-def test_live_events_go_first_however_much_is_replayed(wish: hub.Wish) -> None:
+def test_live_events_go_first_however_much_is_replayed(wish: hub.DeliveryOptions) -> None:
     one, reader = make(), Reader()
     subscribe(one, reader.queue, ["ONE"], wish=wish)
     replay(one, "ONE", *range(1, 1001))
@@ -210,7 +211,7 @@ def test_what_waits_keeps_its_order_when_the_way_changes() -> None:
     replay(one, "ONE", 1)
     show(one, "ONE", 1)
     replay(one, "ONE", 2)
-    subscribe(one, reader.queue, ["ONE"], wish=hub.Wish())
+    subscribe(one, reader.queue, ["ONE"], wish=hub.DeliveryOptions())
     replay(one, "ONE", 3)
     assert taken(reader) == ["(ONE1)", "ONE1", "(ONE2)", "(ONE3)"]
 
@@ -261,7 +262,11 @@ def test_more_than_a_feed_holds_goes_into_the_queues() -> None:
 class TestPressure:
     """The measure by which a replay at full speed goes."""
 
-    def world(self, limits: Mapping[str, int], wish: hub.Wish = hub.Wish()) -> tuple[hub.Hub, Reader]:  # noqa: B008
+    def world(
+        self,
+        limits: Mapping[str, int],
+        wish: hub.DeliveryOptions = hub.DeliveryOptions(),  # noqa: B008
+    ) -> tuple[hub.Hub, Reader]:
         one, reader = make(), Reader(**limits)
         subscribe(one, reader.queue, ["ONE"], wish=wish)
         return one, reader
@@ -278,8 +283,8 @@ class TestPressure:
         replay(one, "ONE", 1)
         assert one.pressure(0.0) == len(reader.queue.take(1, 1000)[0].text) / 1000
 
-    @pytest.mark.parametrize("wish", [DROP, CONFLATE, hub.Wish(Policy.DISCONNECT, 5.0)])
-    def test_of_lanes_the_one_for_what_is_replayed(self, wish: hub.Wish) -> None:
+    @pytest.mark.parametrize("wish", [DROP, CONFLATE, hub.DeliveryOptions(Policy.DISCONNECT, 5.0)])
+    def test_of_lanes_the_one_for_what_is_replayed(self, wish: hub.DeliveryOptions) -> None:
         one, _ = self.world({"limit_lane": 10}, wish)
         show(one, "ONE", *range(1, 10))
         assert one.pressure(0.0) == 0.0
@@ -309,8 +314,8 @@ class TestPressure:
         one, reader = self.world({"limit": 100})
         replay(one, "ONE", *range(50))
         assert one.pressure(10.0) == 0.5
-        assert one.pressure(10.0 + pressure.PATIENCE - 0.01) == 0.5
-        assert one.pressure(10.0 + pressure.PATIENCE) == 0.0
+        assert one.pressure(10.0 + backpressure.PATIENCE - 0.01) == 0.5
+        assert one.pressure(10.0 + backpressure.PATIENCE) == 0.0
         reader.take(1)
         assert one.pressure(12.0) == 0.49
         reader.take(1)

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regstream import errors, hub, model
-from regstream.model import Policy, Priority
+from regstream import errors, hub
+from regstream.event import Event, Head, Position
+from regstream.spec import Policy, Priority
 from tests.test_hub import NOON, subscribe
 
 RANKS = {"HI": Priority.HIGH, "LO": Priority.LOW, "NO": Priority.NORMAL}
-CONFLATE = hub.Wish(Policy.CONFLATE)
-DROP = hub.Wish(Policy.DROP_OLDEST)
+CONFLATE = hub.DeliveryOptions(Policy.CONFLATE)
+DROP = hub.DeliveryOptions(Policy.DROP_OLDEST)
 
 
 class World:
@@ -26,7 +27,7 @@ class World:
         self.hub = hub.Hub(now=lambda: NOON)
         self.seq = dict.fromkeys(RANKS, 0)
         for name in RANKS:
-            self.hub.declare(name, f"{name.lower()}-type", model.Position("E1", 0))
+            self.hub.declare(name, f"{name.lower()}-type", Position("E1", 0))
         self.hub.deliver(declared or {})
         self.woken = 0
         self.reader = hub.Subscriber(self._wake, **limits)
@@ -38,10 +39,10 @@ class World:
         return subscribe(self.hub, self.reader, channels, **more)
 
     def show(self, stream: str, *keys: str | None) -> None:
-        head = model.Head(stream, "E1", f"{stream.lower()}-type", "t", RANKS[stream], "2026", "LATAM")
+        head = Head(stream, "E1", f"{stream.lower()}-type", "t", RANKS[stream], "2026", "LATAM")
         for key in keys:
             self.seq[stream] += 1
-            self.hub.broadcast(model.Event(head, self.seq[stream], key, b"{}"))
+            self.hub.broadcast(Event(head, self.seq[stream], key, b"{}"))
 
     def take(self, now: float = 0.0, count: int = 10**6) -> list[str]:
         return [self._told(entry) for entry in self.reader.take(count, 10**9, now)]
@@ -84,7 +85,7 @@ class TestConflate:
 
     def test_as_often_as_the_rate_says_and_no_later(self) -> None:
         world = World()
-        world.join("HI", wish=hub.Wish(Policy.CONFLATE, 0.5))
+        world.join("HI", wish=hub.DeliveryOptions(Policy.CONFLATE, 0.5))
         world.show("HI", "a")
         assert world.take(100.0) == ["HI1"]
         world.show("HI", "a", "b", "a")
@@ -108,38 +109,38 @@ class TestConflate:
 
     def test_what_was_passed_over_is_no_recovery(self) -> None:
         world = World()
-        world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 0)})
         world.show("HI", "a", "a", "b")
         assert world.take() == ["HI2", "HI3"]
-        again = world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        again = world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 0)})
         assert again["HI"] == hub.Subscribed("E1", 3, False, 0)
-        assert world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 3)})["HI"].recovered
+        assert world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 3)})["HI"].recovered
 
     def test_what_was_passed_over_before_something_older_was_is_no_recovery_either(self) -> None:
         world = World()
-        world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 0)})
         world.show("HI", "a", "b", "b", "a")
         assert world.take() == ["HI3", "HI4"]
-        assert not world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 1)})["HI"].recovered
+        assert not world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 1)})["HI"].recovered
 
     def test_passed_over_in_two_numberings_is_no_recovery_in_either(self) -> None:
         world = World()
-        world.join("HI", wish=CONFLATE, after={"HI": model.Position("E1", 0)})
+        world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 0)})
         world.show("HI", "a")
-        head = model.Head("HI", "E2", "hi-type", "t", Priority.HIGH, "2026", "LATAM")
+        head = Head("HI", "E2", "hi-type", "t", Priority.HIGH, "2026", "LATAM")
         for seq, key in enumerate("cbbac", 1):
-            world.hub.broadcast(model.Event(head, seq, key, b"{}"))
+            world.hub.broadcast(Event(head, seq, key, b"{}"))
         assert world.take() == ["HI3", "HI4", "HI5"]
         for seq in range(6):
-            assert not world.join("HI", wish=CONFLATE, after={"HI": model.Position("E2", seq)})["HI"].recovered
+            assert not world.join("HI", wish=CONFLATE, after={"HI": Position("E2", seq)})["HI"].recovered
 
     def test_what_was_answered_as_recovered_is_not_replaced_any_more(self) -> None:
-        world, slowly = World(), hub.Wish(Policy.CONFLATE, 0.5)
-        world.join("HI", wish=slowly, after={"HI": model.Position("E1", 0)})
+        world, slowly = World(), hub.DeliveryOptions(Policy.CONFLATE, 0.5)
+        world.join("HI", wish=slowly, after={"HI": Position("E1", 0)})
         world.show("HI", "a")
         assert world.take(1.0) == ["HI1"]
         world.show("HI", "b")
-        assert world.join("HI", wish=slowly, after={"HI": model.Position("E1", 1)})["HI"].recovered
+        assert world.join("HI", wish=slowly, after={"HI": Position("E1", 1)})["HI"].recovered
         world.show("HI", "b")
         assert world.take(9.0) == ["HI2", "HI3"]
 
@@ -166,7 +167,7 @@ class TestDropOldest:
 
     def test_a_rate_is_kept_and_what_it_leaves_waits(self) -> None:
         world = World()
-        world.join("HI", wish=hub.Wish(Policy.DROP_OLDEST, 2))
+        world.join("HI", wish=hub.DeliveryOptions(Policy.DROP_OLDEST, 2))
         world.show("HI", *"abcde")
         assert world.take(10.0) == ["HI1"]
         assert world.reader.wait(10.0) == pytest.approx(0.5)
@@ -177,7 +178,7 @@ class TestDropOldest:
 
     def test_a_fast_rate_leaves_several_at_once(self) -> None:
         world = World()
-        world.join("HI", wish=hub.Wish(Policy.DROP_OLDEST, 1000))
+        world.join("HI", wish=hub.DeliveryOptions(Policy.DROP_OLDEST, 1000))
         world.show("HI", *["k"] * 3000)
         assert len(world.take(10.0)) == 50
         assert 0.04 < (world.reader.wait(10.0) or 0) < 0.06
@@ -197,12 +198,12 @@ class TestDropOldest:
 
     def test_dropped_is_no_recovery_and_comes_back_with_after(self) -> None:
         world = World(limit_lane=2)
-        world.join("HI", wish=DROP, after={"HI": model.Position("E1", 0)})
+        world.join("HI", wish=DROP, after={"HI": Position("E1", 0)})
         world.show("HI", *"abcd")
         assert world.take(5.0) == ["lagging HI:2", "HI3", "HI4"]
-        assert not world.join("HI", after={"HI": model.Position("E1", 0)})["HI"].recovered
+        assert not world.join("HI", after={"HI": Position("E1", 0)})["HI"].recovered
         world.hub.unsubscribe(world.reader, ["HI"])
-        answer = world.join("HI", after={"HI": model.Position("E1", 0)})
+        answer = world.join("HI", after={"HI": Position("E1", 0)})
         assert answer["HI"] == hub.Subscribed("E1", 4, True, 4)
         assert world.take() == ["HI1", "HI2", "HI3", "HI4"]
 
@@ -210,7 +211,7 @@ class TestDropOldest:
 class TestDisconnect:
     def test_with_a_rate_it_waits_until_too_much_does(self) -> None:
         world = World(limit_lane=3)
-        world.join("HI", wish=hub.Wish(max_rate=1))
+        world.join("HI", wish=hub.DeliveryOptions(max_rate=1))
         world.show("HI", *"abc")
         assert world.take(0.0) == ["HI1"]
         world.show("HI", "d")
@@ -225,7 +226,7 @@ class TestChannels:
         world = World()
         world.join("dashboard-updates", wish=CONFLATE)
         world.join("HI")
-        world.join("lo-type", wish=hub.Wish(Policy.DROP_OLDEST))
+        world.join("lo-type", wish=hub.DeliveryOptions(Policy.DROP_OLDEST))
         for stream in RANKS:
             world.show(stream, "k", "k")
         assert sorted(world.take()) == ["HI1", "HI2", "LO1", "LO2", "NO2"]
@@ -236,7 +237,7 @@ class TestChannels:
         world.show("NO", "k", "k")
         world.show("HI", "k", "k")
         assert world.take() == ["NO2", "HI2"]
-        world.join("HI", wish=hub.Wish(Policy.DROP_OLDEST))
+        world.join("HI", wish=hub.DeliveryOptions(Policy.DROP_OLDEST))
         world.show("HI", "k", "k")
         assert world.take(0.0) == ["HI3"]
         assert world.reader.wait(0.0) == pytest.approx(1.0)
@@ -253,7 +254,7 @@ class TestChannels:
 
     def test_leaving_a_channel_takes_what_waits_of_it_along(self) -> None:
         world = World()
-        world.join("HI", "LO", wish=hub.Wish(Policy.CONFLATE, 0.1))
+        world.join("HI", "LO", wish=hub.DeliveryOptions(Policy.CONFLATE, 0.1))
         world.take(1.0)
         world.show("HI", "k")
         world.show("LO", "k")
@@ -279,7 +280,7 @@ class TestChannels:
 
     def test_another_way_for_a_stream_does_not_change_the_order_of_its_events(self) -> None:
         world = World()
-        world.join("dashboard-updates", wish=hub.Wish(Policy.CONFLATE, 0.5))
+        world.join("dashboard-updates", wish=hub.DeliveryOptions(Policy.CONFLATE, 0.5))
         world.show("HI", "a")
         assert world.take(1.0) == ["HI1"]
         world.show("HI", "a")
@@ -291,9 +292,7 @@ class TestChannels:
         world = World()
         world.show("HI", *"aab")
         reply = hub.reply("subscribed", {})
-        world.join(
-            "HI", wish=CONFLATE, after={"HI": model.Position("E1", 1)}, confirm=lambda _: world.reader.offer(reply)
-        )
+        world.join("HI", wish=CONFLATE, after={"HI": Position("E1", 1)}, confirm=lambda _: world.reader.offer(reply))
         world.show("HI", *"ab")
         assert world.take() == ["subscribed", "HI2", "HI3", "HI4", "HI5"]
 
@@ -301,12 +300,12 @@ class TestChannels:
         world = World()
         world.join("dashboard-updates")
         for rate in range(1, 8):
-            world.join("HI", wish=hub.Wish(max_rate=rate))
+            world.join("HI", wish=hub.DeliveryOptions(max_rate=rate))
         for rate, channel in enumerate(["HI", "LO", "NO", "hi-type", "lo-type", "no-type", "system"], 1):
-            world.join(channel, wish=hub.Wish(max_rate=rate))
+            world.join(channel, wish=hub.DeliveryOptions(max_rate=rate))
         with pytest.raises(errors.BadValue, match="at most 8"):
-            world.join("immediate-alert", wish=hub.Wish(max_rate=99))
-        assert world.join("HI", wish=hub.Wish(max_rate=99))["HI"].epoch == "E1"
+            world.join("immediate-alert", wish=hub.DeliveryOptions(max_rate=99))
+        assert world.join("HI", wish=hub.DeliveryOptions(max_rate=99))["HI"].epoch == "E1"
 
 
 class TestSnapshot:
@@ -327,7 +326,7 @@ class TestSnapshot:
         world = World()
         world.show("HI", *"abc")
         world.show("LO", *"abc")
-        after = {"HI": model.Position("E1", 2), "LO": model.Position("E0", 2)}
+        after = {"HI": Position("E1", 2), "LO": Position("E0", 2)}
         answer = world.join("HI", "LO", snapshot=True, after=after)
         assert answer["HI"] == hub.Subscribed("E1", 3, True, 1, 0)
         assert answer["LO"] == hub.Subscribed("E1", 3, False, 0, 3)
@@ -344,26 +343,26 @@ class TestSnapshot:
         world = World()
         world.show("HI", *"aab")
         world.join("HI", snapshot=True)
-        assert not world.join("HI", after={"HI": model.Position("E1", 2)})["HI"].recovered
-        assert world.join("HI", after={"HI": model.Position("E1", 3)})["HI"].recovered
+        assert not world.join("HI", after={"HI": Position("E1", 2)})["HI"].recovered
+        assert world.join("HI", after={"HI": Position("E1", 3)})["HI"].recovered
 
     def test_another_numbering_begins_with_nothing(self) -> None:
         world = World()
         world.show("HI", *"ab")
-        world.hub.declare("HI", "hi-type", model.Position("E2", 0))
+        world.hub.declare("HI", "hi-type", Position("E2", 0))
         assert world.join("HI", snapshot=True)["HI"] == hub.Subscribed("E2", 0, False, 0, 0)
 
     def test_bounded_by_keys_and_by_bytes(self) -> None:
         one = hub.Hub(now=lambda: NOON, ring_events=10, ring_bytes=10_000)
-        one.declare("HI", "hi-type", model.Position("E1", 0))
-        head = model.Head("HI", "E1", "hi-type", "t", Priority.HIGH, "2026", "LATAM")
+        one.declare("HI", "hi-type", Position("E1", 0))
+        head = Head("HI", "E1", "hi-type", "t", Priority.HIGH, "2026", "LATAM")
         for seq in range(1, 101):
-            one.broadcast(model.Event(head, seq, f"k{seq}", b"{}"))
+            one.broadcast(Event(head, seq, f"k{seq}", b"{}"))
         reader = hub.Subscriber(lambda: None)
         assert subscribe(one, reader, ["HI"], snapshot=True)["HI"].snapshot == 10
         assert [entry.seq for entry in reader.take(99, 10**6)] == list(range(91, 101))
         for seq in range(101, 111):
-            one.broadcast(model.Event(head, seq, f"k{seq}", b"x" * 3000))
+            one.broadcast(Event(head, seq, f"k{seq}", b"x" * 3000))
         assert subscribe(one, hub.Subscriber(lambda: None), ["HI"], snapshot=True)["HI"].snapshot == 3
 
 
@@ -379,7 +378,7 @@ ACTIONS = st.lists(
 def test_whatever_comes(actions: Sequence[tuple[str, Any]], policy: Policy, rate: float | None) -> None:
     """In every stream the order holds, nothing comes twice, and what does not come was replaced or is counted."""
     world = World(limit_lane=7)
-    world.join("dashboard-updates", wish=hub.Wish(policy, rate))
+    world.join("dashboard-updates", wish=hub.DeliveryOptions(policy, rate))
     now, got, dropped = 0.0, [], 0
     shown: list[tuple[str, str | None]] = []
 

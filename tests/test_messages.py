@@ -3,8 +3,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regstream import errors, hub, model
-from regstream.server import messages
+from regstream import errors, hub, spec
+from regstream.event import Position
+from regstream.server.transports import messages
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
@@ -49,7 +50,7 @@ def test_a_subscription() -> None:
     text = orjson.dumps({"action": "subscribe", "channels": ["a"], "after": after, "rewind": 1000})
     message = messages.parse(text)
     assert isinstance(message, messages.Subscribe)
-    assert message.request == hub.Request(["a"], {"ONE": model.Position("E1", 2**63 - 1)}, 1000)
+    assert message.request == hub.SubscriptionRequest(["a"], {"ONE": Position("E1", 2**63 - 1)}, 1000)
 
 
 def test_a_subscription_with_everything() -> None:
@@ -57,7 +58,9 @@ def test_a_subscription_with_everything() -> None:
         b'{"action":"subscribe","channels":["a"],"snapshot":true,"policy":"conflate","maxRate":0.5}'
     )
     assert isinstance(message, messages.Subscribe)
-    assert message.request == hub.Request(["a"], snapshot=True, wish=hub.Wish(model.Policy.CONFLATE, 0.5))
+    assert message.request == hub.SubscriptionRequest(
+        ["a"], snapshot=True, wish=hub.DeliveryOptions(spec.Policy.CONFLATE, 0.5)
+    )
     for wrong in ('"policy":"drop"', '"maxRate":0', '"maxRate":"2"', '"maxRate":10001', '"snapshot":1'):
         with pytest.raises(errors.BadValue):
             messages.parse(b'{"action":"subscribe","channels":["a"],%b}' % wrong.encode())

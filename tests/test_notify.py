@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from regstream import notify
+from regstream import sdnotify
 from tests import process
 
 
@@ -54,7 +54,7 @@ def ear(address: str) -> Iterator[Ear]:
 
 
 def test_what_is_said(ear: Ear, address: str) -> None:
-    supervisor = notify.Supervisor({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}, 1)
+    supervisor = sdnotify.Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}, 1)
     supervisor.ready("all\nis   well")
     assert ear.hear() == {"READY": "1", "STATUS": "all is well"}
     supervisor.reloading(1234)
@@ -62,13 +62,13 @@ def test_what_is_said(ear: Ear, address: str) -> None:
     supervisor.alive("all is well")
     assert ear.hear() == {"WATCHDOG": "1"}
     supervisor.alive("x" * 1000)
-    assert ear.hear() == {"WATCHDOG": "1", "STATUS": "x" * (notify.LONGEST - 1) + "…"}
+    assert ear.hear() == {"WATCHDOG": "1", "STATUS": "x" * (sdnotify.LONGEST - 1) + "…"}
     supervisor.stopping()
     assert ear.hear()["STOPPING"] == "1"
 
 
 def test_without_a_watchdog_only_news_are_told(ear: Ear, address: str) -> None:
-    supervisor = notify.Supervisor({"NOTIFY_SOCKET": address}, 1)
+    supervisor = sdnotify.Notifier({"NOTIFY_SOCKET": address}, 1)
     for status in ("one", "one", "one", "two"):
         supervisor.alive(status)
     assert [ear.hear(), ear.hear()] == [{"STATUS": "one"}, {"STATUS": "two"}]
@@ -79,13 +79,13 @@ def test_without_a_watchdog_only_news_are_told(ear: Ear, address: str) -> None:
 def test_a_name_without_a_file() -> None:
     ear = Ear(f"\0regstream-{os.getpid()}")
     with contextlib.closing(ear):
-        notify.Supervisor({"NOTIFY_SOCKET": f"@regstream-{os.getpid()}"}, 1).ready("here")
+        sdnotify.Notifier({"NOTIFY_SOCKET": f"@regstream-{os.getpid()}"}, 1).ready("here")
         assert ear.hear()["READY"] == "1"
 
 
 @pytest.mark.parametrize("name", ["", "relative", "/no/such/socket", "vsock:2:1234"])
 def test_where_nobody_listens_nothing_happens(name: str) -> None:
-    supervisor = notify.Supervisor({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000"}, 1)
+    supervisor = sdnotify.Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000"}, 1)
     supervisor.ready("here")
     supervisor.alive("here")
     supervisor.stopping()
@@ -93,7 +93,7 @@ def test_where_nobody_listens_nothing_happens(name: str) -> None:
 
 
 def test_a_supervisor_that_does_not_read_is_not_waited_for(ear: Ear, address: str) -> None:
-    supervisor = notify.Supervisor({"NOTIFY_SOCKET": address}, 1)
+    supervisor = sdnotify.Notifier({"NOTIFY_SOCKET": address}, 1)
     for number in range(5000):
         supervisor.alive(str(number))
     assert ear.hear() == {"STATUS": "0"}
@@ -106,8 +106,8 @@ def test_a_supervisor_that_does_not_read_is_not_waited_for(ear: Ear, address: st
      ({"WATCHDOG_USEC": "soon"}, None), ({}, None)],
 )  # fmt: skip
 def test_the_watchdog_is_meant_for_this_process(environ: dict[str, str], seconds: float | None) -> None:
-    assert notify.Supervisor({"NOTIFY_SOCKET": "/x", **environ}, 7).watchdog == seconds
-    assert notify.Supervisor(environ, 7).watchdog is None
+    assert sdnotify.Notifier({"NOTIFY_SOCKET": "/x", **environ}, 7).watchdog == seconds
+    assert sdnotify.Notifier(environ, 7).watchdog is None
 
 
 class TestADaemon:

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from regstream import broker, errors, model
-from regstream.broker import failover, kafka, order, pauses, spool
+from regstream import broker, errors
+from regstream.broker import backoff, failover, kafka, resequencer, spool
+from regstream.event import Event, Position
 from tests.test_broker import events
 
 BOUND = 60.0
@@ -24,7 +25,7 @@ class Cluster:
         self.up = True
         self.reaches: int | None = None
         self.deaf: set[int] = set()
-        self.logs: dict[str, list[list[model.Event]]] = {}
+        self.logs: dict[str, list[list[Event]]] = {}
 
     def seqs(self, topic: str = TOPIC) -> list[int]:
         return sorted(event.seq for log in self.logs.get(topic, ()) for event in log)
@@ -52,7 +53,7 @@ class Connection:
             for number, one in enumerate(log):
                 self.positions.setdefault((name, number), self._starts.get((name, number), len(one)))
 
-    async def publish(self, sent: Sequence[model.Event]) -> None:
+    async def publish(self, sent: Sequence[Event]) -> None:
         for count, event in enumerate(sent):
             if self._cluster.reaches is not None and count >= self._cluster.reaches:
                 self._cluster.up = False
@@ -81,7 +82,7 @@ class Connection:
         return 0
 
     async def look_back(
-        self, topics: Iterable[str], count: int, wanted: Callable[[model.Event], bool]
+        self, topics: Iterable[str], count: int, wanted: Callable[[Event], bool]
     ) -> tuple[list[broker.Record], bool]:
         return [one for one in await self.tail(topics, count) if wanted(one.event)], True
 
@@ -92,7 +93,7 @@ class Connection:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failover, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(pauses, "SOON", 0.02)
+    monkeypatch.setattr(backoff, "SOON", 0.02)
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ class TestAnOutage:
     async def test_is_outlived_whatever_it_raises(
         self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def confused(self: Connection, sent: Sequence[model.Event]) -> None:
+        async def confused(self: Connection, sent: Sequence[Event]) -> None:
             monkeypatch.undo()
             raise RuntimeError("what now")
 
@@ -239,7 +240,7 @@ class TestTheNextDaemon:
         cluster.reaches, cluster.up = None, True
         second = begin()
         await second.start()
-        assert second.broker.position("ONE") == model.Position("E1", 10)
+        assert second.broker.position("ONE") == Position("E1", 10)
         assert [event.seq for event in second.broker.past("ONE")] == numbers(10)
         await second.broker.publish(events(5, topic=TOPIC, first=11))
         await until(lambda: len(second.shown) >= 5 and not second.spool.waiting)
@@ -277,7 +278,7 @@ class TestTheNextDaemon:
         await second.start()
         for stream, seq in (("ONE", 10), ("TWO", 4)):
             assert second.broker.past(stream) == []
-            assert second.broker.position(stream) == model.Position("E1", seq)
+            assert second.broker.position(stream) == Position("E1", seq)
         await second.broker.publish(events(5, topic=TOPIC, first=11))
         await until(lambda: second.shown == numbers(15, 11))
         cluster.up = True
@@ -294,10 +295,10 @@ class TestHistory:
         await life.start()
         await life.broker.publish(events(600, topic=TOPIC))
         await until(lambda: len(life.shown) == 600)
-        after = model.Position("E1", 20)
+        after = Position("E1", 20)
         assert [event.seq for event in await life.broker.history("ONE", after, 51) or ()] == numbers(600, 21)
         assert await life.broker.history("ONE", after, 602) is None
-        assert await life.broker.history("ONE", model.Position("E0", 20), 51) is None
+        assert await life.broker.history("ONE", Position("E0", 20), 51) is None
 
     async def test_is_looked_up_once_for_all_who_ask_meanwhile(
         self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
@@ -317,8 +318,8 @@ class TestHistory:
             return await look_back(self, *asked)
 
         monkeypatch.setattr(Connection, "look_back", slow)
-        asked = [(name, model.Position("E1", seq), 91) for name in names for seq in (10, 40, 60)]
-        asked.append(("S0", model.Position("E0", 3), 50))
+        asked = [(name, Position("E1", seq), 91) for name in names for seq in (10, 40, 60)]
+        asked.append(("S0", Position("E0", 3), 50))
         found = await asyncio.gather(*(life.broker.history(*one) for one in asked))
         for (name, after, _), one in zip(asked[:-1], found, strict=False):
             assert [(event.head.stream, event.seq) for event in one or ()] == [
@@ -343,13 +344,13 @@ class TestHistory:
             return await look_back(self, *asked)
 
         monkeypatch.setattr(Connection, "look_back", once)
-        gone = asyncio.create_task(life.broker.history("ONE", model.Position("E1", 10), 91))
-        stays = asyncio.create_task(life.broker.history("ONE", model.Position("E1", 20), 91))
+        gone = asyncio.create_task(life.broker.history("ONE", Position("E1", 10), 91))
+        stays = asyncio.create_task(life.broker.history("ONE", Position("E1", 20), 91))
         await first.wait()
         gone.cancel()
         assert [event.seq for event in await asyncio.wait_for(stays, 5) or ()] == numbers(100, 21)
 
     def test_follows_a_position_without_a_gap(self) -> None:
         some = [*events(3), *events(4, first=3), *events(2, first=9)]
-        assert [event.seq for event in order.run_after(model.Position("E1", 1), some)] == numbers(7, 2)[:5]
-        assert order.run_after(model.Position("E1", 7), some) == []
+        assert [event.seq for event in resequencer.run_after(Position("E1", 1), some)] == numbers(7, 2)[:5]
+        assert resequencer.run_after(Position("E1", 7), some) == []

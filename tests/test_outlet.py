@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from regstream import hub, model
-from regstream.server import outlet
+from regstream import hub, spec
+from regstream.event import Position
+from regstream.server.transports import writer
 from tests import test_feed
 
 BOUND = 60.0
-CONFLATE, DROP = hub.Wish(model.Policy.CONFLATE), hub.Wish(model.Policy.DROP_OLDEST)
+CONFLATE, DROP = hub.DeliveryOptions(spec.Policy.CONFLATE), hub.DeliveryOptions(spec.Policy.DROP_OLDEST)
 
 
 class Reader(test_feed.Reader):
@@ -37,12 +38,12 @@ class World:
 
     def __init__(self, count: int) -> None:
         self.hub, self.seq = hub.Hub(now=lambda: 0.0), 0
-        self.hub.declare("ONE", "one-type", model.Position("E", 0))
-        self.outlets: Any = outlet.Outlets()
+        self.hub.declare("ONE", "one-type", Position("E", 0))
+        self.outlets: Any = writer.FlushScheduler()
         self.readers = [Reader(self.outlets, True) for _ in range(count)]
 
-    def join(self, reader: Reader, wish: hub.Wish = hub.Wish()) -> None:  # noqa: B008 - it is never changed
-        self.hub.subscribe(reader.subscriber, hub.Request(["ONE"], wish=wish))
+    def join(self, reader: Reader, wish: hub.DeliveryOptions = hub.DeliveryOptions()) -> None:  # noqa: B008 - it is never changed
+        self.hub.subscribe(reader.subscriber, hub.SubscriptionRequest(["ONE"], wish=wish))
 
     def show(self) -> None:
         self.seq += 1

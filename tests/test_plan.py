@@ -1,34 +1,34 @@
 import hypothesis
 from hypothesis import strategies as st
 
-from regstream import model, plan
+from regstream import plan, spec
 
 
-def stream(name: str = "A", **keys: object) -> model.StreamSpec:
-    return model.StreamSpec.model_validate({"name": name, "interval": "1s", "fields": {"a": 1, "b": 2}, **keys})
+def stream(name: str = "A", **keys: object) -> spec.StreamSpec:
+    return spec.StreamSpec.model_validate({"name": name, "interval": "1s", "fields": {"a": 1, "b": 2}, **keys})
 
 
-def entity(name: str = "svp", **keys: object) -> model.EntitySpec:
-    return model.EntitySpec.model_validate({"name": name, "count": 2, "key": "id", "fields": {"id": "x"}, **keys})
+def entity(name: str = "svp", **keys: object) -> spec.EntitySpec:
+    return spec.EntitySpec.model_validate({"name": name, "count": 2, "key": "id", "fields": {"id": "x"}, **keys})
 
 
-def scenario(name: str = "RUN", **keys: object) -> model.ScenarioSpec:
-    return model.ScenarioSpec.model_validate({"name": name, "steps": [{"wait": "1s"}], **keys})
+def scenario(name: str = "RUN", **keys: object) -> spec.ScenarioSpec:
+    return spec.ScenarioSpec.model_validate({"name": name, "steps": [{"wait": "1s"}], **keys})
 
 
-def catalog(*specs: model.Spec, **keys: object) -> model.Catalog:
+def catalog(*specs: spec.Spec, **keys: object) -> spec.Catalog:
     def of(kind: type) -> dict:
         return {spec.name: spec for spec in specs if isinstance(spec, kind)}
 
-    made = model.EMPTY._replace(
-        streams=of(model.StreamSpec), entities=of(model.EntitySpec), scenarios=of(model.ScenarioSpec)
+    made = spec.EMPTY._replace(
+        streams=of(spec.StreamSpec), entities=of(spec.EntitySpec), scenarios=of(spec.ScenarioSpec)
     )
     return made._replace(**keys)
 
 
 def test_the_first_start_adds_everything_in_the_order_of_the_files():
     new = catalog(stream("B"), stream("A"), entity(), scenario())
-    assert plan.plan(model.EMPTY, new) == plan.Plan(
+    assert plan.plan(spec.EMPTY, new) == plan.Plan(
         plan.Diff(added=("B", "A")), plan.Diff(added=("svp",)), plan.Diff(added=("RUN",))
     )
 
@@ -71,13 +71,13 @@ def test_a_template_file_that_changed_changes_the_streams_that_use_it():
 def test_another_speed_changes_intervals_and_rates_but_not_schedules():
     rated = stream("C", interval=None, rate={"base": "5/s"})
     both = (stream("A"), stream("B", interval=None, schedule="* * * * *"), rated, entity(), scenario())
-    found = plan.plan(catalog(*both), catalog(*both, profile=model.Profile(speed=2)))
+    found = plan.plan(catalog(*both), catalog(*both, profile=spec.Profile(speed=2)))
     assert found.streams == plan.Diff(changed=("A", "C"), unchanged=("B",))
     assert found.entities.empty and found.scenarios.empty
 
 
 def test_other_partitions_change_no_stream():
-    profile = model.Profile(kafka=model.KafkaProfile(partitions=6))
+    profile = spec.Profile(kafka=spec.KafkaProfile(partitions=6))
     assert plan.plan(catalog(stream()), catalog(stream(), profile=profile)).empty
 
 
@@ -110,7 +110,7 @@ def test_a_plan_is_a_set_difference(old: dict[str, int], new: dict[str, int]):
 
 
 def test_a_difference_of_an_entity_goes_on_to_those_that_pick_from_it():
-    def declared(count: int) -> list[model.Spec]:
+    def declared(count: int) -> list[spec.Spec]:
         lead = {"id": "x", "lead": "{{ pick('svp').id }}"}
         return [
             entity("svp", count=count),

@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import errors, model, reload
+from regstream import errors, reloader, spec
 from tests import profiles
 from tests.engine.world import World, file, scenario, stream, until
 
@@ -308,7 +308,7 @@ async def test_reloads_at_the_same_time_are_done_one_after_the_other(tmp_path):
         under_way, most = 0, 0
         load = world.door._load
 
-        def counted() -> model.Catalog:
+        def counted() -> spec.Catalog:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
@@ -372,7 +372,7 @@ async def watched(tmp_path):
     files = {"streams.yaml": file(A=stream()), **scenario("OLD", {"wait": "1s"}), "templates/m.j2": "x"}
     world = World(tmp_path, files)
     async with world.running():
-        watching = asyncio.create_task(reload.watch(world.paths, world.door))
+        watching = asyncio.create_task(reloader.watch(world.paths, world.door))
         yield world
         assert not watching.done()
         watching.cancel()
@@ -387,7 +387,7 @@ async def test_a_file_that_is_written_in_place_is_seen(watched):
     watched.write({"streams.yaml": file(A=stream(), B=stream())})
     await until(lambda: names(watched) == ["A", "B"])
     assert watched.system.of("reloaded")[-1]["reason"] == "changed files"
-    assert watched.door.counts["changed files", "applied"] >= 1 and "changed files" in reload.SOURCES
+    assert watched.door.counts["changed files", "applied"] >= 1 and "changed files" in reloader.SOURCES
 
 
 async def test_a_file_that_is_replaced_as_editors_do_is_seen_each_time(watched):
@@ -455,7 +455,7 @@ class Clock:
 
     def __init__(self, world: World, then: dict[float, tuple[str, str | None]]) -> None:
         self.now, self._world, self._then = 0.0, world, then
-        world.door._settling = reload.Settling(sleep=self.sleep)
+        world.door._settling = reloader.Settling(sleep=self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -516,7 +516,7 @@ async def test_streams_stay_while_somebody_has_the_file_open_for_writing(tmp_pat
     async with world.running():
         clock = Clock(world, {})
         path = tmp_path / "streams.yaml"
-        world.door._settling = reload.Settling(sleep=clock.sleep, is_written=lambda: reload.is_written(path))
+        world.door._settling = reloader.Settling(sleep=clock.sleep, is_written=lambda: reloader.is_written(path))
         with path.open("w") as writer:
             writer.write(HALF)
             writer.flush()
@@ -533,12 +533,12 @@ async def test_streams_stay_while_somebody_has_the_file_open_for_writing(tmp_pat
 
 def test_nobody_writes_to_a_file_that_is_closed_or_away(tmp_path):
     path = tmp_path / "f"
-    assert not reload.is_written(path)
+    assert not reloader.is_written(path)
     path.write_text("x")
-    assert not reload.is_written(path)
+    assert not reloader.is_written(path)
     with path.open("a"):
-        assert reload.is_written(path)
-    assert not reload.is_written(path)
+        assert reloader.is_written(path)
+    assert not reloader.is_written(path)
 
 
 @pytest.mark.parametrize("reason", ["SIGHUP", "api"])
@@ -551,7 +551,7 @@ async def test_who_asks_for_a_reload_waits_for_nothing(tmp_path, reason):
             waits.set()
             await go.wait()
 
-        world.door._settling = reload.Settling(sleep=sleep)
+        world.door._settling = reloader.Settling(sleep=sleep)
         world.write(FEWER)
         changing = asyncio.create_task(world.door.changed())
         await waits.wait()
@@ -589,7 +589,7 @@ async def test_a_touch_is_no_reload_but_asking_for_one_is(watched, caplog):
 
 
 def test_files_of_others_concern_nobody(tmp_path):
-    paths = reload.Paths(tmp_path / "streams.yaml", tmp_path / "scenarios", tmp_path / "templates")
+    paths = reloader.Paths(tmp_path / "streams.yaml", tmp_path / "scenarios", tmp_path / "templates")
     for one in (
         "streams.yaml",
         "..data",

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import model, scenario
+from regstream import scenario, spec
 from regstream.scenario import Apply, Emit, Entered, Raise, Revert, SetPaused
 from tests import profiles
 
@@ -22,12 +22,12 @@ def overlay(stream: str = "A", **keys: object) -> dict:
     return {"set": {"stream": stream, "interval": "2s", **keys}}
 
 
-def spec(*steps: dict) -> model.ScenarioSpec:
-    return model.ScenarioSpec.model_validate({"name": "RUN", "steps": steps})
+def scenario_spec(*steps: dict) -> spec.ScenarioSpec:
+    return spec.ScenarioSpec.model_validate({"name": "RUN", "steps": steps})
 
 
 def begin(*steps: dict) -> scenario.Run:
-    return scenario.Run("run-1", spec(*steps), T)
+    return scenario.Run("run-1", scenario_spec(*steps), T)
 
 
 def finish(run: scenario.Run) -> list[scenario.Action]:
@@ -44,7 +44,7 @@ def doing(actions: list[scenario.Action]) -> list[scenario.Action]:
 def test_steps_follow_each_other_and_the_run_ends():
     run = begin(ALERT, burst(10, fields={"x": "{{ 1 }}"}), {"wait": "5s"}, burst(2))
     assert (run.state, run.due, run.current) == ("running", T, ())
-    assert doing(run.advance(T)) == [Raise(T, model.Severity.CRITICAL, "{{ now }}"), Emit(T, "A", 10, {"x": "{{ 1 }}"})]
+    assert doing(run.advance(T)) == [Raise(T, spec.Severity.CRITICAL, "{{ now }}"), Emit(T, "A", 10, {"x": "{{ 1 }}"})]
     assert (run.due, run.current) == (T + 5, ("steps[2] wait 5s",))
     assert run.advance(T + 4.999) == []
     assert doing(run.advance(T + 5)) == [Emit(T + 5, "A", 2, None)]
@@ -114,7 +114,7 @@ def test_nothing_but_empty_branches_ends_at_once():
 def test_what_was_set_is_given_back_when_the_steps_end_newest_first():
     run = begin(overlay(), {"pause": "B"}, {"wait": "1s"}, {"resume": "B"}, {"wait": "1s"})
     first, second, third, *back = doing(finish(run))
-    assert first == Apply(T, 1, spec(overlay()).steps[0].set)
+    assert first == Apply(T, 1, scenario_spec(overlay()).steps[0].set)
     assert (second, third) == (SetPaused(T, 2, "B", True), SetPaused(T + 1, 3, "B", False))
     assert back == [Revert(T + 2, 3), Revert(T + 2, 2), Revert(T + 2, 1)]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from regstream.server import security
+from regstream.server.security import origins
 
 LOCAL = ("http://localhost:*", "http://127.0.0.1:*")
 
@@ -33,7 +33,7 @@ LOCAL = ("http://localhost:*", "http://127.0.0.1:*")
     ],
 )
 def test_origin(origin: str, patterns: tuple[str, ...], allowed: bool) -> None:
-    assert security.origin_allowed(origin, patterns) is allowed
+    assert origins.origin_allowed(origin, patterns) is allowed
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_origin(origin: str, patterns: tuple[str, ...], allowed: bool) -> None:
     ],
 )  # fmt: skip
 def test_only_an_address_is_the_daemons_own_name(host: str, known: bool) -> None:
-    assert security.is_address(host) is known
+    assert origins.is_address(host) is known

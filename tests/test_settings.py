@@ -23,7 +23,7 @@ def test_defaults_are_those_of_the_contract():
     assert (given.streaming, given.host, given.port) == (True, "127.0.0.1", 3001)
     assert (given.server_name, given.region, given.env) == ("VPS-DataStreamer", "LATAM", "development")
     assert given.cors_origins == ("http://localhost:*", "http://127.0.0.1:*")
-    assert given.rate_limit == settings.Rate(60, 60)
+    assert given.rate_limit == settings.RateLimit(60, 60)
     assert (given.streams, given.scenarios, given.templates) == tuple(
         map(pathlib.Path, ("streams.yaml", "scenarios", "templates"))
     )

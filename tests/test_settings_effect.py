@@ -56,7 +56,7 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, request: pyte
 
 
 @contextlib.asynccontextmanager
-async def serving(environ: Mapping[str, str], port: int | None = 0) -> AsyncIterator[tuple[daemon.Parts, Any]]:
+async def serving(environ: Mapping[str, str], port: int | None = 0) -> AsyncIterator[tuple[daemon.Components, Any]]:
     """A daemon with that environment in this process, and a client of it."""
     async with running(environ, port=port) as (parts, _):
         base = f"http://{parts.settings.host}:{parts.server.port}"
@@ -64,7 +64,7 @@ async def serving(environ: Mapping[str, str], port: int | None = 0) -> AsyncIter
             yield parts, client
 
 
-def asking(question: Callable[[daemon.Parts, Any], Awaitable[Any]]) -> Observe:
+def asking(question: Callable[[daemon.Components, Any], Awaitable[Any]]) -> Observe:
     """An observation of a daemon that runs."""
 
     async def observe(environ: Mapping[str, str], _: World) -> Any:
@@ -75,12 +75,12 @@ def asking(question: Callable[[daemon.Parts, Any], Awaitable[Any]]) -> Observe:
 
 
 @asking
-async def generates(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def generates(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     return bool((await client.get("/health")).json()["streaming"]["isStreaming"])
 
 
 @asking
-async def listens(parts: daemon.Parts, client: httpx.AsyncClient) -> str:
+async def listens(parts: daemon.Components, client: httpx.AsyncClient) -> str:
     return str(parts.server._socket.getsockname()[0])
 
 
@@ -90,19 +90,19 @@ async def port(environ: Mapping[str, str], _: World) -> int:
 
 
 @asking
-async def speed(parts: daemon.Parts, client: httpx.AsyncClient) -> float:
+async def speed(parts: daemon.Components, client: httpx.AsyncClient) -> float:
     return float(parts.door.receipt.generation and parts.engine.catalog.profile.speed)
 
 
 @asking
-async def source(parts: daemon.Parts, client: httpx.AsyncClient) -> str:
+async def source(parts: daemon.Components, client: httpx.AsyncClient) -> str:
     await until(lambda: parts.engine.totals.events)
     events = (await client.get("/api/streaming/events", params={"stream": "A", "limit": 1})).json()["events"]
     return str(events[0]["source"])
 
 
 @asking
-async def frames_gather(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def frames_gather(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     """Whether a flush that cost 50 ms is followed by a rest of more than 200 ms."""
     written: list[float] = []
 
@@ -120,13 +120,13 @@ async def frames_gather(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
 
 
 @asking
-async def asks_for_a_token(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def asks_for_a_token(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     answers = [await client.get("/health"), await client.get("/health", headers=BEARER)]
     return [one.status_code for one in answers] == [401, 200]
 
 
 @asking
-async def lets_a_page_in(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def lets_a_page_in(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     answer = await client.get("/health", headers={"origin": ALLOWED})
     return bool(answer.headers.get("access-control-allow-origin") == ALLOWED)
 
@@ -137,17 +137,17 @@ async def _paused(client: httpx.AsyncClient, address: str) -> int:
 
 
 @asking
-async def refuses_the_second_call(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def refuses_the_second_call(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     return [await _paused(client, "192.0.2.1") for _ in range(2)] == [200, 429]
 
 
 @asking
-async def tells_clients_of_a_proxy_apart(parts: daemon.Parts, client: httpx.AsyncClient) -> bool:
+async def tells_clients_of_a_proxy_apart(parts: daemon.Components, client: httpx.AsyncClient) -> bool:
     return [await _paused(client, f"192.0.2.{number}") for number in range(2)] == [200, 200]
 
 
 @asking
-async def serves_on_each_transport(parts: daemon.Parts, client: httpx.AsyncClient) -> dict[str, int]:
+async def serves_on_each_transport(parts: daemon.Components, client: httpx.AsyncClient) -> dict[str, int]:
     """How many of five clients are served, by transport; those before have gone."""
     served = {}
     # A session on polls holds no connection: only its transport can bound how many there are
@@ -176,7 +176,7 @@ async def _on_sse(address: str, stack: contextlib.AsyncExitStack) -> bool:
     return (await stack.enter_async_context(stream)).status_code == 200
 
 
-async def _served_from(address: str, count: int, parts: daemon.Parts) -> int:
+async def _served_from(address: str, count: int, parts: daemon.Components) -> int:
     served, writers = 0, []
     for _ in range(count):
         pair = await asyncio.open_connection("127.0.0.1", parts.server.port, local_addr=(address, 0))
@@ -190,7 +190,7 @@ async def _served_from(address: str, count: int, parts: daemon.Parts) -> int:
 
 
 @asking
-async def serves_two_addresses(parts: daemon.Parts, client: httpx.AsyncClient) -> list[int]:
+async def serves_two_addresses(parts: daemon.Components, client: httpx.AsyncClient) -> list[int]:
     return [await _served_from(address, 3, parts) for address in ("127.0.0.1", "127.0.0.2")]
 
 

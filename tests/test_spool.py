@@ -24,28 +24,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regstream import errors, model
+from regstream import errors, spec
 from regstream.broker import spool
 from regstream.broker.spool import block
+from regstream.event import Event, Head
 from tests import profiles, support
 
-Priority = model.Priority
+Priority = spec.Priority
 TIME = "2026-11-23T12:00:00.123Z"
 KIB = 1024
 
 
-def head(stream: str = "ONE", priority: model.Priority = Priority.NORMAL, time_: str = TIME) -> model.Head:
-    return model.Head(stream, "01JD", "one", "t.one", priority, time_, "LATAM")
+def head(stream: str = "ONE", priority: spec.Priority = Priority.NORMAL, time_: str = TIME) -> Head:
+    return Head(stream, "01JD", "one", "t.one", priority, time_, "LATAM")
 
 
 def events(
-    count: int, first: int = 1, size: int = 100, stream: str = "ONE", priority: model.Priority = Priority.NORMAL
-) -> list[model.Event]:
+    count: int, first: int = 1, size: int = 100, stream: str = "ONE", priority: spec.Priority = Priority.NORMAL
+) -> list[Event]:
     shared = head(stream, priority)
-    return [model.Event(shared, seq, f"k{seq}", b"%d|" % seq + b"x" * size) for seq in range(first, first + count)]
+    return [Event(shared, seq, f"k{seq}", b"%d|" % seq + b"x" * size) for seq in range(first, first + count)]
 
 
-def everything(one: spool.Spool, count: int = 500) -> list[model.Event]:
+def everything(one: spool.Spool, count: int = 500) -> list[Event]:
     return [event for chunk in one.unacknowledged(count) for event in chunk.events]
 
 
@@ -87,9 +88,9 @@ class TestKeeping:
     def test_events_come_back_identical(self, make: Make) -> None:
         sent = [
             *events(3),
-            model.Event(head("ÑU", Priority.LOW), 1, None, b""),
-            model.Event(head("ÑU", Priority.LOW), 2, "", b"\x00\xff" + block.MAGIC * 3),
-            model.Event(head("TWO", Priority.CRITICAL), 2**63, "ñandú \udc80 \x00", "é".encode()),
+            Event(head("ÑU", Priority.LOW), 1, None, b""),
+            Event(head("ÑU", Priority.LOW), 2, "", b"\x00\xff" + block.MAGIC * 3),
+            Event(head("TWO", Priority.CRITICAL), 2**63, "ñandú \udc80 \x00", "é".encode()),
             *events(700, first=4),
         ]
         one = make()
@@ -98,14 +99,14 @@ class TestKeeping:
         killed(one)
         again = make()
         assert everything(again) == sent
-        assert type(everything(again)[0]) is model.Event
+        assert type(everything(again)[0]) is Event
         assert everything(again)[0].head.priority is Priority.NORMAL
 
     def test_nothing(self, make: Make) -> None:
         one = make()
         assert one.append([]) == (0, ())
         assert one.read(0) is None
-        assert one.status == spool.Status(0, 0, "", 0, spool.LIMIT, {}, 0, 0, "")
+        assert one.status == spool.SpoolStatus(0, 0, "", 0, spool.LIMIT, {}, 0, 0, "")
 
     def test_acknowledged_is_not_given_again(self, make: Make) -> None:
         one = make()
@@ -193,8 +194,8 @@ class TestKeeping:
 
     def test_status(self, make: Make) -> None:
         one = make()
-        one.append([model.Event(head(time_="2026-11-23T12:00:01.000Z"), 1, None, b"x" * 1000)])
-        one.append([model.Event(head("LOW", Priority.LOW, "2026-11-23T12:00:02.000Z"), 1, None, b"y" * 1000)])
+        one.append([Event(head(time_="2026-11-23T12:00:01.000Z"), 1, None, b"x" * 1000)])
+        one.append([Event(head("LOW", Priority.LOW, "2026-11-23T12:00:02.000Z"), 1, None, b"y" * 1000)])
         status = one.status
         assert (status.waiting, status.oldest) == (2, "2026-11-23T12:00:01.000Z")
         assert 2000 < status.waiting_bytes == status.size < 2300
@@ -275,7 +276,7 @@ class TestFolder:
 
 
 class TestDamage:
-    def filled(self, make: Make) -> tuple[pathlib.Path, list[list[model.Event]]]:
+    def filled(self, make: Make) -> tuple[pathlib.Path, list[list[Event]]]:
         """A folder with one file of ten blocks, as a killed process leaves it, and what is in each of them."""
         one = make()
         batches = [events(5, first=1 + 5 * number) for number in range(10)]
@@ -338,7 +339,7 @@ class TestDamage:
         one = make()
         hidden = b"".join(block.pack(events(2), 1))
         one.append(events(4))
-        one.append([model.Event(head(), 5, None, hidden + b"x" * 50)])
+        one.append([Event(head(), 5, None, hidden + b"x" * 50)])
         one.append(events(1, first=6))
         killed(one)
         (path,) = files(one._folder.path)
@@ -372,10 +373,10 @@ class TestDamage:
 class TestFull:
     """A limit of 1,600 KiB is files of about 100 KiB, each of them a batch of 100 events here."""
 
-    def batch(self, number: int, priority: model.Priority) -> list[model.Event]:
+    def batch(self, number: int, priority: spec.Priority) -> list[Event]:
         return events(100, first=1 + 100 * number, size=1000, stream=priority.value, priority=priority)
 
-    def fill(self, one: spool.Spool, priority: model.Priority, count: int, first: int = 0) -> dict[str, int]:
+    def fill(self, one: spool.Spool, priority: spec.Priority, count: int, first: int = 0) -> dict[str, int]:
         lost: collections.Counter[str] = collections.Counter()
         for number in range(first, first + count):
             lost.update(told(one.append(self.batch(number, priority))))
@@ -462,7 +463,7 @@ class TestFull:
     def test_larger_than_the_limit(self, make: Make) -> None:
         one = make(limit=600 * KIB)
         one.append(events(10, size=1000))
-        huge = model.Event(head("HUGE", Priority.CRITICAL), 1, None, b"x" * 700 * KIB)
+        huge = Event(head("HUGE", Priority.CRITICAL), 1, None, b"x" * 700 * KIB)
         assert told(one.append([huge])) == {"HUGE": 1}
         assert everything(one) == events(10, size=1000)
         appended = one.append(events(1000, first=11, size=1000))
@@ -522,7 +523,7 @@ def small(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 @pytest.mark.integration
 class TestDisk:
     def check_full_and_free_again(self, one: spool.Spool, free: Callable[[], Any]) -> None:
-        kept: list[model.Event] = []
+        kept: list[Event] = []
         lost = 0
         for number in range(40):
             batch = events(50, first=1 + 50 * number, size=1000)
@@ -675,7 +676,7 @@ class Machine:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.waiting: dict[int, model.Event] = {}
+        self.waiting: dict[int, Event] = {}
         self.acknowledged = 0
         self.open()
 
@@ -683,7 +684,7 @@ class Machine:
         self.spool = spool.Spool(self.folder, segment_size=2 * KIB)
         self.spool.open()
 
-    def append(self, batch: list[model.Event]) -> None:
+    def append(self, batch: list[Event]) -> None:
         first = self.spool.last + 1
         assert self.spool.append(batch) == (first + len(batch) - 1, ())
         self.waiting.update(enumerate(batch, first))
@@ -693,7 +694,7 @@ class Machine:
         self.acknowledged = max(self.acknowledged, min(mark, self.spool.last))
         self.waiting = {at: event for at, event in self.waiting.items() if at > self.acknowledged}
 
-    def kill_while_appending(self, batch: list[model.Event], room: int) -> None:
+    def kill_while_appending(self, batch: list[Event], room: int) -> None:
         """SIGKILL after ``room`` bytes; what was written whole may be there afterwards, all else must be as it was."""
         first, real = self.spool.last + 1, os.writev
 
@@ -735,9 +736,9 @@ def test_killed_at_any_byte_nothing_is_lost_doubled_or_reordered(
     machine = Machine(tmp_path_factory.mktemp("spool"))
     number = 0
 
-    def batch() -> list[model.Event]:
+    def batch() -> list[Event]:
         nonlocal number
-        made: list[model.Event] = []
+        made: list[Event] = []
         for _ in range(data.draw(st.integers(1, 3))):
             priority, count = data.draw(st.sampled_from(Priority)), data.draw(st.integers(1, 8))
             made += events(count, number + 1, data.draw(st.integers(0, 300)), priority.value, priority)
@@ -843,7 +844,7 @@ class TestSize:
         assert sum(took.values()) < (floor(batches) if size > 1 else 12 * floor(batches))
 
 
-def floor(batches: list[list[model.Event]]) -> float:
+def floor(batches: list[list[Event]]) -> float:
     """Processor seconds for a fixed piece of work with these events, which is as slow as the machine is."""
     start = time.process_time()
     for batch in batches:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 
 from regstream import cli, settings
-from regstream.server import routes, ws
+from regstream.server import routes
+from regstream.server.transports import websocket
 from tests import support
 
 # `DEBUG=streaming:broker` and the filters of a log collector name them
@@ -113,4 +114,9 @@ def test_routes_have_the_paths_that_clients_ask() -> None:
 
 
 def test_connections_are_closed_with_the_codes_that_clients_tell_apart() -> None:
-    assert (ws.GOING_AWAY, ws.UNAUTHORIZED, ws.TOO_SLOW, ws.BAD_MESSAGE) == (1001, 4001, 4008, 4009)
+    assert (websocket.GOING_AWAY, websocket.UNAUTHORIZED, websocket.TOO_SLOW, websocket.BAD_MESSAGE) == (
+        1001,
+        4001,
+        4008,
+        4009,
+    )

@@ -15,15 +15,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from regstream import errors, settings, texts
-from regstream.cli import logs
-from regstream.store import database
+from regstream import errors, logs, sanitize, settings
+from regstream.store import pool
 
 PASSWORDS = st.text(string.ascii_letters + string.digits + "@:/?#[]%&=+ '\"\\$!*();,.-_~^é", min_size=6, max_size=24)
 CASE = "Sup3r@TAILOFSECRET"
 
 
-PUBLIC = f"app 127.0.0.1 sslpassword host= user=app port= {' '.join(texts._PUBLIC)}"
+PUBLIC = f"app 127.0.0.1 sslpassword host= user=app port= {' '.join(sanitize._PUBLIC)}"
 """What an address holds besides the password."""
 with pytest.raises(errors.SettingsError) as _caught:
     settings.load({"DATABASE_URL": "x"})
@@ -32,14 +31,14 @@ REFUSED = f"{_caught.value} {_caught.value!r}"
 
 def parts(secret: str) -> set[str]:
     """What must not be seen: five characters in a row, and what stands between two special ones."""
-    runs = {secret[at : at + texts.PIECE] for at in range(len(secret) - texts.PIECE + 1)}
-    return {one.lower() for one in runs | {one for one in re.split(r"\W", secret) if len(one) >= texts.SHORTEST}}
+    runs = {secret[at : at + sanitize.PIECE] for at in range(len(secret) - sanitize.PIECE + 1)}
+    return {one.lower() for one in runs | {one for one in re.split(r"\W", secret) if len(one) >= sanitize.SHORTEST}}
 
 
 def shown(secret: str, text: str, public: str = "") -> list[str]:
     """Those parts of ``secret`` that are in ``text``, and not in what may be shown anyway."""
     words = set(re.findall(r"\w+", text.lower()))
-    found = [one for one in parts(secret) if (one in text.lower() if len(one) >= texts.PIECE else one in words)]
+    found = [one for one in parts(secret) if (one in text.lower() if len(one) >= sanitize.PIECE else one in words)]
     return [one for one in found if one not in public.lower()]
 
 
@@ -69,7 +68,7 @@ def quotes(text: str) -> list[str]:
 @example("p%40ss@w0rd%")
 def test_no_part_of_a_password_is_shown_whatever_the_address(password: str) -> None:
     for text in forms(password):
-        redactor = texts.Redactor()
+        redactor = sanitize.Redactor()
         try:
             chosen = settings.load({"DATABASE_URL": text})
         except errors.SettingsError as error:
@@ -113,11 +112,11 @@ def test_good_addresses_are_taken(text: str) -> None:
 
 
 def test_an_error_of_the_library_has_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    redactor = texts.Redactor()
+    redactor = sanitize.Redactor()
     redactor.remember([CASE])
-    monkeypatch.setattr(texts, "redact", redactor.redact)
+    monkeypatch.setattr(sanitize, "redact", redactor.redact)
     # As it was taken before
-    asked = database.Database(f"postgresql://app:{CASE}@127.0.0.1:5432/db?connect_timeout=2")
+    asked = pool.Database(f"postgresql://app:{CASE}@127.0.0.1:5432/db?connect_timeout=2")
     with pytest.raises(errors.StoreError) as caught:
         asyncio.run(asked.connect())
     assert not shown(CASE, f"{caught.value} {caught.value.reason!r}")
@@ -132,13 +131,13 @@ def test_each_kind_of_secret_is_known(tmp_path) -> None:
         "PGPASSWORD": "pgpassw0rd", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20abcdefgh,x-key=zyxwvu",
         "REGSTREAM_TOKEN": "mytoken-99",
     }  # fmt: skip
-    redactor = texts.Redactor()
+    redactor = sanitize.Redactor()
     redactor.remember(*settings.load(environ).secrets())
     redactor.remember(settings.hidden(environ))
     said = (
         "sasl/secret tok-0123456789abcdef dbpass keypass MIIEvQIBADANBgkqhkiG9w0 pgpassw0rd abcdefgh zyxwvu mytoken-99"
     )
-    assert set(redactor.redact(said).split()) == {texts.MASK}
+    assert set(redactor.redact(said).split()) == {sanitize.MASK}
     assert redactor.redact("private key of u at h, x-key") == "private key of u at h, x-key"
 
 
@@ -156,9 +155,9 @@ def record(message: str, error: Exception | None = None) -> logging.LogRecord:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_no_line_of_the_log_has_a_part_of_it(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    redactor = texts.Redactor()
+    redactor = sanitize.Redactor()
     redactor.remember([CASE])
-    monkeypatch.setattr(texts, "redact", redactor.redact)
+    monkeypatch.setattr(sanitize, "redact", redactor.redact)
     line = logs._formatter(form).format(record(f"host {CASE[6:]}", ValueError(f"at {CASE.lower()}")))
     assert not shown(CASE, line) and "regstream.store" in line
 
@@ -169,14 +168,14 @@ BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2
 
 @pytest.mark.parametrize("steers", [CONTROLS, BIDIRECTIONAL])
 def test_what_steers_a_terminal_is_escaped(steers: str) -> None:
-    shown = texts.printable(f"a{steers}é漢😀")
+    shown = sanitize.printable(f"a{steers}é漢😀")
     assert shown.startswith("a") and shown.endswith("é漢😀")
     assert not set(shown) & set(steers) and shown.count("\\") == len(steers)
 
 
 def test_json_with_escapes_says_the_same() -> None:
     value = {"k\x1b": "\x9b31m\u202e\n"}
-    line = texts.printable_json(json.dumps(value, ensure_ascii=False))
+    line = sanitize.printable_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(line) == value and line.isascii()
 
 

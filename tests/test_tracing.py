@@ -19,8 +19,8 @@ from opentelemetry.sdk import trace
 from opentelemetry.sdk.trace import export
 from opentelemetry.sdk.trace.export import in_memory_span_exporter
 
-from regstream import errors, texts, tracing
-from regstream.broker import message
+from regstream import errors, sanitize, tracing
+from regstream.broker import codec
 from tests import otlp, process
 from tests.otlp import Collector, about, named, names
 from tests.process import Daemon, eventually
@@ -202,9 +202,9 @@ class TestDaemon:
 
 
 def test_what_is_raised_is_recorded_without_what_it_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
-    secret, known = "correct-horse", texts.Redactor()
+    secret, known = "correct-horse", sanitize.Redactor()
     known.remember([secret])
-    monkeypatch.setattr(texts, "redact", known.redact)
+    monkeypatch.setattr(sanitize, "redact", known.redact)
     exporter, provider = in_memory_span_exporter.InMemorySpanExporter(), trace.TracerProvider()
     provider.add_span_processor(export.SimpleSpanProcessor(exporter))
     recording = tracing._Recording(provider, "1")
@@ -262,4 +262,4 @@ class TestInTheBytes:
         ],
     )
     def test_is_found(self, value: bytes, found: bytes | None) -> None:
-        assert message.traceparent(value) == found
+        assert codec.traceparent(value) == found

@@ -17,8 +17,10 @@ from sanic.http import Http
 from sanic.http.constants import HTTP
 from websockets.asyncio.client import ClientConnection
 
-from regstream import hub, model
-from regstream.server import context, messages, outlet, problems, ws
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
+from regstream.server import problems
+from regstream.server.transports import messages, websocket, writer
 
 BOUND = 60.0
 NOW = 1795348800.0
@@ -33,14 +35,14 @@ class Server:
         self.hub = hub.Hub(now=lambda: NOW, **ring)
         self.seq = dict.fromkeys(("ONE", "TWO", "ALERTS"), 0)
         for stream, type_ in (("ONE", "one-type"), ("TWO", "two-type"), ("ALERTS", "immediate-alert")):
-            self.hub.declare(stream, type_, model.Position("E1", 0))
+            self.hub.declare(stream, type_, Position("E1", 0))
         self.app: sanic.Sanic[Any, Any] = sanic.Sanic(
             f"test-ws-{next(NAMES)}", configure_logging=False, error_handler=problems.Handler()
         )
         self.app.config.AUTO_EXTEND = self.app.config.ACCESS_LOG = self.app.config.MOTD = False
-        self.sockets = ws.attach(
+        self.sockets = websocket.attach(
             self.app,
-            context.TransportContext(
+            writer.TransportContext(
                 hub=self.hub, origins=("http://localhost:*",), **{"max_connections": 1000, **options}
             ),
             now=lambda: NOW,
@@ -78,11 +80,11 @@ class Server:
         return [one for one in left if "Websocket" in one or "HttpProtocol" in one or "Sockets" in one]
 
     def show(self, stream: str, count: int = 1, size: int = 0) -> None:
-        head = model.Head(stream, "E1", self.hub._streams[stream].type, "t", model.Priority.LOW, "2026", "LATAM")
+        head = Head(stream, "E1", self.hub._streams[stream].type, "t", spec.Priority.LOW, "2026", "LATAM")
         for _ in range(count):
             self.seq[stream] += 1
             value = b'{"subject":"%b","seq":%d,"pad":"%b"}' % (stream.encode(), self.seq[stream], b"x" * size)
-            self.hub.broadcast(model.Event(head, self.seq[stream], None, value))
+            self.hub.broadcast(Event(head, self.seq[stream], None, value))
 
     @contextlib.asynccontextmanager
     async def client(self, query: str = "", **options: Any) -> AsyncIterator["Client"]:
@@ -196,8 +198,8 @@ class TestActions:
         async with server.client() as client:
             await client.subscribe("ONE")
             value = '{"a" : 1.50, "b":"ñ"}'.encode()
-            head = model.Head("ONE", "E1", "one-type", "t", model.Priority.LOW, "2026", "LATAM")
-            server.hub.broadcast(model.Event(head, 1, None, value))
+            head = Head("ONE", "E1", "one-type", "t", spec.Priority.LOW, "2026", "LATAM")
+            server.hub.broadcast(Event(head, 1, None, value))
             text = await asyncio.wait_for(client.ws.recv(), BOUND)
             assert text == '{"event":"one-type","data":' + value.decode() + "}"
 
@@ -412,9 +414,9 @@ class TestMistakes:
 
     async def test_too_many_mistakes_close(self, server: Server) -> None:
         async with server.client() as client:
-            for _ in range(ws.MAX_MISTAKES):
+            for _ in range(websocket.MAX_MISTAKES):
                 await client.say(action="nope")
-            for _ in range(ws.MAX_MISTAKES):
+            for _ in range(websocket.MAX_MISTAKES):
                 await client.one("error")
             assert await client.closed() == 4009
 
@@ -506,7 +508,7 @@ class TestSlow:
         return sock
 
     async def test_one_that_never_reads_is_cut_off_and_disturbs_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ws, "CLOSE_GRACE", 0.2)
+        monkeypatch.setattr(websocket, "CLOSE_GRACE", 0.2)
         async with serving(subscriber_limits={"limit": 100}) as server, server.client() as good:
             await good.subscribe("dashboard-updates")
             with contextlib.closing(await self.stalled(server)):
@@ -540,7 +542,7 @@ class TestSlow:
             assert await client.seqs(3000) == [("ONE", seq) for seq in range(1, 3001)]
 
     async def test_one_that_asks_and_never_reads_the_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ws, "CLOSE_GRACE", 0.2)
+        monkeypatch.setattr(websocket, "CLOSE_GRACE", 0.2)
         async with serving(subscriber_limits={"limit": 100, "limit_replay": 500}) as server:
             server.show("ONE", 1000, size=1000)
             with contextlib.closing(await self.stalled(server)) as sock:
@@ -629,12 +631,14 @@ class TestDelivery:
             assert await client.seqs(3) == [("ONE", 9), ("ONE", 10), ("ONE", 11)]
 
     async def test_what_comes_while_a_flush_rests_leaves_in_one_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(outlet, "RESTS", 10**9)
-        async with serving(outlets=outlet.Outlets(0.2)) as server, server.client() as client:
+        monkeypatch.setattr(writer, "RESTS", 10**9)
+        async with serving(outlets=writer.FlushScheduler(0.2)) as server, server.client() as client:
             await client.subscribe("ONE")
             writes: list[int] = []
-            plain = outlet.Outlet.write
-            monkeypatch.setattr(outlet.Outlet, "write", lambda self, now: (writes.append(1), plain(self, now))[1])
+            plain = writer.BufferedWriter.write
+            monkeypatch.setattr(
+                writer.BufferedWriter, "write", lambda self, now: (writes.append(1), plain(self, now))[1]
+            )
             for _ in range(20):
                 server.show("ONE")
                 await asyncio.sleep(0.001)
@@ -642,8 +646,8 @@ class TestDelivery:
             assert len(writes) < 5
 
     async def test_without_a_window_nothing_rests(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(outlet, "RESTS", 10**9)
-        async with serving(outlets=outlet.Outlets(0)) as server, server.client() as client:
+        monkeypatch.setattr(writer, "RESTS", 10**9)
+        async with serving(outlets=writer.FlushScheduler(0)) as server, server.client() as client:
             await client.subscribe("ONE")
             for seq in range(1, 6):
                 server.show("ONE")

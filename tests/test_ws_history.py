@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from regstream import hub, model
-from regstream.server import lookback, ws
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
+from regstream.server import resume
+from regstream.server.transports import websocket
 from tests.test_ws import serving, until
 
 AFTER = {"ONE": {"epoch": "E1", "seq": 10}}
@@ -22,20 +24,20 @@ class Memory:
 
     def __init__(self, fault: Exception | None = None, *, more: int = 10, once: bool = False) -> None:
         self.let = asyncio.Event()
-        self.asked: list[tuple[str, model.Position, int]] = []
+        self.asked: list[tuple[str, Position, int]] = []
         self.fault, self.more, self.once = fault, more, once
 
-    async def __call__(self, stream: str, after: model.Position, before: int) -> Sequence[model.Event] | None:
+    async def __call__(self, stream: str, after: Position, before: int) -> Sequence[Event] | None:
         self.asked.append((stream, after, before))
         await self.let.wait()
         if self.fault is not None:
             raise self.fault
         if self.once and len(self.asked) > 1:
             return None
-        head = model.Head(stream, after.epoch, "one-type", "t", model.Priority.LOW, "2026", "LATAM")
+        head = Head(stream, after.epoch, "one-type", "t", spec.Priority.LOW, "2026", "LATAM")
         value = b'{"subject":"%b","seq":%d}'
         numbers = range(after.seq + 1, before + self.more)
-        return [model.Event(head, seq, None, value % (stream.encode(), seq)) for seq in numbers]
+        return [Event(head, seq, None, value % (stream.encode(), seq)) for seq in numbers]
 
 
 async def test_the_gap_comes_whole_and_what_was_shown_meanwhile_after_it() -> None:
@@ -44,7 +46,7 @@ async def test_the_gap_comes_whole_and_what_was_shown_meanwhile_after_it() -> No
         server.show("ONE", 100)
         await client.say(action="subscribe", channels=["ONE"], after=AFTER)
         await until(lambda: memory.asked)
-        assert memory.asked[0][:2] == ("ONE", model.Position("E1", 10))
+        assert memory.asked[0][:2] == ("ONE", Position("E1", 10))
         # An answer to this must not overtake the first
         await client.say(action="ping")
         server.show("ONE", 5)
@@ -72,7 +74,7 @@ async def test_a_ring_that_would_have_moved_on_meanwhile_joins_on_to_what_was_re
         assert await client.seqs(90 + shown) == [("ONE", seq) for seq in range(11, 101 + shown)]
         assert len(memory.asked) == (1 if shown <= 100 else 2)
         assert server.hub.missing(
-            hub.Subscriber(lambda: None), hub.Request(["ONE"], {"ONE": model.Position("E1", 79 + shown)})
+            hub.Subscriber(lambda: None), hub.SubscriptionRequest(["ONE"], {"ONE": Position("E1", 79 + shown)})
         )
 
 
@@ -95,7 +97,7 @@ async def test_a_memory_that_fails_leaves_nobody_waiting(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(lookback.log, "exception", lambda text, *args, **_: told.append(text % args))
+    monkeypatch.setattr(resume.log, "exception", lambda text, *args, **_: told.append(text % args))
     memory = Memory(fault)
     memory.let.set()
     async with serving(ring_events=20, history=memory) as server, server.client() as client:
@@ -113,9 +115,9 @@ async def test_a_client_that_goes_on_talking_is_bounded() -> None:
         server.show("ONE", 100)
         await client.say(action="subscribe", channels=["ONE"], after=AFTER)
         await until(lambda: memory.asked)
-        for _ in range(ws.MAX_HELD + 1):
+        for _ in range(websocket.MAX_HELD + 1):
             await client.say(action="ping")
-        assert await client.closed() == ws.BAD_MESSAGE
+        assert await client.closed() == websocket.BAD_MESSAGE
         memory.let.set()
 
 
@@ -140,5 +142,5 @@ async def test_closing_waits_for_no_memory() -> None:
         await until(lambda: memory.asked)
         async with asyncio.timeout(5):
             await server.sockets.close_all(0.5)
-        assert await client.closed() == ws.GOING_AWAY
+        assert await client.closed() == websocket.GOING_AWAY
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "ws-history"]

@@ -9,13 +9,75 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from regstream import broker, errors, model
-from regstream.broker import history, kafka, machine, outbox, past, pauses, showing, spool
-from regstream.broker.kafka import resender
+from regstream import broker, errors, sanitize
+from regstream.broker import backoff, kafka, recovery, resequencer, spool, spooled_queue
+from regstream.broker.kafka import producer
+from regstream.event import Event, Position
+
+
+class ConnectionPhase(enum.StrEnum):
+    """How it is with the cluster.
+
+    ``connecting``: not yet known. ``live``: events go to it. ``fallback``: it is away, they go to the spool.
+    ``draining``: it is back, and what waits in the spool goes first.
+    """
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    FALLBACK = "fallback"
+    DRAINING = "draining"
+
+
+class ConnectionSignal(enum.StrEnum):
+    """What happens to a connection."""
+
+    CONNECTED = "connected"
+    DRAINED = "drained"
+    LOST = "lost"
+
+
+_NEXT: dict[tuple[ConnectionPhase, ConnectionSignal], ConnectionPhase] = {
+    (ConnectionPhase.CONNECTING, ConnectionSignal.CONNECTED): ConnectionPhase.DRAINING,
+    (ConnectionPhase.CONNECTING, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.FALLBACK, ConnectionSignal.CONNECTED): ConnectionPhase.DRAINING,
+    (ConnectionPhase.FALLBACK, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.DRAINING, ConnectionSignal.DRAINED): ConnectionPhase.LIVE,
+    (ConnectionPhase.DRAINING, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.LIVE, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+}
+
+
+class ConnectionState:
+    """The state, and why it is so; ``changed`` is told of each change: from, to, reason."""
+
+    def __init__(self, changed: Callable[[ConnectionPhase, ConnectionPhase, str], None]) -> None:
+        self.state = ConnectionPhase.CONNECTING
+        self.reason = ""
+        self._changed = changed
+
+    def take(self, signal: ConnectionSignal, reason: str = "") -> ConnectionPhase:
+        """Go on to the next state. Raises ValueError for a signal that the state does not know."""
+        before = self.state
+        after = _NEXT.get((before, signal))
+        if after is None:
+            raise ValueError(f"{signal} while {before}")
+        # It may be the text of any exception
+        reason = sanitize.redact(reason)
+        self.state, self.reason = after, reason
+        if after is not before:
+            self._changed(before, after, reason)
+        return after
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the cluster answers."""
+        return self.state in (ConnectionPhase.LIVE, ConnectionPhase.DRAINING)
+
 
 PROBE_SECONDS = 2.0
 REGAIN_PROBES = 15
@@ -42,34 +104,34 @@ class FailoverBroker:
     ) -> None:
         self._connect = connect
         self._tick = tick
-        self._machine = machine.Machine(lambda *change: self._tell(changed, *change))
+        self._machine = ConnectionState(lambda *change: self._tell(changed, *change))
         self._room = asyncio.Event()
         self._settled = asyncio.Event()
         self._ready = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._declared = outbox.Declared()
-        self._showing = showing.Showing(tick, self._room)
-        self._past = past.Past(self._showing.order)
-        self._history = history.History()
-        self._outbox: outbox.Outbox | None = None
+        self._declared = spooled_queue.DeclaredTopics()
+        self._showing = resequencer.DeliveryBuffer(tick, self._room)
+        self._past = recovery.RecoveredStreams(self._showing.order)
+        self._history = recovery.TopicHistory()
+        self._outbox: spooled_queue.SpooledQueue | None = None
         if kept is not None:
-            self._outbox = outbox.Outbox(kept, self._declared, self._room, self._showing.take)
+            self._outbox = spooled_queue.SpooledQueue(kept, self._declared, self._room, self._showing.take)
         self._kafka: kafka.KafkaBroker | None = None
         self._offsets: dict[kafka.Place, int] = {}
         self._unread: dict[str, str] = {}
         self._told: set[str] = set()
-        self._pauses = pauses.Pauses()
+        self._pauses = backoff.Backoff()
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
         self._produced = self._errors = self._lag = self._foreign = self._left = 0
 
     @property
-    def status(self) -> broker.Status:
+    def status(self) -> broker.BrokerStatus:
         """See ``broker.Broker``; ``waiting`` counts the events in the spool."""
         current, out = self._machine, self._outbox
         refusals = {*self._declared.refused.values(), *(() if out is None else out.refusals.values())}
         refusals.update(self._unread.values())
-        return broker.Status(
+        return broker.BrokerStatus(
             "kafka",
             "closed" if self._closed else str(current.state),
             not current.reachable,
@@ -86,7 +148,7 @@ class FailoverBroker:
         )
 
     def _tell(self, changed: Callable[[str, str, str], None], before: str, after: str, reason: str) -> None:
-        level = logging.WARNING if after == machine.State.FALLBACK else logging.INFO
+        level = logging.WARNING if after == ConnectionPhase.FALLBACK else logging.INFO
         _log.log(level, "broker %s%s", after, f": {reason}" if reason else "")
         changed(str(before), str(after), reason)
 
@@ -100,7 +162,7 @@ class FailoverBroker:
         if self._outbox is not None:
             left = self._outbox.open()
             self._past.stand(left.positions)
-            for chunk in left.unacknowledged(outbox.CHUNK):
+            for chunk in left.unacknowledged(spooled_queue.CHUNK):
                 self._past.leave(chunk.events)
         self._supervisor = asyncio.create_task(self._supervise(), name="broker-supervisor")
         with contextlib.suppress(TimeoutError):
@@ -129,7 +191,7 @@ class FailoverBroker:
             self._outbox.close()
 
     async def _flush(self) -> None:
-        while self._machine.state is machine.State.LIVE and (self._ahead or self._showing.awaited):
+        while self._machine.state is ConnectionPhase.LIVE and (self._ahead or self._showing.awaited):
             self._room.clear()
             await self._room.wait()
 
@@ -184,22 +246,22 @@ class FailoverBroker:
                 raise
             _log.warning("topics are made when the broker takes them: %s", error)
 
-    def position(self, stream: str) -> model.Position | None:
+    def position(self, stream: str) -> Position | None:
         """See ``broker.Broker``."""
         return self._past.position(stream)
 
-    def past(self, stream: str) -> list[model.Event]:
+    def past(self, stream: str) -> list[Event]:
         """See ``broker.Broker``."""
         return self._past.take(stream)
 
-    async def history(self, stream: str, after: model.Position, before: int) -> list[model.Event] | None:
+    async def history(self, stream: str, after: Position, before: int) -> list[Event] | None:
         """See ``broker.Broker``."""
         topic = self._past.topic(stream)
         if self._kafka is None or not self._machine.reachable or topic is None:
             return None
         return await self._history.ask(self._kafka, topic, stream, after, before)
 
-    async def publish(self, events: Sequence[model.Event]) -> None:
+    async def publish(self, events: Sequence[Event]) -> None:
         """See ``broker.Broker``."""
         out = self._outbox
         if out is None or not out.is_open:
@@ -209,7 +271,7 @@ class FailoverBroker:
         if not events:
             return
         # What comes while it closes is for the next start to send
-        live = self._machine.state is machine.State.LIVE and not self._closed
+        live = self._machine.state is ConnectionPhase.LIVE and not self._closed
         out.put(events, live)
         self._produced += len(events)
         self._past.note(events[-1])
@@ -217,11 +279,11 @@ class FailoverBroker:
             self._showing.take(events)
             return
         self._await(events)
-        while out.ahead > outbox.LIMIT and not self._closed:
+        while out.ahead > spooled_queue.LIMIT and not self._closed:
             self._room.clear()
             await self._room.wait()
 
-    def _await(self, events: Sequence[model.Event]) -> None:
+    def _await(self, events: Sequence[Event]) -> None:
         """Show events when they come back from the cluster, and those that cannot now."""
         if self._unread:
             self._showing.take(event for event in events if event.head.topic in self._unread)
@@ -233,7 +295,7 @@ class FailoverBroker:
         """Every topic that was declared, with its partitions."""
         return self._declared.topics
 
-    async def resend(self, topic_of: Mapping[str, str] | str, events: Sequence[model.Event]) -> None:
+    async def resend(self, topic_of: Mapping[str, str] | str, events: Sequence[Event]) -> None:
         """Send events again, marked as replayed, onto one topic, or onto that which their stream leads to.
 
         Returns when all are acknowledged. Apart from all else: they are not in the spool, nor shown, nor do live ones
@@ -243,7 +305,7 @@ class FailoverBroker:
         one, declared = self._kafka, self._declared
         if one is None:
             raise errors.BrokerError(self._machine.reason or f"the broker is {self.status.state}", len(events))
-        moved = list(resender.moved(events, topic_of))
+        moved = list(producer.moved(events, topic_of))
         await one.resend(moved, max(declared.topics.values(), default=1), declared.replication)
 
     def consume(self) -> AsyncIterator[list[broker.Record]]:
@@ -295,7 +357,7 @@ class FailoverBroker:
         self._kafka = one
         self._unread.clear()
         self._hurry.clear()
-        self._machine.take(machine.Signal.CONNECTED)
+        self._machine.take(ConnectionSignal.CONNECTED)
         self._settled.set()
         await self._serve(one)
 
@@ -312,7 +374,7 @@ class FailoverBroker:
 
     def _fall(self, reason: str) -> None:
         """The cluster is away: show what did not come back from it; the spool keeps what was not acknowledged."""
-        self._machine.take(machine.Signal.LOST, reason)
+        self._machine.take(ConnectionSignal.LOST, reason)
         self._settled.set()
         self._showing.give_up()
         if self._outbox is not None:
@@ -359,6 +421,6 @@ class FailoverBroker:
         if self._outbox is not None:
             await self._outbox.drain(one)
         # No await between the last look into the spool and this: what is published from now on is pending
-        self._machine.take(machine.Signal.DRAINED)
+        self._machine.take(ConnectionSignal.DRAINED)
         if self._outbox is not None:
             await self._outbox.send(one)

@@ -11,10 +11,11 @@ import collections
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from regstream import broker, errors, model
+from regstream import broker, errors
+from regstream.event import Event
 
 
-class SimulatedBroker(broker.Forgetful):
+class SimulatedBroker(broker.StatelessBroker):
     """Meets ``broker.Broker``; nothing outlives this process.
 
     At most ``limit`` events wait for the consumer, which gets at most ``batch`` at a time. ``partitions`` is for topics
@@ -33,10 +34,10 @@ class SimulatedBroker(broker.Forgetful):
         self._produced = self._consumed = self._errors = 0
 
     @property
-    def status(self) -> broker.Status:
+    def status(self) -> broker.BrokerStatus:
         """See ``broker.Broker``."""
         counts = (self._produced, self._consumed, self._errors)
-        return broker.Status("simulated", self._state, True, *counts, self._reason)
+        return broker.BrokerStatus("simulated", self._state, True, *counts, self._reason)
 
     async def declare(
         self,
@@ -55,7 +56,7 @@ class SimulatedBroker(broker.Forgetful):
             raise errors.BrokerError(f"the broker was started before and is {self._state}")
         self._state = "live"
 
-    async def publish(self, events: Sequence[model.Event]) -> None:
+    async def publish(self, events: Sequence[Event]) -> None:
         """See ``broker.Broker``."""
         # The lock is fair: whoever waits for room keeps the place of the whole batch, and later batches queue behind.
         async with self._turn:
@@ -72,14 +73,14 @@ class SimulatedBroker(broker.Forgetful):
             self._errors += waiting
             raise errors.BrokerError(f"the broker is {self._state}", waiting)
 
-    def _accept(self, events: Sequence[model.Event]) -> int:
+    def _accept(self, events: Sequence[Event]) -> int:
         for event in events:
             self._queue.append(self._place(event))
         self._produced += len(events)
         self._filled.set()
         return len(events)
 
-    def _place(self, event: model.Event) -> broker.Record:
+    def _place(self, event: Event) -> broker.Record:
         topic = event.head.topic
         offsets = self._topics.get(topic) or self._topics.setdefault(topic, [0] * self._partitions)
         # Not hash(): it is salted, and a key would change its partition at every start.

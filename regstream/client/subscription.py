@@ -8,14 +8,44 @@ import contextlib
 import dataclasses
 import json
 import random
-from collections.abc import Awaitable, Callable
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
 import websockets.asyncio.client
 
-from regstream import errors, model
-from regstream.client import direct, following, wire
+from regstream import errors
+from regstream.client import wire
+from regstream.client.wire import Event, address
+from regstream.event import Position
+
+__all__ = ["Event", "Notice", "Subscription", "Timing", "address", "subscribe"]
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """None: the answer is an error like any other."""
+
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+def request(asked: urllib.request.Request, seconds: float) -> Any:
+    """The answer to a request, as ``urllib.request.urlopen`` gives it, and with its errors."""
+    return _opener.open(asked, timeout=seconds)
+
+
+class connect(websockets.asyncio.client.connect):
+    """``websockets.asyncio.client.connect``."""
+
+    def __init__(self, address: str, **options: Any) -> None:
+        super().__init__(address, proxy=None, **options)
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """The answer as an error."""
+        return exc
+
 
 MAX_QUEUED = 256
 MAX_FRAME = 16 * 2**20
@@ -75,7 +105,7 @@ class Subscription:
     def __init__(
         self,
         address: str,
-        followed: following.Following,
+        followed: wire.Following,
         notice: Notice | None,
         timing: Timing,
         token: str | None = None,
@@ -90,7 +120,7 @@ class Subscription:
         self._limit: asyncio.Timeout | None = None
 
     @property
-    def positions(self) -> dict[str, model.Position]:
+    def positions(self) -> dict[str, Position]:
         """Where it stands in each stream, to be handed in as ``after``: behind the event that was given out last.
 
         In a stream of which none was given out yet, that is where following it began.
@@ -194,7 +224,7 @@ class Subscription:
             refusal = wire.refusal(data)
             if isinstance(refusal, errors.UnknownName) and self._following.begun:
                 # It went after `welcome` was said; the next one does not have it.
-                raise wire.Broken(str(refusal))
+                raise wire.ConnectionBroken(str(refusal))
             raise refusal
         self._untold.append((event, self._following.answer(data) if event == "subscribed" else data))
 
@@ -222,7 +252,7 @@ class Subscription:
 
     async def _open(self) -> websockets.asyncio.client.ClientConnection:
         timing = self._timing
-        socket = await direct.socket(
+        socket = await connect(
             self._address,
             additional_headers=self._headers,
             open_timeout=timing.open,
@@ -251,7 +281,7 @@ class Subscription:
         while True:
             event, data = wire.frame(await socket.recv())
             if wire.is_event(data):
-                raise wire.Broken("an event came before the answer to the subscription")
+                raise wire.ConnectionBroken("an event came before the answer to the subscription")
             self._hear(event, data)
             if event == wanted:
                 return data
@@ -277,3 +307,37 @@ class Subscription:
         socket, self._socket = self._socket, None
         if socket is not None:
             socket.transport.abort()
+
+
+def subscribe(
+    url: str,
+    channels: Iterable[str],
+    *,
+    after: Mapping[str, Position] | None = None,
+    rewind: int = 0,
+    snapshot: bool = False,
+    policy: str | None = None,
+    max_rate: float | None = None,
+    token: str | None = None,
+    notice: Notice | None = None,
+    timing: Timing | None = None,
+) -> Subscription:
+    """The events of ``channels`` of the daemon at ``url``, which may be ``http(s)`` or ``ws(s)``, with ``/ws`` or not.
+
+    ``after`` names, by stream, the position to continue from, as ``Subscription.positions`` gives it; ``rewind`` is
+    for the other streams. These, ``snapshot``, ``policy`` and ``max_rate`` mean what they mean on the WebSocket.
+
+    ``token`` is one of the daemon's, with any role; it goes in a header.
+
+    ``notice`` is called with every frame that is no event of a stream (``welcome``, ``subscribed``, ``lagging``,
+    ``system`` …), with ``("lost", {"reason": …})`` when a connection broke, and with an ``error`` of code
+    ``unknown_channel`` for a channel that is no longer there when it comes back; the others are followed on. What
+    ``notice`` raises comes out of the iteration.
+
+    Raises BadValue for an address that is none. Nothing is connected yet.
+    """
+    names = (channels,) if isinstance(channels, str) else tuple(dict.fromkeys(channels))
+    options = {"snapshot": snapshot or None, "policy": policy, "maxRate": max_rate}
+    asked = {key: value for key, value in options.items() if value is not None}
+    followed = wire.Following(names, after or {}, rewind, asked)
+    return Subscription(wire.address(url), followed, notice, timing or Timing(), token)

@@ -6,21 +6,21 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from regstream import model
-from regstream.config import sheet as sheets
-from regstream.config import yaml
-from regstream.generate import check, tables, vocabulary
-from regstream.generate import trial as trials
+from regstream import spec
+from regstream.config import document, yaml
+from regstream.functions import csv, registry
+from regstream.generator import check
+from regstream.generator import trial as trials
 
 
 class Templates:
     """The files under ``templates/``, by name."""
 
-    def __init__(self, found: Iterable[sheets.Sheet]) -> None:
+    def __init__(self, found: Iterable[document.Document]) -> None:
         self.sheets = {sheet.name: sheet for sheet in found}
         # A table goes on to those who draw from it as it was read here
         self.texts = {
-            name: tables.Csv(sheet.text) if tables.is_table(name) else sheet.text for name, sheet in self.sheets.items()
+            name: csv.Csv(sheet.text) if csv.is_table(name) else sheet.text for name, sheet in self.sheets.items()
         }
         self.hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self.texts.items()}
         self._report(check.check_templates(self.texts))
@@ -35,18 +35,20 @@ class Templates:
         if sheet is not None and (sheet.text or not sheet.count):
             sheet.report_line(fault.line, *_worded(fault))
 
-    def sound(self, spec: model.StreamSpec | model.EntitySpec | None = None) -> bool:
+    def sound(self, spec: spec.StreamSpec | spec.EntitySpec | None = None) -> bool:
         """Whether there is no fault in the files that a declaration is made with, or in any file."""
         names = self.sheets if spec is None else [name for name, _ in spec.files]
         return not any(self.sheets[name].count for name in names)
 
-    def files(self, spec: model.StreamSpec | model.EntitySpec) -> tuple[tuple[str, str], ...]:
+    def files(self, declaration: spec.StreamSpec | spec.EntitySpec) -> tuple[tuple[str, str], ...]:
         """Name and hash of every file that a stream or an entity is made with, by name."""
         if not self.texts:
             return ()
-        template = spec.template if isinstance(spec, model.StreamSpec) else None
+        template = declaration.template if isinstance(declaration, spec.StreamSpec) else None
         own = [] if template is None else [template]
-        texts = [text for text in _texts(spec.model_dump()) if any(mark in text for mark in ("{%", *vocabulary.TABLES))]
+        texts = [
+            text for text in _texts(declaration.model_dump()) if any(mark in text for mark in ("{%", *registry.TABLES))
+        ]
         texts += [self.texts[name] for name in own if name in self.texts]
         names = check.references(texts, self.texts).union(own)
         return tuple((name, self.hashes[name]) for name in sorted(names) if name in self.hashes)
@@ -63,29 +65,29 @@ def _texts(value: Any) -> Iterator[str]:
 class Entities(NamedTuple):
     """The entities that could be read; ``complete`` is false when there are others that could not."""
 
-    known: dict[str, model.EntitySpec]
+    known: dict[str, spec.EntitySpec]
     complete: bool
 
 
-class Scope:
+class CheckScope:
     """What the checks of a stream depend on besides the stream, and what they try it with."""
 
-    def __init__(self, defaults: model.Defaults, entities: Entities, templates: Templates, trial: trials.Trial) -> None:
+    def __init__(self, defaults: spec.Defaults, entities: Entities, templates: Templates, trial: trials.Trial) -> None:
         self.defaults, self.entities, self.templates, self.trial = defaults, entities, templates, trial
         self.key = repr((trial.origin, defaults, entities.known, templates.hashes))
 
 
-class Memory:
+class CheckCache:
     """Declarations found sound, by their place: those of the last load are recalled, those of this one kept.
 
     A declaration is the same when it and ``key``, which stands for all that its checks depend on, are.
     """
 
-    def __init__(self, last: Memory | None = None) -> None:
+    def __init__(self, last: CheckCache | None = None) -> None:
         self._last = last._found if last else {}
         self._found: dict[yaml.Where, tuple[str, str, Any]] = {}
 
-    def closed(self) -> Memory:
+    def closed(self) -> CheckCache:
         """This memory without the one before."""
         self._last = {}
         return self
@@ -98,12 +100,14 @@ class Memory:
         self._found[where] = key, text, spec
         return spec
 
-    def keep(self, where: yaml.Where, raw: Any, key: str, spec: model.Spec) -> None:
+    def keep(self, where: yaml.Where, raw: Any, key: str, spec: spec.Spec) -> None:
         """Remembers that a declaration is sound."""
         self._found[where] = key, repr(raw), spec
 
 
-def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope: Scope, *, tried: bool = True) -> None:
+def stream(
+    sheet: document.Document, where: yaml.Where, spec: spec.StreamSpec, scope: CheckScope, *, tried: bool = True
+) -> None:
     """Reports every fault in the templates of a stream and, if it is ``tried``, of its first events.
 
     Nothing when an entity is unknown that it may refer to.
@@ -120,7 +124,7 @@ def stream(sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, scope
 
 
 def overlay(
-    sheet: sheets.Sheet, where: yaml.Where, spec: model.StreamSpec, fields: Mapping[str, Any], scope: Scope
+    sheet: document.Document, where: yaml.Where, spec: spec.StreamSpec, fields: Mapping[str, Any], scope: CheckScope
 ) -> None:
     """Reports every fault in fields that stand in for some of those of a sound stream, and what they make fail."""
     if scope.entities.complete:
@@ -132,9 +136,9 @@ def overlay(
 
 
 def entity(
-    sheet: sheets.Sheet,
+    sheet: document.Document,
     where: yaml.Where,
-    spec: model.EntitySpec,
+    spec: spec.EntitySpec,
     before: Entities,
     files: Templates,
     trial: trials.Trial | None,
@@ -149,14 +153,14 @@ def entity(
             _report(sheet, where, fault)
 
 
-def text(sheet: sheets.Sheet, where: yaml.Where, value: str, scope: Scope) -> None:
+def text(sheet: document.Document, where: yaml.Where, value: str, scope: CheckScope) -> None:
     """Reports every fault in the text of a scenario's alert."""
     trial = scope.trial if scope.templates.sound() else None
     for fault in check.check_text(value, scope.templates.texts, trial):
         sheet.report_text(where, fault.line, *_worded(fault), fault.severity)
 
 
-def _report(sheet: sheets.Sheet, where: yaml.Where, fault: check.Fault) -> None:
+def _report(sheet: document.Document, where: yaml.Where, fault: check.Fault) -> None:
     sheet.report_text((*where, *fault.path), fault.line, *_worded(fault), fault.severity)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from regstream import errors, model
-from regstream.config import checks, validate, yaml
-from regstream.config import sheet as sheets
+from regstream import errors, spec
+from regstream.config import checks, document, validate, yaml
 from regstream.config import streams as streams_file
 
 _EFFECTS = ("interval", "batch_size", "batchSize", "priority", "fields")
@@ -19,7 +18,7 @@ class _Step(NamedTuple):
     body: Any
 
 
-def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioSpec | None:
+def read(sheet: document.Document, declared: streams_file.StreamsDocument) -> spec.ScenarioSpec | None:
     """The scenario of a sheet, None when it is not sound; everything wrong with it is reported there."""
     if sheet.root is None:
         return None
@@ -27,8 +26,8 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
     if not isinstance(data, dict):
         validate.report_no_mapping(sheet, data)
         return None
-    value: model.ScenarioSpec | None
-    value, _ = validate.check(sheet, (), model.ScenarioSpec, data)
+    value: spec.ScenarioSpec | None
+    value, _ = validate.check(sheet, (), spec.ScenarioSpec, data)
     _check_keeps(sheet, data.get("keeps"), declared.scope.entities)
     steps = list(_steps(data.get("steps"), ("steps",)))
     _check_silent(sheet, steps, declared)
@@ -39,7 +38,7 @@ def read(sheet: sheets.Sheet, declared: streams_file.Streams) -> model.ScenarioS
     return value
 
 
-def _check_keeps(sheet: sheets.Sheet, keeps: Any, entities: checks.Entities) -> None:
+def _check_keeps(sheet: document.Document, keeps: Any, entities: checks.Entities) -> None:
     for index, one in enumerate(keeps if isinstance(keeps, list) else ()):
         name, _, field = one.partition(".") if isinstance(one, str) else ("", "", "")
         entity = entities.known.get(name)
@@ -72,17 +71,17 @@ def _stream_of(step: _Step) -> tuple[yaml.Where, Any]:
     return step.where, None
 
 
-def _check_stream_name(sheet: sheets.Sheet, step: _Step, names: frozenset[str] | None) -> None:
+def _check_stream_name(sheet: document.Document, step: _Step, names: frozenset[str] | None) -> None:
     where, name = _stream_of(step)
     if not isinstance(name, str) or names is None or name in names:
         return
-    if name == model.ALERTS:
+    if name == spec.ALERTS:
         sheet.report(where, f"stream '{name}' is built in, steps cannot change it", "use an alert step")
     else:
         sheet.report(where, f"unknown stream '{name}'", errors.did_you_mean(name, names))
 
 
-def _check_silent(sheet: sheets.Sheet, steps: list[_Step], declared: streams_file.Streams) -> None:
+def _check_silent(sheet: document.Document, steps: list[_Step], declared: streams_file.StreamsDocument) -> None:
     """What is laid over a stream that makes nothing shows nowhere."""
     resumed = {step.body for step in steps if step.kind == "resume" and isinstance(step.body, str)}
     for step in steps:
@@ -93,12 +92,12 @@ def _check_silent(sheet: sheets.Sheet, steps: list[_Step], declared: streams_fil
             sheet.warn(where, message, "start it first, or make events with a burst")
 
 
-def _check_effect(sheet: sheets.Sheet, step: _Step) -> None:
+def _check_effect(sheet: document.Document, step: _Step) -> None:
     if step.kind == "set" and isinstance(step.body, dict) and not any(key in step.body for key in _EFFECTS):
         sheet.report(step.where, "set: it changes nothing", "give interval, batch_size, priority or fields", key=True)
 
 
-def _check_texts(sheet: sheets.Sheet, step: _Step, declared: streams_file.Streams) -> None:
+def _check_texts(sheet: document.Document, step: _Step, declared: streams_file.StreamsDocument) -> None:
     body = step.body if isinstance(step.body, dict) else {}
     message, fields, name = body.get("message"), body.get("fields"), body.get("stream")
     if step.kind == "alert" and isinstance(message, str):
@@ -109,7 +108,7 @@ def _check_texts(sheet: sheets.Sheet, step: _Step, declared: streams_file.Stream
             checks.overlay(sheet, step.where, spec, fields, declared.scope)
 
 
-def _check_fields(sheet: sheets.Sheet, step: _Step, spec: model.StreamSpec, fields: Mapping[str, Any]) -> bool:
+def _check_fields(sheet: document.Document, step: _Step, spec: spec.StreamSpec, fields: Mapping[str, Any]) -> bool:
     """Whether the stream has all fields that a step lays over it, as far as that is known."""
     unknown = [name for name in fields if name not in spec.fields] if spec.template is None and spec.fields else []
     for name in unknown:

@@ -8,9 +8,8 @@ from typing import Any
 import pydantic
 import pydantic_core
 
-from regstream import errors, model
-from regstream.config import place, sentences, yaml
-from regstream.config import sheet as sheets
+from regstream import errors, spec
+from regstream.config import document, locate, messages, yaml
 
 LEAST_BARE = 100
 """Whole numbers below that are seldom meant as milliseconds."""
@@ -24,19 +23,19 @@ class Finding(typing.NamedTuple):
 
 
 def check(
-    sheet: sheets.Sheet, base: yaml.Where, spec: place.Spec, data: Any, ignore: frozenset[str] = frozenset()
+    sheet: document.Document, base: yaml.Where, spec: locate.Spec, data: Any, ignore: frozenset[str] = frozenset()
 ) -> tuple[Any, list[Finding]]:
     """``data`` as a ``spec``, or None and what is wrong with it; all of that is reported, relative to ``base``.
 
     ``ignore`` names keys about which nothing is said.
     """
-    for where in place.empty(spec, data):
+    for where in locate.empty(spec, data):
         sheet.report(
-            (*base, *where), f"{sentences.label(where)}: {sentences.NOTHING}", "give a value or leave the key out"
+            (*base, *where), f"{messages.label(where)}: {messages.NOTHING}", "give a value or leave the key out"
         )
-    for where, number in place.durations(spec, data):
+    for where, number in locate.durations(spec, data):
         if 0 < number < LEAST_BARE:
-            sheet.warn((*base, *where), f"{sentences.label(where)}: {number} is {number} ms", _with_unit(number))
+            sheet.warn((*base, *where), f"{messages.label(where)}: {number} is {number} ms", _with_unit(number))
     try:
         return spec.model_validate(data, by_alias=True, by_name=False), []
     except pydantic.ValidationError as error:
@@ -48,11 +47,15 @@ def _with_unit(number: int) -> str:
 
 
 def _report(
-    sheet: sheets.Sheet, base: yaml.Where, spec: place.Spec, error: pydantic.ValidationError, ignore: frozenset[str]
+    sheet: document.Document,
+    base: yaml.Where,
+    spec: locate.Spec,
+    error: pydantic.ValidationError,
+    ignore: frozenset[str],
 ) -> list[Finding]:
     findings = []
     for detail in error.errors(include_url=False):
-        where, _ = place.follow(spec, sentences.located(detail)[0])
+        where, _ = locate.follow(spec, messages.located(detail)[0])
         if (where and where[0] in ignore) or _is_echo(spec, detail):
             continue
         findings.append(Finding(where, detail["type"]))
@@ -60,37 +63,37 @@ def _report(
             where = where if detail["type"] == "step" else where[:-1]
             _report_step(sheet, (*base, *where))
         else:
-            message, hint, key = sentences.sentence(spec, detail)
+            message, hint, key = messages.sentence(spec, detail)
             sheet.report((*base, *where), message, hint, key=key)
     return findings
 
 
-def _is_echo(spec: place.Spec, detail: pydantic_core.ErrorDetails) -> bool:
+def _is_echo(spec: locate.Spec, detail: pydantic_core.ErrorDetails) -> bool:
     """A container that is too short because its members are wrong, a key that is missing because it is misspelt."""
     if detail["type"] == "too_short":
         return bool(len(detail["input"]) >= detail["ctx"]["min_length"])
     if detail["type"] == "missing" and isinstance(detail["input"], dict):
-        parent = place.follow(spec, detail["loc"][:-1])[1]
-        return place.misspelt(parent, str(detail["loc"][-1]), detail["input"])
+        parent = locate.follow(spec, detail["loc"][:-1])[1]
+        return locate.misspelt(parent, str(detail["loc"][-1]), detail["input"])
     return False
 
 
-def _beside_step(spec: place.Spec, detail: pydantic_core.ErrorDetails) -> bool:
-    parent = place.follow(spec, detail["loc"][:-1])[1]
-    return detail["type"] == "extra_forbidden" and parent in model.STEP_KINDS.values()
+def _beside_step(declaration: locate.Spec, detail: pydantic_core.ErrorDetails) -> bool:
+    parent = locate.follow(declaration, detail["loc"][:-1])[1]
+    return detail["type"] == "extra_forbidden" and parent in spec.STEP_KINDS.values()
 
 
-def _report_step(sheet: sheets.Sheet, where: yaml.Where) -> None:
+def _report_step(sheet: document.Document, where: yaml.Where) -> None:
     data = sheet.value(where)
-    label = sentences.label(where)
-    kinds = " ".join(model.STEP_KINDS)
+    label = messages.label(where)
+    kinds = " ".join(spec.STEP_KINDS)
     if not isinstance(data, dict):
-        sheet.report(where, f"{label}: {sentences.wanted('a mapping', data)}", f"a step has one key of {kinds}")
+        sheet.report(where, f"{label}: {messages.wanted('a mapping', data)}", f"a step has one key of {kinds}")
         return
-    for key in [one for one in data if one not in model.STEP_KINDS]:
-        hint = errors.did_you_mean(key, model.STEP_KINDS) or f"a step has one key of {kinds}"
+    for key in [one for one in data if one not in spec.STEP_KINDS]:
+        hint = errors.did_you_mean(key, spec.STEP_KINDS) or f"a step has one key of {kinds}"
         sheet.report((*where, key), f"unknown step '{key}'", hint, key=True)
-    known = [one for one in data if one in model.STEP_KINDS]
+    known = [one for one in data if one in spec.STEP_KINDS]
     if len(known) > 1:
         sheet.report(
             where, f"{label}: a step has one key, not {len(known)}: {' '.join(known)}", "make it several steps"
@@ -99,6 +102,6 @@ def _report_step(sheet: sheets.Sheet, where: yaml.Where) -> None:
         sheet.report(where, f"{label}: a step without a key", f"a step has one key of {kinds}")
 
 
-def report_no_mapping(sheet: sheets.Sheet, data: Any) -> None:
+def report_no_mapping(sheet: document.Document, data: Any) -> None:
     """A whole file that is something else."""
-    sheet.report((), yaml.EMPTY if data is None else f"the file must be a mapping, not {sentences.shown(data)}")
+    sheet.report((), yaml.EMPTY if data is None else f"the file must be a mapping, not {messages.shown(data)}")

@@ -7,18 +7,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from regstream import clock, errors, model, scenario, tracing
-from regstream.engine import floor, status, work
-from regstream.engine import lane as lanes
-from regstream.generate import alerts
-from regstream.generate import stream as streams
+from regstream import errors, scenario, schedule, spec, tracing
+from regstream.engine import active_stream, status, workers
+from regstream.generator import alerts
+from regstream.generator import stream as streams
 
 MAX_RUNNING = 50
 MAX_KEPT = 200
 _log = logging.getLogger("regstream.scenario")
 
 
-class Runs:
+class RunRegistry:
     """All runs. Each is driven by a wake of the clock, and does what its actions say on the floor.
 
     ``workshop`` is what the texts of alerts are compiled with: the one of the catalog in force.
@@ -26,10 +25,10 @@ class Runs:
 
     def __init__(
         self,
-        place: floor.Floor,
-        works: work.Works,
-        timer: clock.Clock,
-        workshop: streams.Workshop,
+        place: active_stream.StreamRegistry,
+        works: workers.TickExecutor,
+        timer: schedule.Clock,
+        workshop: streams.GenerationContext,
         now: Callable[[], float],
         announce: Callable[[str, Mapping[str, Any]], None],
         traces: tracing.Traces,
@@ -48,7 +47,7 @@ class Runs:
         self._closing: dict[str, None] = {}
         works.run_served = self.give_back
 
-    def start(self, run_id: str, spec: model.ScenarioSpec) -> status.RunStatus:
+    def start(self, run_id: str, spec: spec.ScenarioSpec) -> status.RunStatus:
         """Begin a run and carry out what is due at once. Raises Overloaded."""
         if len(self._running) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running scenarios", 5.0)
@@ -125,10 +124,10 @@ class Runs:
             case scenario.Emit():
                 self._emit(run, action)
             case scenario.Apply(token=token, overlay=overlay):
-                layer = lanes.layer_of(overlay, run.run_id, run.spec.name)
+                layer = active_stream.layer_of(overlay, run.run_id, run.spec.name)
                 self._floor.lay(overlay.stream, (run.run_id, token), layer)
             case scenario.SetPaused(token=token, stream=stream, paused=paused):
-                layer = lanes.Layer(run.run_id, run.spec.name, paused=paused)
+                layer = active_stream.ActiveOverlay(run.run_id, run.spec.name, paused=paused)
                 self._floor.lay(stream, (run.run_id, token), layer)
             case scenario.Revert(token=token):
                 self._floor.lift((run.run_id, token))
@@ -140,9 +139,9 @@ class Runs:
 
     def _emit(self, run: scenario.Run, action: scenario.Emit) -> None:
         lane = self._floor.find(action.stream)
-        job = lanes.Job(action.count, self._now(), action.fields, scenario=run.spec.name, run_id=run.run_id)
+        job = active_stream.Job(action.count, self._now(), action.fields, scenario=run.spec.name, run_id=run.run_id)
         lane.add(job)
-        job.span = self._traces.begin(f"burst {lane.name}", work.about(lane.name, job), self._spans[run.run_id])
+        job.span = self._traces.begin(f"burst {lane.name}", workers.about(lane.name, job), self._spans[run.run_id])
         self._works.enqueue(lane.unit)
 
     def _settle(self, run: scenario.Run) -> None:

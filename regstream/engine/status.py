@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import dataclasses
+import logging
 
-from regstream import model
+from regstream import errors
+from regstream.event import rfc3339
 
 LATENESS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The bounds by which lateness is counted, in seconds; beyond the last one is one bucket more."""
@@ -14,7 +17,7 @@ _WIDTH = 6.0
 
 
 @dataclasses.dataclass(slots=True)
-class Counts:
+class StreamCounts:
     """What one stream has done since the daemon started; bytes are those of the CloudEvents."""
 
     events: int = 0
@@ -57,10 +60,10 @@ class Progress:
         return min(1.0, (self.at - self.begin) / max(1e-9, self.end - self.begin))
 
     def __str__(self) -> str:
-        return f"made up to {model.rfc3339(self.at)}, {self.done:.0%}"
+        return f"made up to {rfc3339(self.at)}, {self.done:.0%}"
 
 
-class Rate:
+class EventRate:
     """Events a second over the last minute, counted in buckets of six seconds."""
 
     def __init__(self, now: float) -> None:
@@ -142,3 +145,50 @@ class Totals:
     missed: int = 0
     lost: int = 0
     alerts_dropped: int = 0
+
+
+MAX_CAUSES = 50
+_OTHER = ("", "")
+_log = logging.getLogger("regstream.engine.health")
+
+
+def is_news(count: int) -> bool:
+    """Whether something that happened ``count`` times is worth a line: 1, 10, 100, 1000 …"""
+    return str(count).strip("0") == "1"
+
+
+class ErrorLog:
+    """The state of one stream: ``fault`` is why its last batch is short of events, None when it is whole."""
+
+    def __init__(self) -> None:
+        self.fault: errors.RenderError | None = None
+        self._causes: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._told = False
+
+    def note(self, error: errors.RenderError) -> None:
+        """A batch is short of events."""
+        self.fault = error
+        count = self._count((error.field, error.cause))
+        if is_news(count):
+            about = {"stream": error.stream}
+            _log.error("%s (%d time%s)", error, count, "s" if count > 1 else "", extra=about)
+            self._told = True
+
+    def _count(self, cause: tuple[str, str]) -> int:
+        # Causes may hold random values: those beyond the bound are counted as one
+        if cause not in self._causes and len(self._causes) >= MAX_CAUSES:
+            cause = _OTHER
+        self._causes[cause] += 1
+        return self._causes[cause]
+
+    def well(self, name: str) -> None:
+        """A batch is whole. That is told once for each fault that was told, however often a stream changes."""
+        self.fault = None
+        if self._told:
+            self._told = False
+            _log.info("%s makes all its events again", name, extra={"stream": name})
+
+    def forget(self) -> None:
+        """Begin anew, for another declaration."""
+        self.fault, self._told = None, False
+        self._causes.clear()

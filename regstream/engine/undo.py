@@ -13,21 +13,21 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from regstream.generate import pools
+from regstream.functions import lookup
 
 Field = tuple[str, str]
 """An entity and one of its fields."""
 _Key = tuple[str, str]
 
 
-class Touched(list[tuple[str, pools.Row]]):
+class Touched(list[tuple[str, lookup.Row]]):
     """The rows that a batch changes, as ``Batch.touched`` has them, and what each of them held ``before``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.before: dict[int, tuple[str, pools.Row, pools.Row]] = {}
+        self.before: dict[int, tuple[str, lookup.Row, lookup.Row]] = {}
 
-    def append(self, one: tuple[str, pools.Row]) -> None:
+    def append(self, one: tuple[str, lookup.Row]) -> None:
         """Take a row that is about to be changed."""
         entity, row = one
         if id(row) not in self.before:
@@ -100,7 +100,7 @@ class UndoLog:
         """Record what events of a run change from now on, but for the fields that it ``keeps``."""
         self._keeps[run_id], self._touched[run_id] = frozenset(keeps), {}
 
-    def record(self, run_id: str, touched: Touched, rows: pools.Pools, fields: Mapping[str, Collection[str]]) -> None:
+    def record(self, run_id: str, touched: Touched, rows: lookup.Pools, fields: Mapping[str, Collection[str]]) -> None:
         """Take in what a batch of a run has changed; ``fields`` has by entity those that events may change."""
         kept = self._keeps[run_id]
         for entity, row, before in touched.before.values():
@@ -111,7 +111,7 @@ class UndoLog:
                     if (entity, field) not in kept:
                         self._change(run_id, (entity, key), field, before[field], row[field], rows[entity])
 
-    def _change(self, run_id: str, key: _Key, field: str, before: Any, after: Any, rows: pools.Rows) -> None:
+    def _change(self, run_id: str, key: _Key, field: str, before: Any, after: Any, rows: lookup.Rows) -> None:
         records = self._rows.get(key, {})
         found = records.get(field)
         if found is None and _is_unchanged(before, after):
@@ -131,7 +131,7 @@ class UndoLog:
                 state[field] = record.base
         self._prune((entity, key))
 
-    def undo(self, run_id: str, rows: pools.Pools) -> None:
+    def undo(self, run_id: str, rows: lookup.Pools) -> None:
         """Give back what a run changed; it may not change anything after that."""
         del self._keeps[run_id]
         touched = self._touched.pop(run_id)
@@ -139,7 +139,7 @@ class UndoLog:
             self._give_back(key, (run_id,), rows)
         self._forget_weights({entity for entity, _ in touched}, rows)
 
-    def release(self, entities: Collection[str], rows: pools.Pools) -> None:
+    def release(self, entities: Collection[str], rows: lookup.Pools) -> None:
         """Give back at once what any run changed in these entities, whose rows are to be made again or to go."""
         if entities and self._rows:
             for key in [key for key in self._rows if key[0] in entities]:
@@ -147,7 +147,7 @@ class UndoLog:
                 self._rows.pop(key, None)
             self._forget_weights(entities, rows)
 
-    def _give_back(self, key: _Key, runs: Iterable[str], rows: pools.Pools) -> None:
+    def _give_back(self, key: _Key, runs: Iterable[str], rows: lookup.Pools) -> None:
         entity, name = key
         row = rows[entity].by_key.get(name) if entity in rows else None
         if row is None:
@@ -169,7 +169,7 @@ class UndoLog:
         if not records:
             del self._rows[key]
 
-    def _forget_weights(self, entities: Iterable[str], rows: pools.Pools) -> None:
+    def _forget_weights(self, entities: Iterable[str], rows: lookup.Pools) -> None:
         """Weights that were found while rows were other than they would have been are to be found again."""
         left = {entity for entity, _ in self._rows}
         for entity in set(entities) & self._weights.keys():

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from regstream import model
+from regstream.event import Event, Position
 
 
 class Entry:
@@ -23,9 +23,7 @@ class Entry:
 
     __slots__ = ("_start", "head", "key", "name", "order", "seq", "size", "text", "wire")
 
-    def __init__(
-        self, name: str, prefix: bytes, value: bytes, order: int = 0, event: model.Event | None = None
-    ) -> None:
+    def __init__(self, name: str, prefix: bytes, value: bytes, order: int = 0, event: Event | None = None) -> None:
         self.name, self.text, self.order, self._start = name, b"%b%b}" % (prefix, value), order, len(prefix)
         self.size = len(self.text)
         self.head = event.head if event else None
@@ -33,9 +31,9 @@ class Entry:
         self.wire: bytes | None = None
 
     @property
-    def position(self) -> model.Position:
+    def position(self) -> Position:
         """Where a reader stands who has this event."""
-        return model.Position(self.head.epoch if self.head else "", self.seq)
+        return Position(self.head.epoch if self.head else "", self.seq)
 
     @property
     def value(self) -> bytes:
@@ -49,7 +47,7 @@ class Replayed(Entry):
     replay: ClassVar[bool] = True
     __slots__ = ()
 
-    def __init__(self, event: model.Event, order: int) -> None:
+    def __init__(self, event: Event, order: int) -> None:
         value, end = memoryview(event.value), event.value.rindex(b"}")
         marked = b"".join((value[:end], b',"replay":true', value[end:]))
         super().__init__(event.head.type, _replayed(event.head.type), marked, order, event)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from regstream import model
-from regstream.hub import lanes
+from regstream.event import Event, Position
+from regstream.hub import delivery
 from regstream.hub.frame import Entry
 
 RETIRED_EPOCHS = 16
@@ -33,10 +33,10 @@ class Subscribed(NamedTuple):
     snapshot: int | None = None
 
 
-class Stream:
+class StreamRing:
     """What the hub knows of one stream. ``last`` is the number shown last; behind ``solid`` nothing was left out."""
 
-    def __init__(self, name: str, type_: str, position: model.Position) -> None:
+    def __init__(self, name: str, type_: str, position: Position) -> None:
         self.name, self.type, self.declared = name, type_, True
         self.ring: collections.deque[Entry] = collections.deque()
         self.newest: dict[str | None, Entry] = {}
@@ -44,7 +44,7 @@ class Stream:
         self.epoch, self.last = position
         self.solid = position.seq
         self.retired: collections.deque[str] = collections.deque(maxlen=RETIRED_EPOCHS)
-        self.audience: tuple[lanes.Inlet, ...] = ()
+        self.audience: tuple[delivery.EventSink, ...] = ()
         self.audience_version = -1
         self._pins: dict[object, int] = {}
         self._floor: float = math.inf
@@ -84,7 +84,7 @@ class Stream:
         self.newest.clear()
         self.bytes = self._newest_bytes = 0
 
-    def has_shown(self, event: model.Event) -> bool:
+    def has_shown(self, event: Event) -> bool:
         """Whether ``event`` is not news. One that is moves the position, over a gap or into a new epoch too."""
         epoch, seq = event.head.epoch, event.seq
         if epoch != self.epoch:
@@ -98,11 +98,11 @@ class Stream:
         self.last = seq
         return False
 
-    def lacks(self, position: model.Position) -> bool:
+    def lacks(self, position: Position) -> bool:
         """Whether the ring cannot serve ``position``, and someone with a longer memory may."""
         return position.epoch == self.epoch and position.seq < self.held
 
-    def recover(self, position: model.Position, older: Sequence[Entry] = ()) -> tuple[list[Entry], Subscribed]:
+    def recover(self, position: Position, older: Sequence[Entry] = ()) -> tuple[list[Entry], Subscribed]:
         """Everything behind ``position``, or nothing; ``older`` are entries from right behind it on, without a gap.
 
         Those of them that were not shown yet are left out: they are going to be.
@@ -116,7 +116,7 @@ class Stream:
         found = [*older, *itertools.islice(self.ring, len(self.ring) - behind, None)]
         return found, Subscribed(self.epoch, self.last, True, len(found))
 
-    def followed(self, since: model.Position | None, position: model.Position | None) -> Subscribed:
+    def followed(self, since: Position | None, position: Position | None) -> Subscribed:
         """The answer for who follows the stream already, from ``since`` on: whole if ``position`` is not before."""
         whole = (
             since is not None
@@ -152,6 +152,6 @@ class Stream:
             self.bytes -= ring.popleft().size
 
 
-def newest(streams: Iterable[Stream]) -> Iterator[Entry]:
+def newest(streams: Iterable[StreamRing]) -> Iterator[Entry]:
     """The entries of several rings, newest first, as far as they are asked for."""
     return heapq.merge(*(reversed(stream.ring) for stream in streams), key=lambda entry: -entry.order)

@@ -19,8 +19,9 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.http import Http
 from sanic.http.constants import HTTP
 
-from regstream import errors, quiet
-from regstream.server import cors, pages, problems, protocol, routes, routing
+from regstream import errors, logs
+from regstream.server import assets, problems, router, routes
+from regstream.server.security import connections, origins
 from regstream.server.services import Services
 
 __all__ = ["Server", "Services", "build"]
@@ -46,8 +47,8 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
         env_prefix=None,
         strict_slashes=True,
         error_handler=problems.Handler(),
-        request_class=routing.Request,
-        router=routing.Router(routes.TABLE, slashed=(SOCKET_IO,)),
+        request_class=router.Request,
+        router=router.Router(routes.TABLE, slashed=(SOCKET_IO,)),
     )
     app.config.update(
         AUTO_EXTEND=False,
@@ -63,9 +64,9 @@ def build(services: Services) -> sanic.Sanic[Any, Any]:
     app.ctx.refusals = services.guard.refusals
     # By name, whatever leads to readers and knows how many there are
     app.ctx.ways = {"sse": services.readers}
-    routing.mount(app, services, routes.TABLE)
-    pages.attach(app)
-    cors.attach(app, services.settings.cors_origins)
+    router.mount(app, services, routes.TABLE)
+    assets.attach(app)
+    origins.attach(app, services.settings.cors_origins)
     return app
 
 
@@ -74,7 +75,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("sanic.error").addFilter(_is_fault)
     # It tells of each connection that it has no descriptor left for, a hundred a second
-    quiet.begin("asyncio")
+    logs.limit_rate("asyncio")
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
@@ -94,7 +95,7 @@ class Server:
         app: sanic.Sanic[Any, Any],
         host: str,
         port: int,
-        door: protocol.Door,
+        door: connections.ConnectionLimiter,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._app = app
@@ -138,7 +139,7 @@ class Server:
         self._server = await self._app.create_server(
             sock=self._socket,
             backlog=1024,
-            protocol=protocol.behind(self._door),
+            protocol=connections.behind(self._door),
             asyncio_server_kwargs={"start_serving": False},
         )
         # Accepting must not begin before the application is ready: an early request would fail.

@@ -12,9 +12,8 @@ import orjson
 import pydantic
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from regstream import model
-from regstream.generate import shapes
-from regstream.server import messages
+from regstream import schema, spec
+from regstream.server.transports import messages
 
 CLOUDEVENTS = "application/cloudevents+json"
 SERVER, CONTROL, SOCKET_IO = "ws", "ws:control", "socketio:control"
@@ -30,7 +29,7 @@ _JOINING = {"join-streaming": "Send the events of a channel from now on", "leave
 _MECHANISMS = {"PLAIN": "plain", "SCRAM-SHA-256": "scramSha256", "SCRAM-SHA-512": "scramSha512"}
 
 
-class Site(NamedTuple):
+class ApiSite(NamedTuple):
     """Where a daemon is found: ``host`` as clients say it, over TLS if ``secure``, and the brokers that it sends to.
 
     Without tokens it ``is_open``. ``mechanism`` is empty where Kafka asks for no password.
@@ -49,16 +48,16 @@ class Formats:
     """Keeps the part of the description that hangs on the catalog alone until there is another one."""
 
     def __init__(self) -> None:
-        self._kept: tuple[model.Catalog, dict[str, Any]] | None = None
+        self._kept: tuple[spec.Catalog, dict[str, Any]] | None = None
 
-    def document(self, catalog: model.Catalog, site: Site) -> bytes:
+    def document(self, catalog: spec.Catalog, site: ApiSite) -> bytes:
         """The description as JSON; may run in any thread, and takes about a millisecond a stream the first time."""
         if self._kept is None or self._kept[0] is not catalog:
             self._kept = catalog, _described(catalog)
         return orjson.dumps(_placed(self._kept[1], site))
 
 
-def _placed(described: Mapping[str, Any], site: Site) -> dict[str, Any]:
+def _placed(described: Mapping[str, Any], site: ApiSite) -> dict[str, Any]:
     """The whole description; where there is no Kafka there are no topics either."""
     servers = {"servers": [_reference("servers", name) for name in _kafka(site)]}
     channels = {name: one | servers if "kafka:" in name else one for name, one in described["channels"].items()}
@@ -75,7 +74,7 @@ def _placed(described: Mapping[str, Any], site: Site) -> dict[str, Any]:
     }
 
 
-def _own(site: Site) -> dict[str, Any]:
+def _own(site: ApiSite) -> dict[str, Any]:
     bearer = {"type": "http", "scheme": "bearer", "description": "A token with the role read."}
     security = {} if site.is_open else {"security": [bearer]}
     return {
@@ -90,15 +89,15 @@ def _own(site: Site) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _kafka(site: Site) -> dict[str, Any]:
+def _kafka(site: ApiSite) -> dict[str, Any]:
     said: dict[str, Any] = {"protocol": "kafka-secure" if site.encrypted else "kafka"}
     if site.mechanism in _MECHANISMS:
         said["security"] = [{"type": _MECHANISMS[site.mechanism]}]
     return {f"kafka{number or ''}": {"host": host, **said} for number, host in enumerate(site.brokers)}
 
 
-def _described(catalog: model.Catalog) -> dict[str, Any]:
-    known = shapes.Schemas(catalog)
+def _described(catalog: spec.Catalog) -> dict[str, Any]:
+    known = schema.Schemas(catalog)
     channels = {**_channels(catalog), **_control(known), **_topics(catalog)}
     requests, definitions = _requests()
     parts = {
@@ -108,7 +107,7 @@ def _described(catalog: model.Catalog) -> dict[str, Any]:
     return {"channels": channels, "operations": _operations(channels), "components": parts}
 
 
-def _schemas(known: shapes.Schemas) -> dict[str, Any]:
+def _schemas(known: schema.Schemas) -> dict[str, Any]:
     made = {}
     for name in known.names:
         made[f"{name}.data"] = known.data(name)
@@ -116,7 +115,7 @@ def _schemas(known: shapes.Schemas) -> dict[str, Any]:
     return made
 
 
-def _messages(known: shapes.Schemas, catalog: model.Catalog) -> dict[str, Any]:
+def _messages(known: schema.Schemas, catalog: spec.Catalog) -> dict[str, Any]:
     """Of each stream its CloudEvent, and the frame in which the WebSocket brings it."""
     made = {}
     for name in known.names:
@@ -128,8 +127,8 @@ def _messages(known: shapes.Schemas, catalog: model.Catalog) -> dict[str, Any]:
     return made
 
 
-def _kind(catalog: model.Catalog, name: str) -> str:
-    return catalog.streams[name].event if name in catalog.streams else model.ALERT_TYPE
+def _kind(catalog: spec.Catalog, name: str) -> str:
+    return catalog.streams[name].event if name in catalog.streams else spec.ALERT_TYPE
 
 
 def _frame(event: str, data: Mapping[str, Any], title: str, further: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _replies() -> dict[str, Any]:
         "required": ["kind", "time"],
     }
     plain: dict[str, dict[str, Any]] = {name: {"type": "object"} for name in (*_REPLIES.values(), "error", "lagging")}
-    return {f"{name}.frame": _frame(name, data, name) for name, data in {**plain, model.SYSTEM_CHANNEL: told}.items()}
+    return {f"{name}.frame": _frame(name, data, name) for name, data in {**plain, spec.SYSTEM_CHANNEL: told}.items()}
 
 
 def _requests() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -166,17 +165,17 @@ def _reference(place: str, name: str) -> dict[str, str]:
     return {"$ref": f"#/{place}/{name}"}
 
 
-def _channels(catalog: model.Catalog) -> dict[str, Any]:
+def _channels(catalog: spec.Catalog) -> dict[str, Any]:
     """The channels of the WebSocket, by their own names."""
-    streams = {name: spec.event for name, spec in catalog.streams.items()} | {model.ALERTS: model.ALERT_TYPE}
-    found = {model.ALL_CHANNEL: ("The events of all streams", list(streams))}
+    streams = {name: spec.event for name, spec in catalog.streams.items()} | {spec.ALERTS: spec.ALERT_TYPE}
+    found = {spec.ALL_CHANNEL: ("The events of all streams", list(streams))}
     for name in catalog.streams:
         found[name] = (catalog.streams[name].description or f"The events of {name}", [name])
     for kind in streams.values():
         found[kind] = (f"Every event of type {kind}", [name for name, event in streams.items() if event == kind])
     made = {name: _channel(name, text, names) for name, (text, names) in found.items()}
     told = "Reloads, scenario starts, steps and ends, broker changes"
-    return {**made, model.SYSTEM_CHANNEL: _channel(model.SYSTEM_CHANNEL, told, [model.SYSTEM_CHANNEL])}
+    return {**made, spec.SYSTEM_CHANNEL: _channel(spec.SYSTEM_CHANNEL, told, [spec.SYSTEM_CHANNEL])}
 
 
 def _channel(name: str, text: str, senders: Iterable[str]) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def _channel(name: str, text: str, senders: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _control(known: shapes.Schemas) -> dict[str, Any]:
+def _control(known: schema.Schemas) -> dict[str, Any]:
     """What clients say and are answered, on a WebSocket; and Socket.IO, where everything is on one connection."""
     replies = [*_REPLIES.values(), "error", "lagging"]
     spoken = {name: _reference("components/messages", name) for name in _REQUESTS}
@@ -207,18 +206,18 @@ def _control(known: shapes.Schemas) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _topics(catalog: model.Catalog) -> dict[str, Any]:
+def _topics(catalog: spec.Catalog) -> dict[str, Any]:
     """The topics of Kafka, each with all the streams that share it."""
     found: dict[str, list[str]] = {}
     for name, topic in [
-        *((spec.name, spec.topic) for spec in catalog.streams.values()),
-        (model.ALERTS, model.ALERT_TOPIC),
+        *((declared.name, declared.topic) for declared in catalog.streams.values()),
+        (spec.ALERTS, spec.ALERT_TOPIC),
     ]:
         found.setdefault(topic, []).append(name)
     return {f"kafka:{topic}": _topic(topic, names, catalog.profile.kafka) for topic, names in found.items()}
 
 
-def _topic(topic: str, names: Iterable[str], profile: model.KafkaProfile) -> dict[str, Any]:
+def _topic(topic: str, names: Iterable[str], profile: spec.KafkaProfile) -> dict[str, Any]:
     made = {"topic": topic, "partitions": profile.partitions, "replicas": profile.replication}
     return {
         "address": topic,

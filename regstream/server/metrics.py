@@ -14,7 +14,7 @@ import prometheus_client
 from prometheus_client import core
 from prometheus_client.registry import Collector
 
-from regstream import broker, hub, reload
+from regstream import broker, hub, reloader
 from regstream.engine import status
 from regstream.server.services import Services
 
@@ -29,8 +29,8 @@ class Snapshot(NamedTuple):
     """A copy of all that is shown."""
 
     streams: tuple[status.StreamStatus, ...]
-    broker: broker.Status
-    store: store.Status | None
+    broker: broker.BrokerStatus
+    store: store.StoreStatus | None
     store_bytes: int
     runs: tuple[str, ...]
     totals: status.Totals
@@ -42,7 +42,7 @@ class Snapshot(NamedTuple):
     subscribers: int
     pending: int
     fullest: float
-    shown: hub.Counts
+    shown: hub.HubCounts
     generation: int
     loaded_at: float
     reloads: Mapping[tuple[str, str], int]
@@ -235,7 +235,7 @@ class _Families(Collector):
     def _reloads(self) -> core.Metric:
         text = "Reloads, by what asked for them and what came of it"
         family = core.CounterMetricFamily("regstream_reloads", text, labels=["source", "result"])
-        none = dict.fromkeys(itertools.product(reload.SOURCES, ("applied", "refused")), 0)
+        none = dict.fromkeys(itertools.product(reloader.SOURCES, ("applied", "refused")), 0)
         for labels, count in {**none, **self._state.reloads}.items():
             family.add_metric(labels, count)
         return family

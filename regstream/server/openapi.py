@@ -11,8 +11,8 @@ import orjson
 import pydantic
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from regstream.server import problems, routing, shapes
-from regstream.server.routing import Route
+from regstream.server import problems, requests, router
+from regstream.server.router import Route
 
 References = Mapping[tuple[Any, str], Any]
 
@@ -82,7 +82,7 @@ def _schemas(routes: Iterable[Route]) -> tuple[References, dict[str, Any]]:
         for shape in (route.answer, *route.also.values()):
             if shape is not None:
                 wanted[shape, "serialization"] = None
-    every: tuple[type[shapes.Problem], ...] = (shapes.Problem, *problems.SHAPES.values())
+    every: tuple[type[requests.ProblemDetail], ...] = (requests.ProblemDetail, *problems.SHAPES.values())
     wanted |= {(problem, "serialization"): None for problem in every}
     references, whole = models_json_schema(list(wanted), ref_template="#/components/schemas/{model}")
     queries = {route.query.__name__ for route in routes}
@@ -95,7 +95,7 @@ def _operation(route: Route, references: References) -> dict[str, Any]:
     parameters = [*_path_parameters(route), *_query_parameters(route)]
     if parameters:
         operation["parameters"] = parameters
-    if route.method in routing.WITH_BODY:
+    if route.method in router.WITH_BODY:
         operation["requestBody"] = _body(route, references)
     if route.needs is not None:
         # A daemon without tokens asks for none
@@ -122,7 +122,7 @@ def _query_parameters(route: Route) -> Iterable[dict[str, Any]]:
 
 def _body(route: Route, references: References) -> dict[str, Any]:
     required = any(field.is_required() for field in route.body.model_fields.values())
-    return {"required": required, "content": {routing.JSON: {"schema": references[route.body, "validation"]}}}
+    return {"required": required, "content": {router.JSON: {"schema": references[route.body, "validation"]}}}
 
 
 def _responses(route: Route, references: References) -> dict[str, Any]:
@@ -142,17 +142,17 @@ def _responses(route: Route, references: References) -> dict[str, Any]:
     for status, shape in route.also.items():
         answers[str(status)] = _answer(_TITLES[status], route.media, references[shape, "serialization"])
     for status in sorted({*_always(route), *route.problems}):
-        shape = problems.SHAPES.get(status, shapes.Problem)
+        shape = problems.SHAPES.get(status, requests.ProblemDetail)
         answers[str(status)] = _answer(_TITLES[status], problems.MEDIA_TYPE, references[shape, "serialization"])
     return answers
 
 
 def _free(route: Route) -> dict[str, Any]:
-    return {"type": "object"} if route.media == routing.JSON else {"type": "string"}
+    return {"type": "object"} if route.media == router.JSON else {"type": "string"}
 
 
 def _always(route: Route) -> tuple[int, ...]:
-    with_body = (413, 415) if route.method in routing.WITH_BODY else ()
+    with_body = (413, 415) if route.method in router.WITH_BODY else ()
     guarded = (401, 403) if route.needs is not None else ()
     paced = (429,) if route.concerns is not None else ()
     return (400, 500, *with_body, *guarded, *paced)

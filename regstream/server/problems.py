@@ -19,7 +19,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from regstream import errors, settings
-from regstream.server import shapes
+from regstream.server import requests
 
 MEDIA_TYPE = "application/problem+json"
 DISCARD_LIMIT = 64 * 2**20
@@ -83,7 +83,7 @@ class Forbidden(errors.RegstreamError):
 class TooOften(errors.RegstreamError):
     """A client uses the control routes more often than ``RATE_LIMIT`` allows."""
 
-    rate: settings.Rate
+    rate: settings.RateLimit
     retry_after: float
 
     def __str__(self) -> str:
@@ -138,31 +138,31 @@ class Kind(NamedTuple):
     title: str
     members: Callable[[Any], dict[str, Any]] = _nothing
     headers: Callable[[Any], dict[str, str]] = _nothing
-    shape: type[shapes.Problem] = shapes.Problem
+    shape: type[requests.ProblemDetail] = requests.ProblemDetail
     refusal: str = ""
 
 
 TABLE: Mapping[type[errors.RegstreamError], Kind] = {
-    InvalidInput: Kind("invalid-input", 400, "Invalid input", _input_members, shape=shapes.InputProblem),
+    InvalidInput: Kind("invalid-input", 400, "Invalid input", _input_members, shape=requests.InputProblem),
     errors.BadValue: Kind(
         "invalid-input",
         400,
         "Invalid input",
         lambda error: {"errors": [{"path": error.field, "message": error.reason}]},
-        shape=shapes.InputProblem,
+        shape=requests.InputProblem,
     ),
     Unauthorized: Kind("unauthorized", 401, "Not authorized", headers=_challenge, refusal="unauthorized"),
     ForeignOrigin: Kind("foreign-origin", 403, "Origin not allowed", refusal="origin"),
     Forbidden: Kind("forbidden", 403, "Not allowed with this token", headers=_challenge, refusal="forbidden"),
     errors.UnknownName: Kind(
-        "unknown-name", 404, "Unknown name", lambda error: {"near": list(error.near)}, shape=shapes.NameProblem
+        "unknown-name", 404, "Unknown name", lambda error: {"near": list(error.near)}, shape=requests.NameProblem
     ),
     errors.Conflict: Kind("conflict", 409, "Not possible at present"),
     errors.RenderError: Kind("render-failed", 409, "The stream cannot make events", dataclasses.asdict),
     WrongMediaType: Kind("wrong-media-type", 415, "Body is not JSON", headers=lambda _: {"accept": "application/json"}),
-    errors.CostError: Kind("too-costly", 422, "The question costs too much"),
+    errors.QueryCostError: Kind("too-costly", 422, "The question costs too much"),
     errors.ConfigError: Kind(
-        "bad-configuration", 422, "The configuration has problems", _config_members, shape=shapes.ConfigProblem
+        "bad-configuration", 422, "The configuration has problems", _config_members, shape=requests.ConfigProblem
     ),
     errors.Overloaded: Kind("overloaded", 429, "Too much at once", headers=_retry_header),
     TooOften: Kind("too-often", 429, "Too many calls", headers=_retry_header, refusal="rate"),
@@ -170,7 +170,7 @@ TABLE: Mapping[type[errors.RegstreamError], Kind] = {
     errors.StoreError: Kind("store-unavailable", 503, "The database does not answer", headers=_retry_header),
     errors.BrokerError: Kind("broker-unavailable", 503, "The broker refused", headers=lambda _: {"retry-after": "1"}),
 }
-SHAPES: Mapping[int, type[shapes.Problem]] = {kind.status: kind.shape for kind in TABLE.values()}
+SHAPES: Mapping[int, type[requests.ProblemDetail]] = {kind.status: kind.shape for kind in TABLE.values()}
 _TOO_LARGE = frozenset({413, 414, 431})
 _BUG = Kind("internal", 500, "Internal error")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pathlib
 import resource
+
+from regstream.engine import status
 
 OWN_FILES = 200
 """How many files the daemon needs besides its connections: spool, Kafka, database, watched folders."""
@@ -43,3 +46,21 @@ def cpu_seconds() -> float:
     """Processor time of this process since it began, in user and system mode."""
     times = os.times()
     return times.user + times.system
+
+
+SECONDS = 0.5
+
+
+class LoopLag:
+    """Asks the loop for a call every ``SECONDS``, and counts in ``lag`` how much later it came."""
+
+    def __init__(self) -> None:
+        self.lag = status.Lateness()
+
+    async def beat(self) -> None:
+        """Do so until cancelled."""
+        time = asyncio.get_running_loop().time
+        while True:
+            due = time() + SECONDS
+            await asyncio.sleep(SECONDS)
+            self.lag.add(max(0.0, time() - due))

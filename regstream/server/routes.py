@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from regstream.server import (
-    answers,
-    asking,
+    assets,
     asyncapi,
-    auditing,
-    messages,
+    audit,
+    event_routes,
     openapi,
-    pages,
-    replaying,
-    routing,
-    shapes,
-    sse,
-    views,
+    presenters,
+    replay_routes,
+    requests,
+    responses,
+    router,
 )
-from regstream.server.routing import Answered, Call, Reply, Route
+from regstream.server.router import Answered, Call, Reply, Route
+from regstream.server.transports import messages, sse
 
 _HTML = "text/html; charset=utf-8"
 _PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
@@ -26,89 +25,89 @@ _BASE = "/api/streaming"
 _STREAM = f"{_BASE}/streams/{{name}}"
 
 
-def _health(call: Call) -> answers.Health:
-    return views.health(call.services)
+def _health(call: Call) -> responses.Health:
+    return presenters.health(call.services)
 
 
-def _live(_: Call) -> answers.Probe:
-    return answers.Probe(status="ok")
+def _live(_: Call) -> responses.Probe:
+    return responses.Probe(status="ok")
 
 
 def _ready(call: Call) -> Reply:
     ready = bool(call.request.app.ctx.ready)
-    return Reply(answers.Probe(status="ok" if ready else "unavailable"), 200 if ready else 503)
+    return Reply(responses.Probe(status="ok" if ready else "unavailable"), 200 if ready else 503)
 
 
-def _status(call: Call) -> answers.Status:
-    return views.status(call.services)
+def _status(call: Call) -> responses.Status:
+    return presenters.status(call.services)
 
 
-def _start(call: Call) -> answers.Status:
+def _start(call: Call) -> responses.Status:
     call.services.engine.start(call.body.streams)
-    return views.status(call.services)
+    return presenters.status(call.services)
 
 
-def _stop(call: Call) -> answers.Status:
+def _stop(call: Call) -> responses.Status:
     call.services.engine.stop(call.body.streams)
-    return views.status(call.services)
+    return presenters.status(call.services)
 
 
-async def _burst(call: Call) -> answers.BurstResult:
+async def _burst(call: Call) -> responses.BurstResult:
     name, count = call.body.stream_type, call.body.count
     first, last = await call.services.engine.burst(name, count)
-    return answers.BurstResult(stream_type=name, count=count, first_seq=first, last_seq=last)
+    return responses.BurstResult(stream_type=name, count=count, first_seq=first, last_seq=last)
 
 
 def _simulate(call: Call) -> Reply:
-    run = views.run(call.services.engine.simulate(call.body.scenario))
+    run = presenters.run(call.services.engine.simulate(call.body.scenario))
     return Reply(run, headers={"location": f"{_BASE}/simulate/{run.run_id}"})
 
 
-def _runs(call: Call) -> answers.Runs:
-    return answers.Runs(runs=[views.run(one) for one in call.services.engine.runs()])
+def _runs(call: Call) -> responses.Runs:
+    return responses.Runs(runs=[presenters.run(one) for one in call.services.engine.runs()])
 
 
-def _run(call: Call) -> answers.RunState:
-    return views.run(call.services.engine.run(call.names["runId"]))
+def _run(call: Call) -> responses.RunState:
+    return presenters.run(call.services.engine.run(call.names["runId"]))
 
 
-def _cancel(call: Call) -> answers.RunState:
-    return views.run(call.services.engine.cancel(call.names["runId"]))
+def _cancel(call: Call) -> responses.RunState:
+    return presenters.run(call.services.engine.cancel(call.names["runId"]))
 
 
-def _scenarios(call: Call) -> answers.Scenarios:
-    return answers.Scenarios(scenarios=views.scenarios(call.services.engine))
+def _scenarios(call: Call) -> responses.Scenarios:
+    return responses.Scenarios(scenarios=presenters.scenarios(call.services.engine))
 
 
-def _streams(call: Call) -> answers.Streams:
-    return answers.Streams(streams=[views.stream(one) for one in call.services.engine.streams()])
+def _streams(call: Call) -> responses.Streams:
+    return responses.Streams(streams=[presenters.stream(one) for one in call.services.engine.streams()])
 
 
-def _stream(call: Call) -> answers.StreamState:
-    return views.stream(call.services.engine.stream(call.names["name"]))
+def _stream(call: Call) -> responses.StreamInfo:
+    return presenters.stream(call.services.engine.stream(call.names["name"]))
 
 
-def _patch(call: Call) -> answers.StreamState:
+def _patch(call: Call) -> responses.StreamInfo:
     given = {key: getattr(call.body, key) for key in call.body.model_fields_set}
-    return views.stream(call.services.engine.patch(call.names["name"], **given))
+    return presenters.stream(call.services.engine.patch(call.names["name"], **given))
 
 
-def _pause(call: Call) -> answers.StreamState:
+def _pause(call: Call) -> responses.StreamInfo:
     call.services.engine.pause(call.names["name"])
     return _stream(call)
 
 
-def _resume(call: Call) -> answers.StreamState:
+def _resume(call: Call) -> responses.StreamInfo:
     call.services.engine.resume(call.names["name"])
     return _stream(call)
 
 
-async def _reload(call: Call) -> answers.ReloadResult:
-    return views.receipt(await call.services.door.reload("api", dry_run=call.query.dry_run))
+async def _reload(call: Call) -> responses.ReloadAnswer:
+    return presenters.receipt(await call.services.door.reload("api", dry_run=call.query.dry_run))
 
 
-def _config(call: Call) -> answers.InForce:
-    return views.in_force(call.services.engine, call.services.door)
+def _config(call: Call) -> responses.InForce:
+    return presenters.in_force(call.services.engine, call.services.door)
 
 
 async def _follow(call: Call) -> Reply | Answered:
@@ -139,7 +138,7 @@ async def _asyncapi(call: Call) -> Reply:
     services, request = call.services, call.request
     chosen = services.settings
     protected = chosen.kafka_protocol.startswith("SASL_")
-    site = asyncapi.Site(
+    site = asyncapi.ApiSite(
         services.version,
         request.host,
         request.scheme in ("https", "wss"),
@@ -153,91 +152,93 @@ async def _asyncapi(call: Call) -> Reply:
 
 
 def _docs(_: Call) -> Reply:
-    return pages.reply("docs.html")
+    return assets.reply("docs.html")
 
 
 def _dashboard(_: Call) -> Reply:
-    return pages.reply("index.html")
+    return assets.reply("index.html")
 
 
 TABLE: tuple[Route, ...] = (
-    Route("GET", "/health", _health, "How the daemon is", answers.Health, tag="health"),
-    Route("GET", "/health/live", _live, "Whether the process answers", answers.Probe, role=None, tag="health"),
+    Route("GET", "/health", _health, "How the daemon is", responses.Health, tag="health"),
+    Route("GET", "/health/live", _live, "Whether the process answers", responses.Probe, role=None, tag="health"),
     Route(
         "GET",
         "/health/ready",
         _ready,
         "Whether the daemon takes requests",
-        answers.Probe,
-        also={503: answers.Probe},
+        responses.Probe,
+        also={503: responses.Probe},
         role=None,
         tag="health",
     ),
-    Route("GET", f"{_BASE}/status", _status, "Everything at a glance", answers.Status),
+    Route("GET", f"{_BASE}/status", _status, "Everything at a glance", responses.Status),
     Route(
         "POST",
         f"{_BASE}/start",
         _start,
         "Start streaming, or some streams",
-        answers.Status,
-        body=shapes.Names,
+        responses.Status,
+        body=requests.Names,
         problems=(404,),
-        concerns=auditing.streaming,
+        concerns=audit.streaming,
     ),
     Route(
         "POST",
         f"{_BASE}/stop",
         _stop,
         "Stop streaming, or some streams",
-        answers.Status,
-        body=shapes.Names,
+        responses.Status,
+        body=requests.Names,
         problems=(404,),
-        concerns=auditing.streaming,
+        concerns=audit.streaming,
     ),
     Route(
         "POST",
         f"{_BASE}/burst",
         _burst,
         "Make events at once",
-        answers.BurstResult,
-        body=shapes.BurstRequest,
+        responses.BurstResult,
+        body=requests.BurstRequest,
         problems=(404, 409, 429, 503),
-        concerns=auditing.positions,
+        concerns=audit.positions,
     ),
     Route(
         "POST",
         f"{_BASE}/simulate",
         _simulate,
         "Start a scenario",
-        answers.RunState,
+        responses.RunState,
         202,
-        body=shapes.SimulateRequest,
+        body=requests.SimulateRequest,
         problems=(404, 409, 429),
         headers={"Location": "Where the run can be followed and cancelled"},
         links={"run": "runId", "cancel": "runId"},
         tag="scenarios",
-        concerns=auditing.runs,
+        concerns=audit.runs,
     ),
-    Route("GET", f"{_BASE}/simulate", _runs, "List runs", answers.Runs, tag="scenarios"),
-    Route("GET", f"{_BASE}/simulate/{{runId}}", _run, "Show a run", answers.RunState, problems=(404,), tag="scenarios"),
+    Route("GET", f"{_BASE}/simulate", _runs, "List runs", responses.Runs, tag="scenarios"),
+    Route(
+        "GET", f"{_BASE}/simulate/{{runId}}", _run, "Show a run", responses.RunState, problems=(404,), tag="scenarios"
+    ),
     Route(
         "DELETE",
         f"{_BASE}/simulate/{{runId}}",
         _cancel,
         "Cancel a run; what it changed is put back",
-        answers.RunState,
+        responses.RunState,
         problems=(404,),
         tag="scenarios",
-        concerns=auditing.run,
+        concerns=audit.run,
     ),
-    Route("GET", f"{_BASE}/scenarios", _scenarios, "List what can be simulated", answers.Scenarios, tag="scenarios"),
-    Route("GET", f"{_BASE}/streams", _streams, "List streams", answers.Streams, tag="streams"),
+    Route("GET", f"{_BASE}/scenarios", _scenarios, "List what can be simulated", responses.Scenarios, tag="scenarios"),
+    Route("GET", f"{_BASE}/streams", _streams, "List streams", responses.Streams, tag="streams"),
     Route(
         "GET",
         _STREAM,
         _stream,
         "Show a stream",
-        answers.StreamState,
+        responses.StreamInfo,
         problems=(404,),
         tag="streams",
     ),
@@ -246,42 +247,42 @@ TABLE: tuple[Route, ...] = (
         _STREAM,
         _patch,
         "Change a stream, within one tick",
-        answers.StreamState,
-        body=shapes.StreamPatch,
+        responses.StreamInfo,
+        body=requests.StreamPatch,
         problems=(404, 409),
         tag="streams",
-        concerns=auditing.stream,
+        concerns=audit.stream,
     ),
     Route(
         "POST",
         f"{_STREAM}/pause",
         _pause,
         "Pause a stream; state, entities and seq are kept",
-        answers.StreamState,
+        responses.StreamInfo,
         problems=(404, 409),
         tag="streams",
-        concerns=auditing.stream,
+        concerns=audit.stream,
     ),
     Route(
         "POST",
         f"{_STREAM}/resume",
         _resume,
         "Let a paused stream go on",
-        answers.StreamState,
+        responses.StreamInfo,
         problems=(404, 409),
         tag="streams",
-        concerns=auditing.stream,
+        concerns=audit.stream,
     ),
     Route(
         "POST",
         f"{_BASE}/reload",
         _reload,
         "Read the configuration files again",
-        answers.ReloadResult,
-        query=shapes.ReloadQuery,
+        responses.ReloadAnswer,
+        query=requests.ReloadQuery,
         problems=(409, 422),
         tag="configuration",
-        concerns=auditing.files,
+        concerns=audit.files,
         role="admin",
     ),
     Route(
@@ -289,91 +290,91 @@ TABLE: tuple[Route, ...] = (
         f"{_BASE}/config",
         _config,
         "Show the configuration in force",
-        answers.InForce,
+        responses.InForce,
         role="admin",
         tag="configuration",
     ),
     Route(
         "GET",
         f"{_BASE}/events",
-        asking.events,
+        event_routes.events,
         "Read events",
-        answers.Events,
-        forms=(asking.NDJSON, asking.CSV),
-        query=shapes.EventsQuery,
+        responses.Events,
+        forms=(event_routes.NDJSON, event_routes.CSV),
+        query=requests.EventsQuery,
         problems=(404, 409, 422, 503),
     ),
     Route(
         "GET",
         f"{_BASE}/analytics",
-        asking.analytics,
+        event_routes.analytics,
         "Compute figures of a stream (needs a database)",
-        answers.Analytics,
-        query=shapes.AnalyticsQuery,
+        responses.Analytics,
+        query=requests.AnalyticsQuery,
         problems=(404, 409, 422, 503),
     ),
     Route(
         "GET",
         f"{_BASE}/audit",
-        asking.audit,
+        event_routes.audit,
         "Read who controlled what (needs a database)",
-        answers.Audit,
-        query=shapes.AuditQuery,
+        responses.Audit,
+        query=requests.AuditQuery,
         problems=(409, 422, 503),
         role="admin",
     ),
     Route(
         "POST",
-        replaying.PATH,
-        replaying.replay_events,
+        replay_routes.PATH,
+        replay_routes.replay_events,
         "Send stored events again (needs a database)",
-        answers.ReplayState,
+        responses.ReplayState,
         status=202,
-        body=shapes.ReplayRequest,
+        body=requests.ReplayRequest,
         problems=(404, 409, 429, 503),
         headers={"location": "Where the run is to be seen"},
         links={"replay_run": "runId", "cancel_replay": "runId"},
-        concerns=replaying.all_runs,
+        concerns=replay_routes.all_runs,
         tag="replay",
     ),
-    Route("GET", replaying.PATH, replaying.replays, "Show replays", answers.Replays, tag="replay"),
+    Route("GET", replay_routes.PATH, replay_routes.replays, "Show replays", responses.Replays, tag="replay"),
     Route(
         "GET",
-        f"{replaying.PATH}/{{runId}}",
-        replaying.replay_run,
+        f"{replay_routes.PATH}/{{runId}}",
+        replay_routes.replay_run,
         "Show a replay",
-        answers.ReplayState,
+        responses.ReplayState,
         problems=(404,),
         tag="replay",
     ),
     Route(
         "DELETE",
-        f"{replaying.PATH}/{{runId}}",
-        replaying.cancel_replay,
+        f"{replay_routes.PATH}/{{runId}}",
+        replay_routes.cancel_replay,
         "Cancel a replay",
-        answers.ReplayState,
+        responses.ReplayState,
         problems=(404,),
-        concerns=replaying.one_run,
+        concerns=replay_routes.one_run,
         tag="replay",
     ),
     Route(
         "POST",
-        f"{replaying.PATH}/{{runId}}/pause",
-        replaying.pause_replay,
+        f"{replay_routes.PATH}/{{runId}}/pause",
+        replay_routes.pause_replay,
         "Let a replay wait",
-        answers.ReplayState,
+        responses.ReplayState,
         problems=(404, 409),
-        concerns=replaying.one_run,
+        concerns=replay_routes.one_run,
         tag="replay",
     ),
     Route(
         "POST",
-        f"{replaying.PATH}/{{runId}}/resume",
-        replaying.resume_replay,
+        f"{replay_routes.PATH}/{{runId}}/resume",
+        replay_routes.resume_replay,
         "Let a paused replay go on",
-        answers.ReplayState,
+        responses.ReplayState,
         problems=(404, 409),
-        concerns=replaying.one_run,
+        concerns=replay_routes.one_run,
         tag="replay",
     ),
     Route(
@@ -382,13 +383,13 @@ TABLE: tuple[Route, ...] = (
         _follow,
         "Follow events as they are made (Server-Sent Events)",
         media=sse.MEDIA,
-        query=shapes.FollowQuery,
+        query=requests.FollowQuery,
         problems=(404, 503),
     ),
     Route("GET", "/metrics", _metrics, "Figures for Prometheus", media=_PROMETHEUS, tag="health"),
-    Route("GET", "/openapi.json", _openapi, "This description", media=routing.JSON, role=None, tag="pages"),
+    Route("GET", "/openapi.json", _openapi, "This description", media=router.JSON, role=None, tag="pages"),
     Route(
-        "GET", "/asyncapi.json", _asyncapi, "The channels and their events (AsyncAPI)", media=routing.JSON, tag="pages"
+        "GET", "/asyncapi.json", _asyncapi, "The channels and their events (AsyncAPI)", media=router.JSON, tag="pages"
     ),
     Route("GET", "/docs", _docs, "This description, for people", media=_HTML, role=None, tag="pages"),
     Route("GET", "/", _dashboard, "The live page", media=_HTML, role=None, tag="pages"),

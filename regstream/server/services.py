@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from regstream import broker, engine, hub, reload, settings, tracing
-from regstream.generate import stream as streams
-from regstream.server import asyncapi, pulse, sse
-from regstream.server.guard import Guard
+from regstream import broker, engine, hub, reloader, settings, tracing
+from regstream.generator import stream as streams
+from regstream.server import asyncapi, process
+from regstream.server.security.auth import Authenticator
+from regstream.server.transports import sse
 
 if TYPE_CHECKING:
     # Without a database nobody has to pay for its client library
@@ -28,14 +29,14 @@ class Services:
     engine: engine.Engine
     hub: hub.Hub
     broker: broker.Broker
-    door: reload.Door
+    door: reloader.Reloader
     now: Callable[[], float]
     version: str
     identity: streams.Identity
-    readers: sse.Readers
-    guard: Guard
+    readers: sse.EventStreams
+    guard: Authenticator
     store: store.Store | None = None
-    replays: replay.Replays | None = None
+    replays: replay.ReplayRegistry | None = None
     traces: tracing.Traces = tracing.OFF
     formats: asyncapi.Formats = dataclasses.field(default_factory=asyncapi.Formats)
-    pulse: pulse.Pulse = dataclasses.field(default_factory=pulse.Pulse)
+    pulse: process.LoopLag = dataclasses.field(default_factory=process.LoopLag)

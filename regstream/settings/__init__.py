@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import pydantic
 
-from regstream import credentials, errors, texts
-from regstream.settings.parsing import PARTS, Rate, address, database_secrets
+from regstream import credentials, errors, sanitize
+from regstream.settings.parsing import PARTS, RateLimit, address, database_secrets
 from regstream.settings.variables import ENV, MECHANISMS, PROTOCOLS, VARIABLES, Variable
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "PREFIXES",
     "PROTOCOLS",
     "VARIABLES",
-    "Rate",
+    "RateLimit",
     "Settings",
     "Variable",
     "guarded",
@@ -80,7 +80,7 @@ class Settings(pydantic.BaseModel):
     """Where traces go: ``none`` or ``otlp``."""
     cors_origins: tuple[str, ...]
     """Patterns of origins: ``*`` stands for any part of the host, for any port, or alone for every origin."""
-    rate_limit: Rate
+    rate_limit: RateLimit
     """How often a client may use the control routes."""
     tokens: tuple[credentials.Token, ...]
     """Who may do what; none: everybody everything. Those of the file are ``tokens_of_file``."""
@@ -221,7 +221,7 @@ def _text(name: str, environ: Mapping[str, str]) -> str:
 def _error(variable: Variable, name: str, text: str, reason: str) -> errors.SettingsError:
     short = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     hidden = variable.secret or "-----BEGIN" in text
-    return errors.SettingsError(name, texts.MASK if hidden else short, reason)
+    return errors.SettingsError(name, sanitize.MASK if hidden else short, reason)
 
 
 def _path(flag: str, value: pathlib.Path | str | None, default: str) -> pathlib.Path:

@@ -42,7 +42,7 @@ _KEPT = re.compile(r"(\d{1,5})\s*(d|h)")
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
-class Rate(NamedTuple):
+class RateLimit(NamedTuple):
     """How often something may be done: at most ``times`` in ``seconds``."""
 
     times: int
@@ -212,9 +212,9 @@ def retention(text: str) -> int | None:
     return int(match[1]) * (86400 if match[2] == "d" else 3600)
 
 
-def rate(text: str) -> Rate:
+def rate(text: str) -> RateLimit:
     """How often in which time."""
     match = _RATE.fullmatch(text.lower())
     if match is None or int(match[1]) == 0:
         raise ValueError("not a rate, write 60/minute, or a whole number per second, minute, hour or day")
-    return Rate(int(match[1]), _SECONDS[match[2]])
+    return RateLimit(int(match[1]), _SECONDS[match[2]])

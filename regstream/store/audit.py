@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from psycopg.types import json
 
-from regstream.store import database, queries, rows
+from regstream.store import pool, rows
 
 _repr = reprlib.Repr()
 _repr.maxother = _repr.maxstring = 1_000
@@ -52,7 +52,7 @@ def unpack(value: bytes) -> Control:
     return Control(*orjson.loads(value))
 
 
-async def write(connection: database.Connection, controls: Sequence[tuple[str, Control]]) -> None:
+async def write(connection: pool.Connection, controls: Sequence[tuple[str, Control]]) -> None:
     """Write calls with their ids; those that are there already stay as they are. Raises psycopg's errors."""
     found = [
         {
@@ -64,7 +64,7 @@ async def write(connection: database.Connection, controls: Sequence[tuple[str, C
         }
         for name, control in controls
     ]
-    await connection.cursor().executemany(queries.named("keep_control"), found)
+    await connection.cursor().executemany(pool.named("keep_control"), found)
 
 
 def _json(value: Any) -> json.Jsonb | None:

@@ -9,9 +9,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from regstream import errors, model
-from regstream.broker import pauses
-from regstream.store import database, following, intake, migrate, notes, partitions, queries, retention, table
+from regstream import errors
+from regstream.broker import backoff
+from regstream.event import Position, rfc3339
+from regstream.store import journal, pool, schema, spooled_queue, topic_reader, writer
 
 WRITE_SECONDS = 10.0
 LEAST = 100
@@ -23,34 +24,34 @@ VACANT_SECONDS = 10.0
 """Nobody else has generated for that long, then another daemon may: one that is started again needs less."""
 DAYS_SECONDS = 600.0
 RETENTION_SECONDS = 60.0
-LOCK = migrate.LOCK + 1
+LOCK = schema.MIGRATION_LOCK + 1
 CURE = "stop one of them, or set ENABLE_STREAMING=false or another database here"
 _log = logging.getLogger("regstream.store")
 
 
-class State(NamedTuple):
+class RecorderState(NamedTuple):
     """``connecting`` until the first try has ended, then ``live``, ``away`` or ``standby``; ``closed`` at the end."""
 
     name: str
     reason: str = ""
 
 
-class Moments(NamedTuple):
+class Clocks(NamedTuple):
     """``now`` gives seconds since 1970, ``tick`` those of a steady clock."""
 
     now: Callable[[], float]
     tick: Callable[[], float]
 
 
-class Counts:
+class RecorderCounts:
     """What was done since the start, in events; ``lost`` were on a topic, and are there no more."""
 
     def __init__(self) -> None:
         self.recorded = self.refused = self.lost = 0
         self.refusal = ""
-        self.positions: dict[str, model.Position] = {}
+        self.positions: dict[str, Position] = {}
 
-    def add(self, written: table.Written) -> None:
+    def add(self, written: writer.Written) -> None:
         """Count what was written."""
         self.recorded += written.events
         for stream, position in written.reached.items():
@@ -76,13 +77,13 @@ class Recorder:
 
     def __init__(
         self,
-        base: database.Database,
-        taken: intake.Intake,
-        source: following.Source | None,
-        moments: Moments,
+        base: pool.Database,
+        taken: spooled_queue.RecorderQueue,
+        source: topic_reader.RecordSource | None,
+        moments: Clocks,
         keep: float | None,
-        first: Callable[[table.Table, bool], Awaitable[None]],
-        changed: Callable[[State], None],
+        first: Callable[[writer.EventsTable, bool], Awaitable[None]],
+        changed: Callable[[RecorderState], None],
         generates: bool = True,
     ) -> None:
         self._generates = generates
@@ -91,17 +92,17 @@ class Recorder:
         self._sessions: set[int] = set()
         self._base, self._taken, self._source = base, taken, source
         self._moments, self._first, self._changed = moments, first, changed
-        self._retention = None if keep is None else retention.Retention(keep, moments.now, moments.tick)
-        self._pauses = pauses.Pauses()
+        self._retention = None if keep is None else schema.Retention(keep, moments.now, moments.tick)
+        self._pauses = backoff.Backoff()
         self._is_first = True
         self._moved = asyncio.Event()
-        self._following: following.Following | None = None
-        self._most = intake.CHUNK
-        self._connection: database.Connection | None = None
+        self._following: topic_reader.TopicFollower | None = None
+        self._most = spooled_queue.CHUNK
+        self._connection: pool.Connection | None = None
         self._backend = 0
         self.tried = asyncio.Event()
-        self.state = State("connecting")
-        self.counts = Counts()
+        self.state = RecorderState("connecting")
+        self.counts = RecorderCounts()
 
     @property
     def lag(self) -> int:
@@ -118,7 +119,7 @@ class Recorder:
         await self._moved.wait()
 
     def _tell(self, name: str, reason: str = "") -> None:
-        state = State(name, reason)
+        state = RecorderState(name, reason)
         if state.name != self.state.name:
             level = logging.WARNING if name == "away" else logging.INFO
             _log.log(level, "database %s%s", name, f": {reason}" if reason else "")
@@ -143,8 +144,8 @@ class Recorder:
             self._tell("closed")
 
     def _stumbled(self, error: Exception) -> None:
-        reason = database.fault(error).reason
-        if not isinstance(error, (errors.StoreError, *database.FAULTS)) and reason != self.state.reason:
+        reason = pool.fault(error).reason
+        if not isinstance(error, (errors.StoreError, *pool.FAULTS)) and reason != self.state.reason:
             _log.error("the recorder failed, and begins anew: %s", reason, exc_info=error)
         self._tell("away", reason)
 
@@ -152,7 +153,7 @@ class Recorder:
         """Use one connection until it is lost, which is an error of any class."""
         self._connection = connection = await self._base.connect()
         try:
-            self._backend = await database.backend(connection)
+            self._backend = await pool.backend(connection)
             await self._use(connection)
         finally:
             self.cut()
@@ -162,20 +163,20 @@ class Recorder:
         """Lose the connection, whatever is under way on it: who waits for a server that is frozen would not end."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            database.cut(connection)
+            pool.cut(connection)
 
-    async def _use(self, connection: database.Connection) -> None:
-        await migrate.migrate(connection)
-        days = partitions.Partitions()
-        one = table.Table(connection, days)
-        async with database.bounded(connection, WRITE_SECONDS):
+    async def _use(self, connection: pool.Connection) -> None:
+        await schema.migrate(connection)
+        days = schema.Partitions()
+        one = writer.EventsTable(connection, days)
+        async with pool.bounded(connection, WRITE_SECONDS):
             await days.find(connection)
         is_keeper = not self._waits and await self._lock(connection, LOCK_SECONDS if self._is_first else 0.0)
         self._sessions.add(self._backend)
         if not is_keeper:
             is_keeper = await self._look(connection)
         if self._is_first:
-            async with database.bounded(connection, WRITE_SECONDS):
+            async with pool.bounded(connection, WRITE_SECONDS):
                 await self._first(one, is_keeper)
             self._is_first = False
         is_idle = self._source is not None and not is_keeper
@@ -189,22 +190,22 @@ class Recorder:
         """Whether another daemon is the keeper, or was lately; or this one generates nothing that it could keep."""
         return self._source is None and (not self._generates or self.other != "")
 
-    async def _look(self, connection: database.Connection) -> bool:
+    async def _look(self, connection: pool.Connection) -> bool:
         """Become the keeper if that may be; else see who generates in place of this daemon."""
         if not self._waits and await self._lock(connection, 0.0):
             return True
         if self._source is not None or not self._generates:
             return False
-        async with database.bounded(connection, PING_SECONDS):
-            found = await database.fetch(connection, queries.named("lock_holder"), {"lock": LOCK})
+        async with pool.bounded(connection, PING_SECONDS):
+            found = await pool.fetch(connection, pool.named("lock_holder"), {"lock": LOCK})
         now = self._moments.tick()
         if found and found[0][2] in self._sessions:
             # The server has not seen yet that the session before this one is gone
             return False
         if found:
             name, address, process, since = found[0]
-            start = "" if since is None else f" since {model.rfc3339(since.timestamp())}"
-            name = name.removeprefix(database.NAME).strip() or "of another user"
+            start = "" if since is None else f" since {rfc3339(since.timestamp())}"
+            name = name.removeprefix(pool.NAME).strip() or "of another user"
             who = f"daemon {name} (from {address}, process {process} of the server), which generates{start}"
             self.other = (
                 f"another daemon generates into the database: {who}; this one only reads until that ends: {CURE}"
@@ -217,12 +218,12 @@ class Recorder:
             self.other = ""
         return False
 
-    async def _lock(self, connection: database.Connection, seconds: float) -> bool:
+    async def _lock(self, connection: pool.Connection, seconds: float) -> bool:
         """Become the keeper, if nobody else is, or ends to be within that time."""
         until = self._moments.tick() + seconds
         while True:
-            async with database.bounded(connection, WRITE_SECONDS):
-                ((is_ours,),) = await database.fetch(connection, queries.named("lock_session"), {"lock": LOCK})
+            async with pool.bounded(connection, WRITE_SECONDS):
+                ((is_ours,),) = await pool.fetch(connection, pool.named("lock_session"), {"lock": LOCK})
             if is_ours:
                 return True
             if self._moments.tick() >= until:
@@ -231,12 +232,12 @@ class Recorder:
             await asyncio.sleep(0.1)
 
     @contextlib.asynccontextmanager
-    async def _followed(self, one: table.Table | None) -> AsyncIterator[None]:
+    async def _followed(self, one: writer.EventsTable | None) -> AsyncIterator[None]:
         """Read the topics meanwhile, from where the table ends."""
         if self._source is None or one is None:
             yield
             return
-        topics = following.Following(
+        topics = topic_reader.TopicFollower(
             self._source, await one.offsets(), self._taken.filled, self._moments.tick, lambda: self._most
         )
         task = asyncio.create_task(topics.run(), name="store-log")
@@ -248,7 +249,7 @@ class Recorder:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _work(self, connection: database.Connection, one: table.Table, is_keeper: bool) -> None:
+    async def _work(self, connection: pool.Connection, one: writer.EventsTable, is_keeper: bool) -> None:
         days_at = look_at = 0.0
         while True:
             if not is_keeper and self._moments.tick() >= look_at:
@@ -272,26 +273,31 @@ class Recorder:
 
     async def _in_time(
         self,
-        connection: database.Connection,
-        one: table.Table,
-        chunk: intake.Chunk | None,
-        fetched: following.Fetched | None,
+        connection: pool.Connection,
+        one: writer.EventsTable,
+        chunk: spooled_queue.RecorderChunk | None,
+        fetched: topic_reader.FetchedEvents | None,
     ) -> int:
         """Write, within ``WRITE_SECONDS``; a database that is too slow for so much is given less the next time."""
         began, most = self._moments.tick(), self._most
         # What is said of this chunk holds if it does not come to its end
         self._most = max(LEAST, most // 4)
-        async with database.bounded(connection, WRITE_SECONDS):
+        async with pool.bounded(connection, WRITE_SECONDS):
             count = await self._write(one, chunk, fetched)
         is_quick = self._moments.tick() - began < WRITE_SECONDS / 4
-        self._most = min(intake.CHUNK, 2 * most) if is_quick else most
+        self._most = min(spooled_queue.CHUNK, 2 * most) if is_quick else most
         return count
 
-    async def _write(self, one: table.Table, chunk: intake.Chunk | None, fetched: following.Fetched | None) -> int:
-        found = notes.sort(chunk.events if chunk is not None else [])
+    async def _write(
+        self,
+        one: writer.EventsTable,
+        chunk: spooled_queue.RecorderChunk | None,
+        fetched: topic_reader.FetchedEvents | None,
+    ) -> int:
+        found = journal.sort(chunk.events if chunk is not None else [])
         records, offsets = (fetched.records, fetched.next) if fetched is not None else ([], {})
         events = [*found.events, *(record.event for record in records)]
-        written = await one.write(table.Batch(events, found, offsets))
+        written = await one.write(writer.WriteBatch(events, found, offsets))
         if chunk is not None:
             self._taken.acknowledge(chunk.upto)
         if fetched is not None:
@@ -302,29 +308,29 @@ class Recorder:
         self._moved = asyncio.Event()
         return len(events)
 
-    def _mourn(self, fetched: following.Fetched) -> None:
+    def _mourn(self, fetched: topic_reader.FetchedEvents) -> None:
         for (topic, partition), count in fetched.lost.items():
             _log.error("%d messages of %s, partition %d, went before they were recorded", count, topic, partition)
             self.counts.lost += count
 
-    async def _wait(self, connection: database.Connection) -> None:
+    async def _wait(self, connection: pool.Connection) -> None:
         """Until there is something; who says nothing for long is asked whether it is there."""
         self._taken.filled.clear()
         try:
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._taken.filled.wait()
         except TimeoutError:
-            async with database.bounded(connection, PING_SECONDS):
-                if await database.backend(connection) != self._backend:
+            async with pool.bounded(connection, PING_SECONDS):
+                if await pool.backend(connection) != self._backend:
                     # A pooler was set up in another way meanwhile
-                    raise errors.StoreError(database.POOLED) from None
+                    raise errors.StoreError(pool.POOLED) from None
 
     def _today(self) -> datetime.date:
         return datetime.datetime.fromtimestamp(self._moments.now(), datetime.UTC).date()
 
-    async def _see_to_days(self, connection: database.Connection, one: table.Table) -> None:
-        async with database.bounded(connection, WRITE_SECONDS):
+    async def _see_to_days(self, connection: pool.Connection, one: writer.EventsTable) -> None:
+        async with pool.bounded(connection, WRITE_SECONDS):
             await one.days.make_ahead(connection, self._today())
         if self._retention is not None:
-            async with database.bounded(connection, RETENTION_SECONDS):
+            async with pool.bounded(connection, RETENTION_SECONDS):
                 await self._retention.enforce(connection, one.days)

@@ -15,8 +15,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from regstream import errors, model, texts
-from regstream.store import archive
+from regstream import errors, sanitize
+from regstream.event import Event
+from regstream.store import reader
 
 MAX_RUNNING = 8
 MAX_KEPT = 100
@@ -29,13 +30,13 @@ FULL = 0.25
 BREATH = 0.002
 END_SECONDS = 1.0
 _log = logging.getLogger("regstream.store")
-Numbered = tuple[archive.Place, model.Event]
+Numbered = tuple[reader.EventKey, Event]
 Pages = asyncio.Queue[list[Numbered] | Exception | None]
-Resend = Callable[[str | Mapping[str, str], Sequence[model.Event]], Awaitable[None]]
+Resend = Callable[[str | Mapping[str, str], Sequence[Event]], Awaitable[None]]
 Result = TypeVar("Result")
 
 
-class Spec(NamedTuple):
+class ReplaySpec(NamedTuple):
     """What is to be sent again: events of ``streams`` (none named: of all) from ``begin`` on and before ``end``.
 
     Times are in seconds since 1970. ``speed`` says how many times as fast as they came, None as fast as they are taken.
@@ -50,7 +51,7 @@ class Spec(NamedTuple):
 
 
 @dataclasses.dataclass(eq=False)
-class Run:
+class ReplayRun:
     """One run: ``state`` is ``running``, ``paused``, ``completed``, ``cancelled`` or ``failed``, ``reason`` why.
 
     ``sent`` of ``total`` events (None: not counted yet, or too many to be counted) are out, the last of them with the
@@ -58,7 +59,7 @@ class Run:
     """
 
     run_id: str
-    spec: Spec
+    spec: ReplaySpec
     started: float
     state: str = "running"
     reason: str = ""
@@ -83,18 +84,18 @@ class Ways(NamedTuple):
     happens to a run.
     """
 
-    show: Callable[[model.Event], None]
+    show: Callable[[Event], None]
     pressure: Callable[[float], float]
     resend: Resend | None
     announce: Callable[[str, Mapping[str, Any]], None]
 
 
-class Replays:
+class ReplayRegistry:
     """All runs; ``now`` gives seconds since 1970, ``tick`` those of a steady clock, ``run_id`` a new name."""
 
     def __init__(
         self,
-        source: archive.Archive,
+        source: reader.EventReader,
         ways: Ways,
         now: Callable[[], float],
         tick: Callable[[], float],
@@ -102,15 +103,15 @@ class Replays:
     ) -> None:
         self._source, self._ways, self._now, self._tick, self._run_id = source, ways, now, tick, run_id
         self._players: dict[str, _Player] = {}
-        self._ended: collections.OrderedDict[str, Run] = collections.OrderedDict()
+        self._ended: collections.OrderedDict[str, ReplayRun] = collections.OrderedDict()
 
-    def start(self, spec: Spec) -> Run:
+    def start(self, spec: ReplaySpec) -> ReplayRun:
         """Begin a run. Raises Overloaded when there are too many, Conflict for topics where there is no Kafka."""
         if spec.topics is not None and self._ways.resend is None:
             raise errors.Conflict("there is no Kafka to send into: set KAFKA_BROKER")
         if len(self._players) >= MAX_RUNNING:
             raise errors.Overloaded("the list of running replays", 5.0)
-        run = Run(self._run_id(), spec, self._now())
+        run = ReplayRun(self._run_id(), spec, self._now())
         player = self._players[run.run_id] = _Player(run, self._source, self._ways, self._tick)
         player.task = asyncio.create_task(player.play(), name=f"replay-{run.run_id}")
         player.task.add_done_callback(lambda task: self._ended_with(player, task))
@@ -125,7 +126,7 @@ class Replays:
             run.reason = str(error)
         elif error is not None:
             _log.error("a replay failed: %r", error, exc_info=error, extra={"run": run.run_id})
-            run.reason = texts.redact(f"{type(error).__name__}: {error}")
+            run.reason = sanitize.redact(f"{type(error).__name__}: {error}")
         _log.info("replay %s %s, %d events", run.run_id, run.state, run.sent, extra={"run": run.run_id})
         run.ended = self._now()
         del self._players[run.run_id]
@@ -134,21 +135,21 @@ class Replays:
             self._ended.popitem(last=False)
         self._tell("replay-ended", run)
 
-    def pause(self, run_id: str) -> Run:
+    def pause(self, run_id: str) -> ReplayRun:
         """Let a run wait. Raises UnknownName, and Conflict when it has ended."""
         player = self._running(run_id)
         if player.pause():
             self._tell("replay-paused", player.run)
         return player.run
 
-    def resume(self, run_id: str) -> Run:
+    def resume(self, run_id: str) -> ReplayRun:
         """Let a run go on where it was. Raises UnknownName, and Conflict when it has ended."""
         player = self._running(run_id)
         if player.resume():
             self._tell("replay-resumed", player.run)
         return player.run
 
-    async def cancel(self, run_id: str) -> Run:
+    async def cancel(self, run_id: str) -> ReplayRun:
         """End a run; one that has ended stays as it is. Raises UnknownName."""
         run = self.get(run_id)
         player = self._players.get(run_id)
@@ -163,11 +164,11 @@ class Replays:
         """End all runs, within ``END_SECONDS``."""
         await asyncio.gather(*(self.cancel(run_id) for run_id in list(self._players)))
 
-    def all(self) -> list[Run]:
+    def all(self) -> list[ReplayRun]:
         """Every run that is remembered, the newest first."""
         return [*(player.run for player in reversed(self._players.values())), *reversed(self._ended.values())]
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> ReplayRun:
         """One run. Raises UnknownName."""
         if run_id in self._players:
             return self._players[run_id].run
@@ -181,7 +182,7 @@ class Replays:
             raise errors.Conflict(f"the run has ended, it is {run.state}")
         return self._players[run_id]
 
-    def _tell(self, kind: str, run: Run) -> None:
+    def _tell(self, kind: str, run: ReplayRun) -> None:
         told: dict[str, Any] = {"runId": run.run_id, "sent": run.sent, "speed": run.spec.speed or "max"}
         if kind == "replay-ended":
             told.update(state=run.state, error=run.reason or None)
@@ -191,7 +192,7 @@ class Replays:
 class _Player:
     """Sends what one run asks for."""
 
-    def __init__(self, run: Run, source: archive.Archive, ways: Ways, tick: Callable[[], float]) -> None:
+    def __init__(self, run: ReplayRun, source: reader.EventReader, ways: Ways, tick: Callable[[], float]) -> None:
         self.run, self._source, self._ways, self._tick = run, source, ways, tick
         self.task: asyncio.Task[None] | None = None
         self._going = asyncio.Event()
@@ -243,14 +244,14 @@ class _Player:
             self.run.total = await self._source.number(self._question)
 
     @property
-    def _question(self) -> archive.Question:
+    def _question(self) -> reader.EventQuery:
         spec = self.run.spec
-        return archive.Question(spec.streams, spec.begin, spec.end)
+        return reader.EventQuery(spec.streams, spec.begin, spec.end)
 
     async def _read(self, pages: Pages) -> None:
         """Put one page after the other, then None, or why there is no more."""
         try:
-            after, is_last = archive.START, False
+            after, is_last = reader.START, False
             while not is_last:
                 page = await self._patiently(functools.partial(self._source.events, self._question, after, PAGE))
                 is_last = len(page) < PAGE
@@ -269,7 +270,7 @@ class _Player:
                 found = await work()
             except (errors.StoreError, errors.BrokerError) as error:
                 failed_at = self._tick() if failed_at is None else failed_at
-                is_final = isinstance(error, errors.CostError) or getattr(error, "final", False)
+                is_final = isinstance(error, errors.QueryCostError) or getattr(error, "final", False)
                 if is_final or self._tick() - failed_at >= PATIENCE:
                     raise
                 self.run.reason = str(error)
@@ -295,7 +296,7 @@ class _Player:
             # A pause while this sleeps is seen at its end
             await asyncio.sleep(min(wait, 0.5))
 
-    async def _send(self, piece: Sequence[model.Event]) -> None:
+    async def _send(self, piece: Sequence[Event]) -> None:
         if self.run.spec.topics is not None:
             # ``start`` has seen that there is one
             resend = cast(Resend, self._ways.resend)
@@ -311,9 +312,9 @@ class _Player:
             await asyncio.sleep(BREATH)
 
 
-def _pieces(page: Sequence[Numbered], together: bool) -> Iterator[tuple[float, list[model.Event]]]:
+def _pieces(page: Sequence[Numbered], together: bool) -> Iterator[tuple[float, list[Event]]]:
     """Events to be sent at once, with the time of the last: those of one time, or as many as go into one piece."""
-    piece: list[model.Event] = []
+    piece: list[Event] = []
     time = 0
     for place, event in page:
         if piece and (len(piece) >= PIECE or (place.time != time and not together)):

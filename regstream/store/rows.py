@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 from psycopg.types import json
 
-from regstream import model
-from regstream.generate import exact
+from regstream import spec
+from regstream.event import Event, Head
+from regstream.generator import persistence
 
 COLUMNS = ("stream", "epoch", "seq", "type", "time", "key", "priority", "region", "value")
 """What ``event`` takes, in this order."""
@@ -23,25 +24,25 @@ _NUL, _SHOWN = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000"), rb"\1" + "\ufffd".enco
 _ESCAPED = "\ue000\\"
 
 
-def event(row: tuple[Any, ...]) -> model.Event:
+def event(row: tuple[Any, ...]) -> Event:
     """The event of a row; which topic it was on is not kept."""
     stream, epoch, seq, kind, time, key, priority, region, value = row
     if key is not None and key.startswith(_ESCAPED):
         with contextlib.suppress(ValueError):
-            key = exact.unescaped(key[len(_ESCAPED) :])
-    return model.Event(_head(stream, epoch, kind, priority, time, region), seq, key, value.encode())
+            key = persistence.unescaped(key[len(_ESCAPED) :])
+    return Event(_head(stream, epoch, kind, priority, time, region), seq, key, value.encode())
 
 
 @functools.lru_cache(maxsize=256)
-def _head(stream: str, epoch: str, kind: str, priority: str, time: datetime.datetime, region: str) -> model.Head:
+def _head(stream: str, epoch: str, kind: str, priority: str, time: datetime.datetime, region: str) -> Head:
     # Not by seconds as a binary number, which of late times has no whole milliseconds
     at = time.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return model.Head(stream, epoch, kind, "", model.Priority(priority), at, region)
+    return Head(stream, epoch, kind, "", spec.Priority(priority), at, region)
 
 
 def escaped(key: str) -> str:
     """A key as the database can hold it, which ``event`` gives back as it was."""
-    return key if exact.plain(key) else _ESCAPED + exact.escaped(key)
+    return key if persistence.plain(key) else _ESCAPED + persistence.escaped(key)
 
 
 def clean(value: str) -> str:

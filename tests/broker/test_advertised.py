@@ -11,7 +11,8 @@ import pytest
 
 from regstream import errors
 from regstream.broker import kafka
-from regstream.broker.kafka import faults, log
+from regstream.broker.kafka import consumer
+from regstream.broker.kafka import errors as kafka_errors
 from tests.kafka import daemons
 
 API_VERSIONS, METADATA = 18, 3
@@ -63,7 +64,7 @@ async def serving(*brokers: tuple[str, int]) -> AsyncIterator[kafka.Connection]:
 @pytest.mark.parametrize("form", ["broker", "log"])
 async def test_it_is_named_with_the_cure(brokers: list[tuple[str, int]], named: str, cause: str, form: str) -> None:
     async with serving(*brokers) as reach:
-        one = kafka.KafkaBroker(reach) if form == "broker" else log.Log(reach, {})
+        one = kafka.KafkaBroker(reach) if form == "broker" else consumer.TopicReader(reach, {})
         with pytest.raises(errors.BrokerError) as caught:
             await one.start()
     said = caught.value.reason
@@ -75,7 +76,7 @@ async def test_one_of_them_that_can_be_reached_is_enough() -> None:
     with daemons.silent() as other:
         host, _, port = other.rpartition(":")
         async with serving(("127.0.0.1", 1), (host, int(port))) as reach:
-            assert await faults.knock(reach, 3) == reach
+            assert await kafka_errors.probe(reach, 3) == reach
 
 
 async def test_that_names_itself_is_asked_nothing_more() -> None:
@@ -85,4 +86,4 @@ async def test_that_names_itself_is_asked_nothing_more() -> None:
         async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
             own = listening.sockets[0].getsockname()[1]
             server._answers[METADATA] = Server([("127.0.0.1", own)])._answers[METADATA]
-            assert (await faults.knock(kafka.Connection(f"127.0.0.1:{own}"), 3)).servers == f"127.0.0.1:{own}"
+            assert (await kafka_errors.probe(kafka.Connection(f"127.0.0.1:{own}"), 3)).servers == f"127.0.0.1:{own}"

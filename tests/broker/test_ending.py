@@ -10,7 +10,7 @@ from unittest import mock
 import aiokafka
 from aiokafka.producer import message_accumulator
 
-from regstream.broker.kafka import ending
+from regstream.broker.kafka import connection
 
 PLACE = aiokafka.TopicPartition("a", 0)
 
@@ -33,7 +33,7 @@ async def test_a_batch_that_is_put_back_while_the_producer_is_discarded_is_no_fa
     )
     sender = types.SimpleNamespace(sender_task=asyncio.ensure_future(asyncio.sleep(0)))
     producer = types.SimpleNamespace(_sender=sender, client=client, _message_accumulator=held, stop=_nothing)
-    await ending.discard(producer)
+    await connection.discard(producer)
     await asyncio.sleep(0)
     assert batch.future.cancelled()
     assert faults == []

@@ -10,15 +10,16 @@ from typing import cast
 
 import pytest
 
-from regstream import broker, errors, model
-from regstream.broker import failover, outbox, spool
+from regstream import broker, errors, spec
+from regstream.broker import failover, spool, spooled_queue
+from regstream.event import Event
 from tests.test_broker import events
 from tests.test_outages import TOPIC, Cluster, Connection, Life, begin, cluster, numbers, quick, until
 
 __all__ = ["begin", "cluster", "quick"]
 
 
-def ranked(count: int, priority: model.Priority, stream: str, size: int = 500) -> list[model.Event]:
+def ranked(count: int, priority: spec.Priority, stream: str, size: int = 500) -> list[Event]:
     """Large events of a priority."""
     made = events(count, stream=stream)
     head = made[0].head._replace(priority=priority)
@@ -29,7 +30,7 @@ def refusing(one: Connection, number: int) -> None:
     """Let a connection refuse for ever the event of that number."""
     publish = one.publish
 
-    async def publish_others(sent: list[model.Event]) -> None:
+    async def publish_others(sent: list[Event]) -> None:
         await publish([event for event in sent if event.seq != number])
         never = tuple(event for event in sent if event.seq == number)
         if never:
@@ -48,7 +49,7 @@ class TestASpoolThatIsFull:
         one = failover.FailoverBroker(connect, kept, asyncio.get_running_loop().time, lambda *change: None)
         await one.start()
         await one.declare({TOPIC: 1})
-        urgent, rest = ranked(700, model.Priority.CRITICAL, "URGENT"), ranked(3000, model.Priority.LOW, "REST")
+        urgent, rest = ranked(700, spec.Priority.CRITICAL, "URGENT"), ranked(3000, spec.Priority.LOW, "REST")
         for first in range(0, 3000, 100):
             await one.publish(rest[first : first + 100])
         await one.publish(urgent)
@@ -98,10 +99,10 @@ class TestASpoolThatIsFull:
         await until(lambda: life.broker.status.state == "live")
         # All there is was under way when the cluster went
         cluster.up = False
-        await life.broker.publish(ranked(100, model.Priority.LOW, "REST"))
+        await life.broker.publish(ranked(100, spec.Priority.LOW, "REST"))
         await until(lambda: life.broker.status.state == "fallback")
         monkeypatch.setattr(life.spool, "_limit", 100_000)
-        await life.broker.publish(ranked(100, model.Priority.CRITICAL, "URGENT"))
+        await life.broker.publish(ranked(100, spec.Priority.CRITICAL, "URGENT"))
         assert life.broker.status.dropped == {"REST": 100}
         assert life.broker.status.waiting == 100
 
@@ -208,12 +209,12 @@ class TestAStop:
         await life.start()
         await until(lambda: life.broker.status.state == "live")
         # More than it takes without waiting for room: whoever does has others behind, who come during the stop
-        waits = asyncio.create_task(life.broker.publish(events(outbox.LIMIT + 2 * outbox.CHUNK)))
+        waits = asyncio.create_task(life.broker.publish(events(spooled_queue.LIMIT + 2 * spooled_queue.CHUNK)))
         await until(lambda: life.spool.waiting)
         closing = asyncio.create_task(life.broker.close())
         await until(lambda: life.broker._closed)
         await waits
-        count = outbox.LIMIT + 2 * outbox.CHUNK + 187
+        count = spooled_queue.LIMIT + 2 * spooled_queue.CHUNK + 187
         await life.broker.publish(events(187, first=count - 186))
         may_leave.set()
         await closing
@@ -235,10 +236,10 @@ class TestAnEndInTheMiddleOfADrain:
     async def test_loses_and_doubles_nothing(
         self, cluster: Cluster, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, how: str, sent: int
     ) -> None:
-        monkeypatch.setattr(outbox, "CHUNK", 20)
+        monkeypatch.setattr(spooled_queue, "CHUNK", 20)
         publish, reached = Connection.publish, asyncio.Event()
 
-        async def slowly(one: Connection, events: list[model.Event]) -> None:
+        async def slowly(one: Connection, events: list[Event]) -> None:
             for event in events:
                 if len(cluster.seqs()) == sent and not reached.is_set():
                     reached.set()

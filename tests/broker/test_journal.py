@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from regstream import errors
-from regstream.broker import journal, spool
+from regstream.broker import recovery, spool
 
 
-def opened(folder: pathlib.Path, **options: Any) -> journal.Journal:
+def opened(folder: pathlib.Path, **options: Any) -> recovery.LocalState:
     """A journal; who lets go of one without ``close`` is as good as killed."""
-    made = journal.Journal(spool.Spool(folder, **options), "E", lambda: 1_800_000_000.0)
+    made = recovery.LocalState(spool.Spool(folder, **options), "E", lambda: 1_800_000_000.0)
     made.open()
     return made
 
 
-def killed(one: journal.Journal) -> None:
+def killed(one: recovery.LocalState) -> None:
     """Only the lock goes with the process."""
     one._spool._folder.close()
 
@@ -48,7 +48,7 @@ def test_what_many_changes_take_is_bounded_by_what_the_rows_take(tmp_path: pathl
     for number in range(20_000):
         one.keep({"svp": {str(number % 50): {"spent": number, "text": text}}})
     # 20 MB of changes, of rows of 50 kB
-    assert size(tmp_path) < 4 * journal.LEAST
+    assert size(tmp_path) < 4 * recovery.LEAST_BYTES
     killed(one)
     again = opened(tmp_path)
     assert {state["spent"] for state in again.rows("svp").values()} == set(range(19_950, 20_000))

@@ -12,7 +12,7 @@ import aiokafka.errors
 import pytest
 
 from regstream import errors
-from regstream.broker import kafka, pauses
+from regstream.broker import backoff, kafka
 from tests.test_broker import events
 from tests.test_outages import TOPIC, Cluster, Connection, Life, begin, cluster, numbers, quick, until
 
@@ -86,7 +86,7 @@ class TestRefused:
         door = Guarded(life, cluster)
         await life.start()
         # So long that it would be tried five times if nobody had answered
-        await asyncio.sleep(5 * pauses.SOON)
+        await asyncio.sleep(5 * backoff.SOON)
         status = life.broker.status
         assert (status.state, status.simulation, door.tries) == ("fallback", True, 1)
         assert status.reason == ("k:9092 refuses the credentials: no; it is tried again after 10 s, and at a reload")
@@ -94,7 +94,7 @@ class TestRefused:
     async def test_is_let_in_at_the_next_try(
         self, cluster: Cluster, begin: Callable[[], Life], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pauses, "FIRST_LOGIN", 0.02)
+        monkeypatch.setattr(backoff, "FIRST_LOGIN", 0.02)
         life = begin()
         door = Guarded(life, cluster)
         await life.start()

@@ -6,33 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstream.broker import machine
-from regstream.broker.machine import Signal, State
+from regstream.broker import failover
+from regstream.broker.failover import ConnectionPhase, ConnectionSignal
 
 LEGAL = {
-    (State.CONNECTING, Signal.CONNECTED): State.DRAINING,
-    (State.CONNECTING, Signal.LOST): State.FALLBACK,
-    (State.LIVE, Signal.LOST): State.FALLBACK,
-    (State.FALLBACK, Signal.CONNECTED): State.DRAINING,
-    (State.FALLBACK, Signal.LOST): State.FALLBACK,
-    (State.DRAINING, Signal.DRAINED): State.LIVE,
-    (State.DRAINING, Signal.LOST): State.FALLBACK,
+    (ConnectionPhase.CONNECTING, ConnectionSignal.CONNECTED): ConnectionPhase.DRAINING,
+    (ConnectionPhase.CONNECTING, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.LIVE, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.FALLBACK, ConnectionSignal.CONNECTED): ConnectionPhase.DRAINING,
+    (ConnectionPhase.FALLBACK, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
+    (ConnectionPhase.DRAINING, ConnectionSignal.DRAINED): ConnectionPhase.LIVE,
+    (ConnectionPhase.DRAINING, ConnectionSignal.LOST): ConnectionPhase.FALLBACK,
 }
 WAYS = {
-    State.CONNECTING: (),
-    State.DRAINING: (Signal.CONNECTED,),
-    State.LIVE: (Signal.CONNECTED, Signal.DRAINED),
-    State.FALLBACK: (Signal.LOST,),
+    ConnectionPhase.CONNECTING: (),
+    ConnectionPhase.DRAINING: (ConnectionSignal.CONNECTED,),
+    ConnectionPhase.LIVE: (ConnectionSignal.CONNECTED, ConnectionSignal.DRAINED),
+    ConnectionPhase.FALLBACK: (ConnectionSignal.LOST,),
 }
 
 
-def told() -> tuple[machine.Machine, list[tuple[State, State, str]]]:
-    changes: list[tuple[State, State, str]] = []
-    return machine.Machine(lambda *change: changes.append(change)), changes
+def told() -> tuple[failover.ConnectionState, list[tuple[ConnectionPhase, ConnectionPhase, str]]]:
+    changes: list[tuple[ConnectionPhase, ConnectionPhase, str]] = []
+    return failover.ConnectionState(lambda *change: changes.append(change)), changes
 
 
-@pytest.mark.parametrize(("state", "signal"), list(itertools.product(State, Signal)))
-def test_every_state_with_every_signal(state: State, signal: Signal) -> None:
+@pytest.mark.parametrize(("state", "signal"), list(itertools.product(ConnectionPhase, ConnectionSignal)))
+def test_every_state_with_every_signal(state: ConnectionPhase, signal: ConnectionSignal) -> None:
     one, changes = told()
     for step in WAYS[state]:
         one.take(step)
@@ -51,18 +51,18 @@ def test_every_state_with_every_signal(state: State, signal: Signal) -> None:
 
 def test_a_new_reason_for_the_same_state_is_kept_and_is_no_change() -> None:
     one, changes = told()
-    one.take(Signal.LOST, "first")
-    one.take(Signal.LOST, "second")
+    one.take(ConnectionSignal.LOST, "first")
+    one.take(ConnectionSignal.LOST, "second")
     assert (one.reason, len(changes)) == ("second", 1)
 
 
-@given(st.lists(st.sampled_from(Signal)))
-def test_it_is_reachable_when_live_or_draining_and_changes_follow_each_other(signals: list[Signal]) -> None:
+@given(st.lists(st.sampled_from(ConnectionSignal)))
+def test_it_is_reachable_when_live_or_draining_and_changes_follow_each_other(signals: list[ConnectionSignal]) -> None:
     one, changes = told()
     for signal in signals:
         if (one.state, signal) in LEGAL:
             one.take(signal)
-        assert one.reachable is (one.state in (State.LIVE, State.DRAINING))
-    states = [State.CONNECTING, *(after for _, after, _ in changes)]
+        assert one.reachable is (one.state in (ConnectionPhase.LIVE, ConnectionPhase.DRAINING))
+    states = [ConnectionPhase.CONNECTING, *(after for _, after, _ in changes)]
     assert [before for before, _, _ in changes] == states[:-1]
     assert all(before is not after for before, after, _ in changes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstream.broker import message
+from regstream.broker import codec
 from tests.test_broker import events
 
 (OURS,) = events(1, key="SVP-003", topic="t")
@@ -19,37 +19,37 @@ NOT_OURS: list[dict[str, Any]] = [
 
 
 def test_ours_comes_back_as_it_was() -> None:
-    assert message.read("t", b"SVP-003", OURS.value) == OURS
-    assert message.read("t", None, OURS.value) == OURS._replace(key=None)
+    assert codec.read("t", b"SVP-003", OURS.value) == OURS
+    assert codec.read("t", None, OURS.value) == OURS._replace(key=None)
 
 
 @pytest.mark.parametrize("change", NOT_OURS, ids=str)
 def test_an_event_that_is_altered_is_not_ours(change: dict[str, Any]) -> None:
-    assert message.read("t", None, json.dumps({**json.loads(OURS.value), **change}).encode()) is None
+    assert codec.read("t", None, json.dumps({**json.loads(OURS.value), **change}).encode()) is None
 
 
 @pytest.mark.parametrize("member", list(json.loads(OURS.value)))
 def test_nor_is_one_that_lacks_what_we_read(member: str) -> None:
     value = json.loads(OURS.value)
     del value[member]
-    read = message.read("t", None, json.dumps(value).encode())
+    read = codec.read("t", None, json.dumps(value).encode())
     assert (read is None) is (member not in ("source", "datacontenttype"))
 
 
 def test_nor_one_with_a_key_that_is_no_text() -> None:
-    assert message.read("t", b"\xff", OURS.value) is None
+    assert codec.read("t", b"\xff", OURS.value) is None
 
 
 @given(st.binary() | st.none(), st.binary() | st.none())
 def test_bytes_never_raise(key: bytes | None, value: bytes | None) -> None:
-    assert message.read("t", key, value) is None
+    assert codec.read("t", key, value) is None
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner)
                     | st.dictionaries(st.sampled_from([*json.loads(OURS.value)]) | st.text(), inner)))  # fmt: skip
 def test_json_never_raises(value: Any) -> None:
-    message.read("t", b"k", json.dumps(value).encode())
+    codec.read("t", b"k", json.dumps(value).encode())
 
 
 def test_the_time_as_kafka_has_it() -> None:
-    assert message.milliseconds("2026-11-23T12:00:00.123Z") == 1795435200123
+    assert codec.milliseconds("2026-11-23T12:00:00.123Z") == 1795435200123

@@ -13,21 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regstream import model
-from regstream.broker.kafka import codes, connection, delivery, sender, window
+from regstream.broker.kafka import connection, delivery, producer
+from regstream.broker.kafka import errors as kafka_errors
+from regstream.event import Event
 from tests import profiles
 from tests.test_broker import events
 
 TOPIC, PLACE = "t.one", ("t.one", 0)
 UNKNOWN = 999
-EVENT = [one.number for one in codes.CODES.values() if one.action is codes.Action.SPLIT]
-TOPICS = [one.number for one in codes.CODES.values() if one.action is codes.Action.REFUSE]
-CONNECTION = [one.number for one in codes.CODES.values() if one.action is codes.Action.RECONNECT]
+EVENT = [one.number for one in kafka_errors.CODES.values() if one.action is kafka_errors.ErrorAction.SPLIT]
+TOPICS = [one.number for one in kafka_errors.CODES.values() if one.action is kafka_errors.ErrorAction.REFUSE]
+CONNECTION = [one.number for one in kafka_errors.CODES.values() if one.action is kafka_errors.ErrorAction.RECONNECT]
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(producer, "AGAIN_SECONDS", 0)
 
 
 class Cluster:
@@ -38,22 +39,22 @@ class Cluster:
         self.taken: list[int] = []
         self.requests = 0
 
-    def take(self, batch: list[model.Event]) -> None:
+    def take(self, batch: list[Event]) -> None:
         self.requests += 1
         bad = [(index, self.fates[event.seq]) for index, event in enumerate(batch) if event.seq in self.fates]
         if bad:
             named = tuple(index for index, _ in bad) if self.names else ()
-            raise delivery.RefusedError(codes.of(bad[0][1]), "says the cluster", named)
+            raise delivery.ProduceRefusedError(kafka_errors.of(bad[0][1]), "says the cluster", named)
         self.taken += [event.seq for event in batch]
 
 
-class Sender(sender.Sender):
+class Sender(producer.Producer):
     """Sends to a cluster of lists."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(connection.Connection("127.0.0.1:1"))
         self._cluster = cluster
-        self._events: list[model.Event] = []
+        self._events: list[Event] = []
 
     def _batch(self, queue: Any, room: int, alone: int) -> tuple[Any, int, int]:
         batch, taken, size = super()._batch(queue, room, alone)
@@ -65,8 +66,8 @@ class Sender(sender.Sender):
         return 0
 
 
-def send(cluster: Cluster, sent: list[model.Event]) -> sender.Sent:
-    async def run() -> sender.Sent:
+def send(cluster: Cluster, sent: list[Event]) -> producer.Sent:
+    async def run() -> producer.Sent:
         one = Sender(cluster)
         found = await one.send(sent, {TOPIC: 1})
         await one.producer.stop()
@@ -89,7 +90,7 @@ def test_the_events_that_are_refused_are_found_and_the_others_are_sent_in_order(
     assert (TOPIC in sent.topics) == bool(bad)
     said = " ".join(sent.reasons)
     # A cluster that names them all answers with one code
-    assert names or all(codes.of(fates[seq]).name in said or "of that size" in said for seq in bad)
+    assert names or all(kafka_errors.of(fates[seq]).name in said or "of that size" in said for seq in bad)
     # About twice the logarithm for each, in the worst case
     assert cluster.requests <= 4 + 24 * len(bad)
 
@@ -113,7 +114,7 @@ def test_a_topic_refuses_at_once_all_that_was_not_taken(number: int) -> None:
 def test_what_is_of_the_connection_refuses_nothing(number: int) -> None:
     sent = send(Cluster({7: number}, names=False), events(20, topic=TOPIC))
     assert (len(sent.unsure), sent.never, sent.topics) == (20, (), {})
-    assert codes.of(number).name in sent.reasons[0] or "says the cluster" in sent.reasons[0]
+    assert kafka_errors.of(number).name in sent.reasons[0] or "says the cluster" in sent.reasons[0]
 
 
 @pytest.mark.parametrize("number", [UNKNOWN, -1, 42])
@@ -135,7 +136,7 @@ class TestACodeThatNobodyKnows:
         cluster = Cluster({7: number}, names=False)
         take, cluster.fates = cluster.take, dict(cluster.fates)
 
-        def pass_at_last(batch: list[model.Event]) -> None:
+        def pass_at_last(batch: list[Event]) -> None:
             if len(batch) == 1 and cluster.requests > 6:
                 cluster.fates = {}
             take(batch)
@@ -172,20 +173,20 @@ class Library:
 
 
 @pytest.fixture
-def flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[window.SendWindow]:
+def flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[delivery.SendWindow]:
     loop = asyncio.new_event_loop()
 
-    async def make() -> window.SendWindow:
-        return window.SendWindow()
+    async def make() -> delivery.SendWindow:
+        return delivery.SendWindow()
 
     yield loop.run_until_complete(make())
     loop.close()
 
 
-def answer(flow: window.SendWindow, number: int, library: Library, troubles: delivery.Troubles, *rest: Any) -> Any:
+def answer(flow: delivery.SendWindow, number: int, library: Library, troubles: delivery.Troubles, *rest: Any) -> Any:
     """The batch, and those that are to be sent again, after such an answer."""
     batch = Batch()
-    one = delivery.Delivery(library, {batch.tp: batch}, flow, troubles)
+    one = delivery.ProduceHandler(library, {batch.tp: batch}, flow, troubles)
     one.handle_response(SimpleNamespace(topics=[(TOPIC, [(0, number, 42, *rest)])], throttle_time_ms=0))
     return batch, one._to_reenqueue
 
@@ -193,7 +194,7 @@ def answer(flow: window.SendWindow, number: int, library: Library, troubles: del
 class TestAnAnswer:
     @pytest.mark.parametrize("number", range(-1, 150))
     @pytest.mark.parametrize("rest", [(), (-1,), (-1, 0), (-1, 0, [(3, "no key")], "says the cluster")])
-    def test_has_one_of_three_ends(self, flow: window.SendWindow, number: int, rest: tuple[Any, ...]) -> None:
+    def test_has_one_of_three_ends(self, flow: delivery.SendWindow, number: int, rest: tuple[Any, ...]) -> None:
         batch, again = answer(flow, number, Library(), delivery.Troubles(), *rest)
         assert sum([batch.offset is not None, batch.error is not None, bool(again)]) == 1
         if batch.error is not None:
@@ -201,18 +202,18 @@ class TestAnAnswer:
             assert batch.error.code.number == number
             assert batch.error.culprits == ((3,) if len(rest) == 4 else ())
 
-    def test_that_copies_are_missing_which_may_come_back_is_waited_for(self, flow: window.SendWindow) -> None:
+    def test_that_copies_are_missing_which_may_come_back_is_waited_for(self, flow: delivery.SendWindow) -> None:
         troubles, now = delivery.Troubles(), flow.now
         for seconds in (0.0, 1.0, 60.0):
             flow.now = lambda: now() + seconds  # noqa: B023
             batch, again = answer(flow, 19, Library(isr=1), troubles)
             assert (batch.error, len(again)) == (None, 1)
 
-    def test_that_copies_are_missing_which_cannot_come_is_the_topics(self, flow: window.SendWindow) -> None:
+    def test_that_copies_are_missing_which_cannot_come_is_the_topics(self, flow: delivery.SendWindow) -> None:
         troubles, now = delivery.Troubles(), flow.now
         batch, again = answer(flow, 19, Library(isr=2), troubles)
         assert (batch.error, len(again)) == (None, 1)
-        flow.now = lambda: now() + codes.STALL_SECONDS
+        flow.now = lambda: now() + kafka_errors.STALL_SECONDS
         batch, again = answer(flow, 19, Library(isr=2), troubles)
         assert batch.error.code.name == "NOT_ENOUGH_REPLICAS" and not again
         # Known now, it holds up nothing any more

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from regstream.cli import check_socketio
+from regstream.cli import probes
 
 OPEN = '0{"sid":"s"}'
 CONNECTED = '40{"sid":"t"}'
@@ -55,7 +55,7 @@ class Script:
 
     def exchange(self, *polls: list[str]) -> str:
         self.polls = list(polls)
-        return check_socketio.exchange(self.url, "ONE", lambda: {"firstSeq": 5, "lastSeq": 6})
+        return probes.check_socketio(self.url, "ONE", lambda: {"firstSeq": 5, "lastSeq": 6})
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_what_is_whole_passes(script: Script) -> None:
     ],
 )
 def test_what_is_not_is_told(script: Script, polls: list[list[str]], what: str) -> None:
-    with pytest.raises(check_socketio.Broken) as caught:
+    with pytest.raises(probes.SocketIOError) as caught:
         script.exchange(*polls)
     assert what in str(caught.value)
 
 
 def test_silence_ends(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_socketio, "SECONDS", 0.2)
-    with pytest.raises(check_socketio.Broken, match=r"no packet 40 came within|came where|answered 404|did not answer"):
+    monkeypatch.setattr(probes, "SOCKETIO_SECONDS", 0.2)
+    with pytest.raises(probes.SocketIOError, match=r"no packet 40 came within|came where|answered 404|did not answer"):
         script.exchange([OPEN], *[["2"]] * 10_000)

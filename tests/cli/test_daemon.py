@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from regstream import cli, model
+from regstream import cli, spec
 from tests import process
 from tests.process import Daemon, eventually
 
@@ -141,7 +141,7 @@ def test_tail_begins_with_a_snapshot_when_asked(daemon: Daemon) -> None:
 
 
 def test_tail_takes_the_policies_that_there_are(daemon: Daemon) -> None:
-    assert {one.value for one in cli.Policy} == {one.value for one in model.Policy}
+    assert {one.value for one in cli.Policy} == {one.value for one in spec.Policy}
     for wrong in (["--policy", "slowly"], ["--max-rate", "0"]):
         done = process.run("tail", "--url", daemon.url, *wrong)
         assert done.returncode == 2 and done.stdout == ""

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from regstream import settings
-from regstream.cli import logs
+from regstream import logs, settings
 from tests import process
 
 
@@ -31,7 +30,7 @@ def record() -> Callable[..., logging.LogRecord]:
 
 
 def test_json_says_when_what_and_of_what(record: Callable[..., logging.LogRecord]) -> None:
-    line = logs.Json().format(record('two "lines"\nof ü', stream="ONE", run="R1", event_id="ONE/E/7"))
+    line = logs.JsonFormatter().format(record('two "lines"\nof ü', stream="ONE", run="R1", event_id="ONE/E/7"))
     assert "\n" not in line
     assert json.loads(line) == {
         "time": "2026-11-22T12:00:00.999Z", "level": "INFO", "logger": "regstream.engine",
@@ -43,7 +42,7 @@ def test_json_holds_the_traceback(record: Callable[..., logging.LogRecord]) -> N
     try:
         raise ValueError("broken")
     except ValueError as error:
-        line = json.loads(logs.Json().format(record("x", logging.ERROR, exc_info=(ValueError, error, None))))
+        line = json.loads(logs.JsonFormatter().format(record("x", logging.ERROR, exc_info=(ValueError, error, None))))
     assert line["error"] == "ValueError: broken" and "stream" not in line
 
 
@@ -57,7 +56,9 @@ def test_the_journal_gets_the_level_of_each_line(
 ) -> None:
     error = ValueError("broken\nin two")
     lines = (
-        logs.Journal("%(message)s").format(record("fir\nst", level, exc_info=(ValueError, error, None))).splitlines()
+        logs.JournalFormatter("%(message)s")
+        .format(record("fir\nst", level, exc_info=(ValueError, error, None)))
+        .splitlines()
     )
     assert lines == [f"{mark}fir\\nst", f"{mark}ValueError: broken", f"{mark}in two"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from regstream import cli
-from regstream.cli import checks, follow, replaying, terminal
+from regstream.cli import check, common, replay, tail
+from regstream.cli.app import _announce, _complain
 from tests import process
 from tests.support import ROOT
 
@@ -33,19 +33,19 @@ def alert() -> dict[str, Any]:
 
 SYSTEM: dict[str, Any] = {"kind": HOSTILE, "time": HOSTILE, HOSTILE: HOSTILE}
 SHOWN = {
-    "event": lambda: follow._Printer(False).event(event()),
-    "replayed": lambda: follow._Printer(False).event(event(replay=True)),
-    "alert": lambda: follow._Printer(False).event(alert()),
-    "frame": lambda: follow._Printer(True).event(alert()),
-    "system frame": lambda: follow._Printer(True).notice("system", SYSTEM),
-    "system": lambda: follow._Printer(False).notice("system", SYSTEM),
-    "scenario": lambda: follow._Printer(False).notice("system", {"kind": "scenario-started", "scenario": HOSTILE}),
-    "error": lambda: follow._Printer(False).notice("error", {"message": HOSTILE}),
-    "lost": lambda: follow._Printer(False).notice("lost", {"reason": HOSTILE}),
-    "lagging": lambda: follow._Printer(False).notice("lagging", {"dropped": {HOSTILE: 1}}),
-    "check": lambda: checks._show(checks.Outcome("x", "fail", 0.1, HOSTILE)),
-    "replay": lambda: terminal.say(replaying._outcome({"state": HOSTILE, "sent": 1, "reason": HOSTILE})),
-    "complaint": lambda: cli._complain(HOSTILE, "red"),
+    "event": lambda: tail._Printer(False).event(event()),
+    "replayed": lambda: tail._Printer(False).event(event(replay=True)),
+    "alert": lambda: tail._Printer(False).event(alert()),
+    "frame": lambda: tail._Printer(True).event(alert()),
+    "system frame": lambda: tail._Printer(True).notice("system", SYSTEM),
+    "system": lambda: tail._Printer(False).notice("system", SYSTEM),
+    "scenario": lambda: tail._Printer(False).notice("system", {"kind": "scenario-started", "scenario": HOSTILE}),
+    "error": lambda: tail._Printer(False).notice("error", {"message": HOSTILE}),
+    "lost": lambda: tail._Printer(False).notice("lost", {"reason": HOSTILE}),
+    "lagging": lambda: tail._Printer(False).notice("lagging", {"dropped": {HOSTILE: 1}}),
+    "check": lambda: check._show(check.Outcome("x", "fail", 0.1, HOSTILE)),
+    "replay": lambda: common.say(replay._outcome({"state": HOSTILE, "sent": 1, "reason": HOSTILE})),
+    "complaint": lambda: _complain(HOSTILE, "red"),
 }
 
 
@@ -58,7 +58,7 @@ def test_a_text_of_others_is_one_line_without_control_characters(name: str, caps
 
 
 def test_a_frame_of_tail_says_the_same_with_escapes(capsys: pytest.CaptureFixture[str]) -> None:
-    follow._Printer(True).event(alert())
+    tail._Printer(True).event(alert())
     assert json.loads(capsys.readouterr().out)["data"]["data"]["message"] == HOSTILE
 
 
@@ -101,12 +101,12 @@ def test_a_daemon_whose_first_lines_go_nowhere_serves(
     def full(_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    from regstream.cli import show
+    from regstream.cli import rendering
 
-    monkeypatch.setattr(show, "summary", full)
+    monkeypatch.setattr(rendering, "summary", full)
     given: list[OSError] = []
-    monkeypatch.setattr(terminal, "give_up", lambda error: given.append(error) or "standard output: full")
-    cli._announce(None)
+    monkeypatch.setattr(common, "give_up", lambda error: given.append(error) or "standard output: full")
+    _announce(None)
     assert given and caplog.messages == ["standard output: full"]
     assert sys.stdout is not None
 

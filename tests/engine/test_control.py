@@ -6,8 +6,8 @@ import collections
 
 import pytest
 
-from regstream import errors, model
-from regstream.engine import lane
+from regstream import errors, spec
+from regstream.engine import active_stream
 from tests.engine.world import Sink, World, file, stream, until
 
 ENTITY = {"svp": {"count": 3, "key": "id", "fields": {"id": "S{{ index }}", "spent": 0}}}
@@ -68,7 +68,7 @@ async def test_what_is_done_twice_is_done_once(tmp_path):
         for act in (
             lambda: world.engine.pause("A"),
             lambda: world.engine.resume("A"),
-            lambda: world.engine.patch("A", interval=50_000, batch_size=3, priority=model.Priority.LOW),
+            lambda: world.engine.patch("A", interval=50_000, batch_size=3, priority=spec.Priority.LOW),
             lambda: world.engine.patch("A", enabled=False),
             lambda: world.engine.stop(["A"]),
             lambda: world.engine.start(["A"]),
@@ -85,7 +85,7 @@ async def test_what_is_done_twice_is_done_once(tmp_path):
 
 async def test_a_patch_takes_effect_within_one_tick(tmp_path):
     async with World(tmp_path, {"streams.yaml": file(A=stream("1h"))}).running() as world:
-        told = world.engine.patch("A", interval=5, batch_size=4, priority=model.Priority.CRITICAL)
+        told = world.engine.patch("A", interval=5, batch_size=4, priority=spec.Priority.CRITICAL)
         assert (told.interval, told.batch_size, told.priority) == (5.0, 4, "CRITICAL")
         assert told.target_rate == 800
         events = await world.count("A", 8)
@@ -244,6 +244,6 @@ async def test_when_the_systems_clock_jumps_streams_and_runs_go_on_as_before(tmp
 
 
 def test_anchors_spread_streams_over_their_first_second():
-    found = [lane.anchor(f"S{n}", 100.0, 5000) - 100 for n in range(1000)]
+    found = [active_stream.anchor(f"S{n}", 100.0, 5000) - 100 for n in range(1000)]
     assert min(found) >= 0 and max(found) < 1
     assert min(collections.Counter(int(one * 10) for one in found).values()) > 50

@@ -10,17 +10,18 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from regstream import errors, model
-from regstream.engine import crew, history, lane
-from regstream.generate import stream as streams
+from regstream import errors, spec
+from regstream.engine import active_stream, backfill
+from regstream.event import Event, rfc3339
+from regstream.generator import stream as streams
 from tests.engine.test_history import BEGIN, FIELDS, WHOLE, lanes_of, specs
 from tests.generate import support
 
 END = BEGIN + 6 * 3600
 
 
-def ordered(events: Sequence[model.Event], most: int = history.MOST_HELD) -> list[model.Event]:
-    order: history.TimeOrder[model.Event] = history.TimeOrder(lanes_of(specs()), most)
+def ordered(events: Sequence[Event], most: int = backfill.MOST_HELD) -> list[Event]:
+    order: backfill.TimeOrder[Event] = backfill.TimeOrder(lanes_of(specs()), most)
     return order.put([(order.key(event), event) for event in events], None)
 
 
@@ -30,24 +31,24 @@ IN_TIME = [event.value for event in ordered(WHOLE)]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Windows of few events, so that there are many; and nobody is left."""
-    monkeypatch.setattr(history, "WINDOW", 500)
+    monkeypatch.setattr(backfill, "WINDOW", 500)
     yield
     assert multiprocessing.active_children() == []
 
 
-def judge(_: lane.Lane, batch: streams.Batch, at: float) -> None:
+def judge(_: active_stream.ActiveStream, batch: streams.Batch, at: float) -> None:
     if batch.error is not None:
         raise batch.error
 
 
 def working(
-    jobs: int, declared: Sequence[model.StreamSpec] | None = None, wanted: Sequence[str] | None = None
-) -> crew.Crew:
-    alerts = streams.Stream(support.spec({"message": ""}, model.ALERTS), support.workshop(), "E")
-    return crew.Crew(lanes_of(declared or specs()), alerts, BEGIN, jobs, judge, wanted)
+    jobs: int, declared: Sequence[spec.StreamSpec] | None = None, wanted: Sequence[str] | None = None
+) -> backfill.BackfillPool:
+    alerts = streams.Stream(support.stream_spec({"message": ""}, spec.ALERTS), support.workshop(), "E")
+    return backfill.BackfillPool(lanes_of(declared or specs()), alerts, BEGIN, jobs, judge, wanted)
 
 
-def made(one: crew.Crew) -> list[bytes]:
+def made(one: backfill.BackfillPool) -> list[bytes]:
     with one as several:
         assert several is not None
         lines = list(several.until(END))
@@ -64,19 +65,19 @@ def test_it_is_that_of_one_process(jobs):
     assert made(working(jobs)) == IN_TIME
 
 
-@pytest.mark.parametrize("wanted", [("EVEN",), ("TELLER", "RATED"), (model.ALERTS,), ("SHAKEN", model.ALERTS)])
+@pytest.mark.parametrize("wanted", [("EVEN",), ("TELLER", "RATED"), (spec.ALERTS,), ("SHAKEN", spec.ALERTS)])
 def test_a_part_is_that_part_of_all(wanted):
     expected = [event.value for event in ordered(WHOLE) if event.head.stream in wanted]
     assert made(working(3, wanted=wanted)) == expected != []
 
 
 def test_no_more_is_held_than_allowed_and_what_is_held_comes_in_order():
-    order: history.TimeOrder[int] = history.TimeOrder([], 10)
-    begin = [order.put([(model.rfc3339(BEGIN + number), number)], BEGIN) for number in range(10)]
+    order: backfill.TimeOrder[int] = backfill.TimeOrder([], 10)
+    begin = [order.put([(rfc3339(BEGIN + number), number)], BEGIN) for number in range(10)]
     assert begin == [[0], *[[]] * 9]
-    assert order.put([(model.rfc3339(BEGIN + 0.5), -1), (model.rfc3339(BEGIN + 10), 10)], BEGIN) == [-1, 1, 2, 3, 4]
+    assert order.put([(rfc3339(BEGIN + 0.5), -1), (rfc3339(BEGIN + 10), 10)], BEGIN) == [-1, 1, 2, 3, 4]
     assert order.put([], BEGIN + 6) == [5, 6]
-    assert order.put([(model.rfc3339(BEGIN + 6.5), -2)], None) == [-2, 7, 8, 9, 10]
+    assert order.put([(rfc3339(BEGIN + 6.5), -2)], None) == [-2, 7, 8, 9, 10]
 
 
 def test_one_unit_is_not_shared_out():
@@ -87,15 +88,15 @@ def test_one_unit_is_not_shared_out():
 
 
 def test_the_work_is_shared_out_evenly():
-    declared = [support.spec(FIELDS, f"S{number}", interval=f"{number + 1}s") for number in range(20)]
-    parts = crew._shared(lanes_of(declared), 3)
+    declared = [support.stream_spec(FIELDS, f"S{number}", interval=f"{number + 1}s") for number in range(20)]
+    parts = backfill._shared(lanes_of(declared), 3)
     weights = [sum(1 / int(one.name[1:]) if one.name != "S0" else 1 for one in part) for part in parts]
     assert sorted(one.name for part in parts for one in part) == sorted(one.name for one in declared)
     assert max(weights) < 1.6 * min(weights)
 
 
 def test_a_fault_is_raised_here():
-    faulty = support.spec({"n": "{{ 1 // (seq - 300) }}"}, "FAULTY", interval="9s")
+    faulty = support.stream_spec({"n": "{{ 1 // (seq - 300) }}"}, "FAULTY", interval="9s")
     with pytest.raises(errors.RenderError) as raised:
         made(working(3, [*specs(), faulty]))
     assert (raised.value.stream, raised.value.field) == ("FAULTY", "fields.n")
@@ -128,7 +129,7 @@ def test_what_the_system_does_not_give_is_named():
 
 
 def test_windows_settle_though_others_are_under_way():
-    windows = history.Windows(BEGIN, 500)
+    windows = backfill.BackfillWindows(BEGIN, 500)
     upto = windows.upto(END)
     asked, sizes = [next(upto), next(upto)], []
     for _ in range(60):

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from regstream import errors, model
-from regstream.engine import history, lane
-from regstream.generate import alerts
-from regstream.generate import stream as streams
+from regstream import errors, spec
+from regstream.engine import active_stream, backfill
+from regstream.event import Event, Position, rfc3339
+from regstream.generator import alerts
+from regstream.generator import stream as streams
 from tests.engine.test_order import ROWS, sharing
 from tests.engine.world import World, file, stream, until
 from tests.generate import support
@@ -31,45 +32,47 @@ SHARING = {
 ALERT = {"when": "{{ n % 7 == 0 }}", "severity": "INFO", "message": "it is {{ n }}"}
 
 
-def specs() -> list[model.StreamSpec]:
+def specs() -> list[spec.StreamSpec]:
     return [
-        support.spec(FIELDS, "EVEN", interval="7s"),
-        support.spec(FIELDS, "SHAKEN", interval="13s", jitter="60%", batch_size=3, alert=ALERT),
-        support.spec(FIELDS, "HOURLY", interval=None, schedule="0 * * * *", batch_size=5),
-        support.spec(name="TELLER", interval="11s", **SHARING),
-        support.spec(name="CLERK", interval="17s", batch_size=4, jitter="10%", **SHARING),
-        support.spec(FIELDS, "RATED", interval=None, rate={"base": "20/m", "curve": "bank-day"}, batch_size=4),
-        support.spec(
+        support.stream_spec(FIELDS, "EVEN", interval="7s"),
+        support.stream_spec(FIELDS, "SHAKEN", interval="13s", jitter="60%", batch_size=3, alert=ALERT),
+        support.stream_spec(FIELDS, "HOURLY", interval=None, schedule="0 * * * *", batch_size=5),
+        support.stream_spec(name="TELLER", interval="11s", **SHARING),
+        support.stream_spec(name="CLERK", interval="17s", batch_size=4, jitter="10%", **SHARING),
+        support.stream_spec(FIELDS, "RATED", interval=None, rate={"base": "20/m", "curve": "bank-day"}, batch_size=4),
+        support.stream_spec(
             FIELDS, "MIXED", interval="20s", batch_size=3, arrival={"late": 3, "duplicates": "9%", "loss": "9%"}
         ),
     ]
 
 
-def lanes_of(declared: Sequence[model.StreamSpec], only: Sequence[str] = ()) -> list[lane.Lane]:
+def lanes_of(declared: Sequence[spec.StreamSpec], only: Sequence[str] = ()) -> list[active_stream.ActiveStream]:
     shop = support.workshop(*declared, entities=(support.entity("accounts", {"id": 1, "balance": 0}, 1),))
     made = [
-        lane.Lane(streams.Stream(one, shop, "E"), 1.0, lane.anchor(one.name, BEGIN, one.interval or 1000))
+        active_stream.ActiveStream(
+            streams.Stream(one, shop, "E"), 1.0, active_stream.anchor(one.name, BEGIN, one.interval or 1000)
+        )
         for one in declared
         if not only or one.name in only
     ]
-    lane.regroup(made)
+    active_stream.regroup(made)
     return made
 
 
-def past(known: dict[str, int] | None = None, only: Sequence[str] = (), **rest: Any) -> history.History:
+def past(known: dict[str, int] | None = None, only: Sequence[str] = (), **rest: Any) -> backfill.Backfill:
     found = lanes_of(specs(), only)
-    alerts = streams.Stream(support.spec({"message": ""}, model.ALERTS), support.workshop(), "E")
-    return history.History(lambda: found, alerts, BEGIN, known, **rest)
+    alerts = streams.Stream(support.stream_spec({"message": ""}, spec.ALERTS), support.workshop(), "E")
+    return backfill.Backfill(lambda: found, alerts, BEGIN, known, **rest)
 
 
-def made(one: history.History, *ends: float) -> list[model.Event]:
+def made(one: backfill.Backfill, *ends: float) -> list[Event]:
     return [event for end in ends for events in one.until(BEGIN + end) for event in events]
 
 
 WHOLE = made(past(), 6 * 3600.0)
 
 
-def of(events: Sequence[model.Event], *names: str) -> list[bytes]:
+def of(events: Sequence[Event], *names: str) -> list[bytes]:
     return [one.value for one in events if one.head.stream in names]
 
 
@@ -130,7 +133,9 @@ def test_what_is_known_does_not_come_again_and_the_rest_is_the_same(part):
 
 def test_an_interval_that_is_changed_counts_from_there():
     found = lanes_of(specs(), ["EVEN"])
-    one = history.History(lambda: found, streams.Stream(support.spec({"m": ""}, "A"), support.workshop(), "E"), BEGIN)
+    one = backfill.Backfill(
+        lambda: found, streams.Stream(support.stream_spec({"m": ""}, "A"), support.workshop(), "E"), BEGIN
+    )
     first = made(one, 700.0)
     found[0].set["interval"] = 70_000
     second = made(one, 1400.0)
@@ -141,10 +146,10 @@ def test_an_interval_that_is_changed_counts_from_there():
 
 
 def test_an_epoch_is_of_the_seed_and_the_beginning():
-    names = {history.epoch(seed, begin) for seed in (1, 2) for begin in (BEGIN, BEGIN + 1)}
+    names = {backfill.epoch(seed, begin) for seed in (1, 2) for begin in (BEGIN, BEGIN + 1)}
     assert len(names) == 4
-    assert history.epoch(1, BEGIN) in names
-    assert history.epoch(1, BEGIN) < history.epoch(1, BEGIN + 1)
+    assert backfill.epoch(1, BEGIN) in names
+    assert backfill.epoch(1, BEGIN) < backfill.epoch(1, BEGIN + 1)
 
 
 # In the engine
@@ -235,9 +240,9 @@ async def test_a_restart_goes_on_where_the_first_run_was_and_refuses_what_is_of_
     async with first.running():
         await until(lambda: len(first.shown) > 500)
         first.tasks[0].cancel()
-    known: dict[str, model.Position] = {}
+    known: dict[str, Position] = {}
     for event in first.shown[:1777]:
-        known[event.head.stream] = model.Position(event.head.epoch, event.seq)
+        known[event.head.stream] = Position(event.head.epoch, event.seq)
     (tmp_path / "two").mkdir()
     second = World(tmp_path / "two", files, begin=begin)
     second.broker.position = known.get
@@ -263,16 +268,16 @@ async def test_a_restart_goes_on_where_the_first_run_was_and_refuses_what_is_of_
 @pytest.mark.parametrize("begin", [BEGIN, BEGIN + 1.234, BEGIN + 3600.5])
 def test_a_rate_with_a_batch_size_has_no_event_before_the_beginning(begin: float) -> None:
     declared = [
-        support.spec(FIELDS, "RATED", interval=None, rate={"base": "5/s"}, batch_size=40),
-        support.spec(FIELDS, "REGULAR", interval=None, rate={"base": "50/s", "arrivals": "even"}, batch_size=7),
+        support.stream_spec(FIELDS, "RATED", interval=None, rate={"base": "5/s"}, batch_size=40),
+        support.stream_spec(FIELDS, "REGULAR", interval=None, rate={"base": "50/s", "arrivals": "even"}, batch_size=7),
     ]
     shop = support.workshop(*declared)
     sources = [streams.Stream(one, shop, "E") for one in declared]
-    at_work = [lane.begun(source, 1.0, begin) for source in sources]
-    past = history.History(lambda: at_work, streams.Stream(alerts.SPEC, shop, "E"), begin)
+    at_work = [active_stream.begun(source, 1.0, begin) for source in sources]
+    past = backfill.Backfill(lambda: at_work, streams.Stream(alerts.SPEC, shop, "E"), begin)
     made = [event for events in past.until(begin + 60) for event in events]
     for name, count in (("RATED", 200), ("REGULAR", 2_900)):
         own = [event for event in made if event.head.stream == name]
-        assert own[0].head.time >= model.rfc3339(begin)
+        assert own[0].head.time >= rfc3339(begin)
         assert len(own) > count
         assert [event.seq for event in own] == list(range(1, len(own) + 1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regstream import model
+from regstream.event import Event, Position
 from tests.engine import world
 
 STREAMS = """
@@ -44,17 +44,17 @@ class Memory:
 
     def __init__(self, fields: Collection[str] = ("spent",)) -> None:
         self.fields = set(fields)
-        self.positions: dict[str, model.Position] = {}
-        self.left: dict[str, list[model.Event]] = {}
+        self.positions: dict[str, Position] = {}
+        self.left: dict[str, list[Event]] = {}
         self.states: dict[str, dict[str, Mapping[str, Any]]] = {}
         self.seeds: list[int] = []
         self.kept = 0
         self.deaf = False
 
-    def position(self, stream: str) -> model.Position | None:
+    def position(self, stream: str) -> Position | None:
         return self.positions.get(stream)
 
-    def past(self, stream: str) -> list[model.Event]:
+    def past(self, stream: str) -> list[Event]:
         return self.left.pop(stream, [])
 
     def seed(self, chosen: int) -> int:
@@ -114,7 +114,7 @@ async def test_numbers_rows_and_seed_go_on(tmp_path: pathlib.Path, memory: Memor
     homes = {(event["data"]["svpId"], event["data"]["home"]) for event in both}
     assert len(homes) == 3
     # What was shown before is there for those who come later
-    assert second.hub.position("SPEND") == model.Position(both[0]["epoch"], len(both))
+    assert second.hub.position("SPEND") == Position(both[0]["epoch"], len(both))
 
 
 async def test_each_batch_is_kept_once_whatever_number_of_its_events_changed_a_row(
@@ -140,7 +140,7 @@ async def test_what_was_not_kept_any_more_is_no_error(tmp_path: pathlib.Path, me
 
 
 async def test_the_higher_of_two_positions_is_gone_on_with(tmp_path: pathlib.Path, memory: Memory) -> None:
-    memory.positions["SPEND"] = model.Position("Z", 41)
+    memory.positions["SPEND"] = Position("Z", 41)
     one = await lived(tmp_path, memory, 3, "A")
     assert one.events("SPEND")[0]["id"] == "SPEND/Z/42"
     assert one.engine.stream("STILL").epoch.startswith("A")

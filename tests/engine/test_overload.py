@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from regstream import model
+from regstream import spec
 from tests import profiles
 from tests.engine.world import World, file, stream
 
@@ -85,7 +85,7 @@ class Busy(World):
 async def test_critical_loses_nothing_at_half_more_than_can_be_made(
     tmp_path: pathlib.Path, count: int, slow: str
 ) -> None:
-    ranks = [*model.Priority, *[model.Priority.LOW] * count][:count]
+    ranks = [*spec.Priority, *[spec.Priority.LOW] * count][:count]
     size = 30 // count
     declared = {f"S{n}": stream("20ms", batch_size=size, priority=rank.value) for n, rank in enumerate(ranks)}
     world = Busy(tmp_path, {"streams.yaml": file(**declared)}, slow)
@@ -107,7 +107,7 @@ async def test_critical_loses_nothing_at_half_more_than_can_be_made(
     slow=st.sampled_from(["machine", "broker"]),
     load=st.floats(0.5, 3),
     streams=st.lists(
-        st.tuples(st.sampled_from(list(model.Priority)), st.integers(1, 9), st.sampled_from([3, 10, 40, 250])),
+        st.tuples(st.sampled_from(list(spec.Priority)), st.integers(1, 9), st.sampled_from([3, 10, 40, 250])),
         min_size=2,
         max_size=9,
     ),
@@ -117,13 +117,13 @@ def test_no_rank_loses_for_one_that_is_less_urgent(
     tmp_path_factory: pytest.TempPathFactory,
     slow: str,
     load: float,
-    streams: list[tuple[model.Priority, int, int]],
+    streams: list[tuple[spec.Priority, int, int]],
     seed: int,
 ) -> None:
     chance = random.Random(seed)
     total = sum(share for _, share, _ in streams)
     declared: dict[str, str] = {}
-    demand = dict.fromkeys(model.Priority, 0.0)
+    demand = dict.fromkeys(spec.Priority, 0.0)
     for number, (rank, share, size) in enumerate(streams):
         interval = max(2, round(size * total / share / load))
         demand[rank] += size / interval
@@ -134,7 +134,7 @@ def test_no_rank_loses_for_one_that_is_less_urgent(
 
     missed, made = asyncio.run(Busy(tmp_path_factory.mktemp("busy"), files, slow).missed(4))
     asked = 0.0
-    for rank in model.Priority:
+    for rank in spec.Priority:
         asked += demand[rank]
         if asked < 0.9:
             # Some of it waits for its turn at times; none is left out once anything less urgent was made

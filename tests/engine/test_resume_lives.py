@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from regstream.generate import lives, stream
+from regstream.generator import lifecycle, stream
 from tests.engine.test_memory import Memory
 from tests.engine.world import World, until
 from tests.generate import support
@@ -122,7 +122,7 @@ async def test_no_row_opens_twice_and_none_forgets_where_it_was(tmp_path: pathli
 async def test_a_row_stays_as_long_as_it_would_have(tmp_path: pathlib.Path) -> None:
     memory = Json()
     events = [event for epochs in "AB" for event in await lived(tmp_path, memory, epochs, 150, kill=False)]
-    workshop = stream.Workshop(World(tmp_path, files()).load(), memory.seeds[0], support.IDENTITY)
+    workshop = stream.GenerationContext(World(tmp_path, files()).load(), memory.seeds[0], support.IDENTITY)
     workshop.fill(0)
     path, checked = workshop.populations["finding"].path, 0
     for name, rows in told(events).items():
@@ -179,7 +179,7 @@ async def test_what_makes_no_sense_is_begun_anew_and_said(tmp_path: pathlib.Path
     assert not told(first).keys() & told(second).keys()
 
 
-def remembered(workshop: stream.Workshop) -> dict[str, Any]:
+def remembered(workshop: stream.GenerationContext) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     while workshop.has_news:
         for part, states in workshop.news().items():
@@ -187,8 +187,8 @@ def remembered(workshop: stream.Workshop) -> dict[str, Any]:
     return found
 
 
-def again(workshop: stream.Workshop, saved: dict[str, Any], now: float) -> stream.Workshop:
-    made = stream.Workshop(workshop.catalog, 7, support.IDENTITY)
+def again(workshop: stream.GenerationContext, saved: dict[str, Any], now: float) -> stream.GenerationContext:
+    made = stream.GenerationContext(workshop.catalog, 7, support.IDENTITY)
     made.fill(now, None, frozenset(), lambda name: saved.get(name, {}))
     return made
 
@@ -214,9 +214,9 @@ def test_all_goes_on_to_the_row_and_the_moment() -> None:
 
 
 def test_a_large_population_is_remembered_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lives, "LEAST_GONE", 50)
+    monkeypatch.setattr(lifecycle, "LEAST_GONE", 50)
     rows = living(count=2_500)
-    workshop = support.workshop(support.spec({"x": 1}), entities=(rows,))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(rows,))
     sizes = []
     while workshop.has_news:
         sizes.append(len(workshop.news()["/lives/finding"]))

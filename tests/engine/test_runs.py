@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import errors, model
+from regstream import errors, spec
 from regstream.engine import runs
 from tests import profiles
 from tests.engine.world import World, file, scenario, stream, until
@@ -57,7 +57,7 @@ async def test_every_kind_of_step_does_what_it_says(tmp_path):
         await world.count("A", 10)
         assert {(one["data"]["n"], one["priority"]) for one in b} == {(9, "HIGH")}
         assert [one["data"]["n"] for one in world.events("A")] == ["xx"] * 3 + list(range(4, 11))
-        alert = (await world.count(model.ALERTS, 1))[0]["data"]
+        alert = (await world.count(spec.ALERTS, 1))[0]["data"]
         await until(lambda: world.engine.run(run.run_id).current[0].startswith("steps[2] set B"))
         world.engine.cancel(run.run_id)
     assert alert == {
@@ -78,7 +78,7 @@ async def test_alerts_of_a_stream_say_which_run_made_it_raise_them(tmp_path):
     files = {"streams.yaml": file(A=alerting, B=alerting), **scenario("RUN", *steps)}
     async with World(tmp_path, files).running() as world:
         run = world.engine.simulate("RUN")
-        alerts = [one["data"] for one in await world.count(model.ALERTS, 4)]
+        alerts = [one["data"] for one in await world.count(spec.ALERTS, 4)]
     assert {one["stream"] for one in alerts} == {"A", "B"}
     assert {(one["scenario"], one["runId"]) for one in alerts} == {("RUN", run.run_id)}
 
@@ -146,8 +146,8 @@ async def test_a_run_that_fails_gives_back_what_it_was_about_to_give_back_too(tm
     assert world.system.of("scenario-ended")[0]["error"] == "unknown stream 'B'"
 
 
-def world_spec(files: dict[str, str]) -> model.ScenarioSpec:
-    return model.ScenarioSpec.model_validate_json(files["scenarios/run.yaml"])
+def world_spec(files: dict[str, str]) -> spec.ScenarioSpec:
+    return spec.ScenarioSpec.model_validate_json(files["scenarios/run.yaml"])
 
 
 async def test_a_stream_that_is_removed_fails_the_run_that_needs_it_and_no_other(tmp_path):
@@ -303,7 +303,7 @@ OPERATOR = st.one_of(
     st.tuples(st.sampled_from(["pause", "resume"]), st.sampled_from("AB")),
     st.tuples(st.sampled_from(["interval", "batch_size", "priority", "enabled"]), st.sampled_from("AB")),
 )
-SET = {"interval": 700_000, "batch_size": 11, "priority": model.Priority.CRITICAL, "enabled": False}
+SET = {"interval": 700_000, "batch_size": 11, "priority": spec.Priority.CRITICAL, "enabled": False}
 
 
 def operate(world: World, action: tuple[str, str]) -> None:

@@ -13,10 +13,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import config, model
-from regstream.engine import lane as lanes
-from regstream.engine import undo
-from regstream.generate import pools
+from regstream import config, spec
+from regstream.engine import active_stream, undo
+from regstream.functions import lookup
 from tests import support
 from tests.engine.test_memory import Memory
 from tests.engine.world import World, file, scenario, stream, until
@@ -58,7 +57,7 @@ def burst(name: str, count: int = 1, fields: dict[str, Any] | None = None) -> di
 
 @pytest.mark.parametrize("end", ["completed", "cancelled", "stopped", "failed"])
 async def test_rows_are_given_back_to_the_type_however_a_run_ends(tmp_path: pathlib.Path, end: str) -> None:
-    last = {"completed": [], "failed": [{"wait": "20ms"}, *[burst("ADD")] * (lanes.MAX_JOBS + 1)]}
+    last = {"completed": [], "failed": [{"wait": "20ms"}, *[burst("ADD")] * (active_stream.MAX_JOBS + 1)]}
     steps = [burst("SPEND", 5, WORSE), *last.get(end, [FOREVER])]
     async with World(tmp_path, {**FILES, **scenario("RUN", *steps)}).running() as world:
         before = rows(world)
@@ -379,7 +378,7 @@ def test_what_is_left_when_all_runs_have_ended_is_the_same_in_any_order(
 
 
 def _undone(acts: list[tuple[str, Any]], first: Any, order: list[str]) -> Any:
-    log, found = undo.UndoLog(), pools.Pools({"e": pools.Rows([{"id": "a", "x": first}], "id")})
+    log, found = undo.UndoLog(), lookup.Pools({"e": lookup.Rows([{"id": "a", "x": first}], "id")})
     one = found["e"][0]
     for run in order:
         log.begin(run, ())
@@ -400,7 +399,7 @@ def _undone(acts: list[tuple[str, Any]], first: Any, order: list[str]) -> Any:
 
 @hypothesis.given(st.lists(st.tuples(st.sampled_from("A-"), st.decimals(0, 1000, places=2)), max_size=20))
 def test_amounts_that_others_added_stay_to_the_cent(acts: list[tuple[str, Any]]) -> None:
-    log, found = undo.UndoLog(), pools.Pools({"e": pools.Rows([{"id": "a", "x": 1000.0}], "id")})
+    log, found = undo.UndoLog(), lookup.Pools({"e": lookup.Rows([{"id": "a", "x": 1000.0}], "id")})
     one, others = found["e"][0], 1000
     log.begin("A", ())
     for run, amount in acts:
@@ -434,6 +433,6 @@ def test_what_a_scenario_keeps_is_checked(tmp_path: pathlib.Path, kept: str, pro
 
 
 def test_the_schema_of_scenarios_has_what_they_keep() -> None:
-    keeps = config.schema("scenario")["properties"]["keeps"]
+    keeps = config.files_schema("scenario")["properties"]["keeps"]
     assert keeps["type"] == "array" and re.fullmatch(keeps["items"]["pattern"], "svp.spent")
-    assert model.ScenarioSpec.model_validate({"name": "A", "keeps": ["a.b"], "steps": [FOREVER]}).kept == (("a", "b"),)
+    assert spec.ScenarioSpec.model_validate({"name": "A", "keeps": ["a.b"], "steps": [FOREVER]}).kept == (("a", "b"),)

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from regstream import errors, model
-from regstream.engine import health, lane
+from regstream import errors, spec
+from regstream.engine import active_stream, status
 from tests.engine.world import World, file, stream, until
 
 
@@ -167,13 +167,13 @@ async def test_too_many_bursts_are_refused_and_those_that_wait_are_made(tmp_path
     world = World(tmp_path, {"streams.yaml": file(A=stream())}, limit=10)
     async with world.running():
         world.flowing.clear()
-        waiting = [asyncio.create_task(world.engine.burst("A", 10)) for _ in range(lane.MAX_JOBS)]
+        waiting = [asyncio.create_task(world.engine.burst("A", 10)) for _ in range(active_stream.MAX_JOBS)]
         await asyncio.sleep(0)
         with pytest.raises(errors.Overloaded, match="the queue of bursts of A is full"):
             await world.engine.burst("A", 1)
         world.flowing.set()
         spans = await asyncio.gather(*waiting)
-        assert spans == [(first, first + 9) for first in range(1, 10 * lane.MAX_JOBS, 10)]
+        assert spans == [(first, first + 9) for first in range(1, 10 * active_stream.MAX_JOBS, 10)]
         assert await world.engine.burst("A", 1) == (641, 641)
 
 
@@ -181,7 +181,7 @@ async def test_a_caller_that_goes_away_leaves_nothing_behind(tmp_path):
     world = World(tmp_path, {"streams.yaml": file(A=stream())}, limit=10)
     async with world.running():
         world.flowing.clear()
-        waiting = [asyncio.create_task(world.engine.burst("A", 1000)) for _ in range(lane.MAX_JOBS)]
+        waiting = [asyncio.create_task(world.engine.burst("A", 1000)) for _ in range(active_stream.MAX_JOBS)]
         await until(lambda: world.engine.stream("A").seq >= 10)
         for one in waiting:
             one.cancel()
@@ -278,17 +278,17 @@ async def test_an_event_that_succeeds_with_other_draws_does_not_make_a_stream_fa
 
 
 def test_causes_that_hold_random_values_are_bounded(caplog):
-    one = health.Health()
+    one = status.ErrorLog()
     for number in range(1000):
         one.note(errors.RenderError("A", "fields.a", f"KeyError: {number}"))
-    assert len(caplog.records) <= health.MAX_CAUSES + 4
+    assert len(caplog.records) <= status.MAX_CAUSES + 4
     one.well("A")
     assert one.fault is None
 
 
 def test_a_recovery_is_told_once_for_each_fault_that_was_told(caplog):
     caplog.set_level(logging.INFO, "regstream.engine")
-    one = health.Health()
+    one = status.ErrorLog()
     for _ in range(1000):
         one.note(errors.RenderError("A", "fields.a", "ZeroDivisionError"))
         one.well("A")
@@ -296,7 +296,7 @@ def test_a_recovery_is_told_once_for_each_fault_that_was_told(caplog):
 
 
 def test_the_log_of_one_cause_goes_by_powers_of_ten():
-    assert [count for count in range(1, 2000) if health.is_news(count)] == [1, 10, 100, 1000]
+    assert [count for count in range(1, 2000) if status.is_news(count)] == [1, 10, 100, 1000]
 
 
 # Alerts
@@ -307,7 +307,7 @@ ALERTING = stream(alert={"when": "{{ seq % 2 == 0 }}", "severity": "CRITICAL", "
 async def test_alerts_are_events_of_the_built_in_stream_behind_their_cause(tmp_path):
     async with World(tmp_path, {"streams.yaml": file(A=ALERTING)}).running() as world:
         await world.engine.burst("A", 500)
-        alerts = await world.count(model.ALERTS, 250)
+        alerts = await world.count(spec.ALERTS, 250)
     assert [one["seq"] for one in alerts] == list(range(1, 251))
     assert {one["type"] for one in alerts} == {"immediate-alert"}
     assert alerts[0]["data"] == {
@@ -315,17 +315,17 @@ async def test_alerts_are_events_of_the_built_in_stream_behind_their_cause(tmp_p
     }  # fmt: skip
     assert [one["data"]["causeSeq"] for one in alerts] == list(range(2, 501, 2))
     ids = [(one.head.stream, one.seq) for one in world.shown]
-    assert all(ids.index((model.ALERTS, n)) > ids.index(("A", 2 * n)) for n in range(1, 251))
+    assert all(ids.index((spec.ALERTS, n)) > ids.index(("A", 2 * n)) for n in range(1, 251))
     world.whole()
 
 
 async def test_alerts_beyond_the_bound_are_dropped_before_they_have_a_number(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("regstream.engine.work.MAX_ALERTS", 50)
+    monkeypatch.setattr("regstream.engine.workers.MAX_ALERTS", 50)
     files = {"streams.yaml": file(A=stream(alert={"when": "{{ true }}", "message": "x"}))}
     async with World(tmp_path, files).running() as world:
         await world.engine.burst("A", 1000)
         made = 1000 - await until(lambda: world.engine.totals.alerts_dropped)
-        await world.count(model.ALERTS, made)
+        await world.count(spec.ALERTS, made)
     world.whole()
     assert "too many alerts wait" in caplog.text
 

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from unittest import mock
 
-from regstream import config, engine, errors, hub, model, reload
+from regstream import config, engine, errors, hub, reloader, spec
 from regstream.broker import simulated
-from regstream.generate import stream as streams
+from regstream.event import Event
+from regstream.generator import stream as streams
 
 PATIENCE = 60.0
 
@@ -28,7 +29,7 @@ async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     return value
 
 
-SETTLING = reload.Settling(rest=0.02, removal=0.1)
+SETTLING = reloader.Settling(rest=0.02, removal=0.1)
 """Files that tests write are whole at once."""
 
 
@@ -43,7 +44,7 @@ class Sink:
     def __init__(self, fanout: hub.Hub, *channels: str) -> None:
         self.told: list[dict[str, Any]] = []
         self._subscriber = hub.Subscriber(self._take)
-        fanout.subscribe(self._subscriber, hub.Request(channels))
+        fanout.subscribe(self._subscriber, hub.SubscriptionRequest(channels))
 
     def _take(self) -> None:
         self.told += [json.loads(entry.text)["data"] for entry in self._subscriber.take(10**6, 10**9)]
@@ -70,15 +71,15 @@ class World:
         self.folder = folder
         self.write(files)
         numbers = itertools.count(1)
-        self.paths = reload.Paths(folder / "streams.yaml", folder / "scenarios", folder / "templates")
+        self.paths = reloader.Paths(folder / "streams.yaml", folder / "scenarios", folder / "templates")
         self.ahead = 0.0
         self.late: list[tuple[str, float]] = []
-        self.shown: list[model.Event] = []
+        self.shown: list[Event] = []
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.broker = simulated.SimulatedBroker(limit=limit)
         self.hub = hub.Hub(self.now)
-        origin = engine.Origin(
+        origin = engine.Environment(
             self.now,
             lambda: f"{epochs}{next(numbers)}",
             lambda: f"R{next(numbers)}",
@@ -89,21 +90,23 @@ class World:
         self.engine = engine.Engine(
             origin, self.broker, self.hub, observe=lambda *tick: self.late.append(tick), memory=memory
         )
-        self.door = reload.Door(self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest, SETTLING)
+        self.door = reloader.Reloader(
+            self.load, self.engine, self.now, self.hub.announce, self.locate, self.digest, SETTLING
+        )
         self.system = Sink(self.hub, "system")
         self.tasks: list[asyncio.Task[None]] = []
 
     def now(self) -> float:
         return time.time() + self.ahead
 
-    def load(self) -> model.Catalog:
+    def load(self) -> spec.Catalog:
         return config.load(self.paths.streams, self.paths.scenarios, self.paths.templates, "test")
 
     def digest(self) -> str:
         return config.digest(self.paths.streams, self.paths.scenarios, self.paths.templates)
 
     def locate(self, where: tuple[str, ...], message: str) -> errors.Problem:
-        return config.locate(self.paths.streams, where, message)
+        return config.problem_at(self.paths.streams, where, message)
 
     def write(self, files: Mapping[str, str | None]) -> None:
         """Write files, or remove those that are None."""
@@ -115,7 +118,7 @@ class World:
             path.parent.mkdir(exist_ok=True)
             path.write_text(textwrap.dedent(text))
 
-    async def reload(self, files: Mapping[str, str | None] | None = None) -> reload.Receipt:
+    async def reload(self, files: Mapping[str, str | None] | None = None) -> reloader.ReloadResult:
         self.write(files or {})
         return await self.door.reload("test")
 
@@ -129,7 +132,7 @@ class World:
     @contextlib.asynccontextmanager
     async def running(self, streaming: bool = True) -> AsyncIterator[World]:
         """Loaded and serving; at the end nothing may have died meanwhile."""
-        with mock.patch("regstream.engine.lane.anchor", anchor):
+        with mock.patch("regstream.engine.active_stream.anchor", anchor):
             async with self._running(streaming):
                 yield self
 

@@ -9,32 +9,33 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from regstream import model
-from regstream.generate import check, sandbox, stream
+from regstream import spec
+from regstream.generator import check, stream
+from regstream.templates import sandbox
 
 NOW = 1_795_435_200.123
 IDENTITY = stream.Identity("/regstream/LATAM/test", "LATAM")
 
 
-def spec(fields: Mapping[str, Any] | None, name: str = "S", **rest: Any) -> model.StreamSpec:
-    return model.StreamSpec.model_validate({"name": name, "interval": "1s", "fields": fields, **rest})
+def stream_spec(fields: Mapping[str, Any] | None, name: str = "S", **rest: Any) -> spec.StreamSpec:
+    return spec.StreamSpec.model_validate({"name": name, "interval": "1s", "fields": fields, **rest})
 
 
-def entity(name: str, fields: Mapping[str, Any], count: int = 4, key: str = "id") -> model.EntitySpec:
-    return model.EntitySpec.model_validate({"name": name, "count": count, "key": key, "fields": fields})
+def entity(name: str, fields: Mapping[str, Any], count: int = 4, key: str = "id") -> spec.EntitySpec:
+    return spec.EntitySpec.model_validate({"name": name, "count": count, "key": key, "fields": fields})
 
 
 def catalog(
-    *streams: model.StreamSpec, entities: tuple[model.EntitySpec, ...] = (), templates: Mapping[str, str] | None = None
-) -> model.Catalog:
+    *streams: spec.StreamSpec, entities: tuple[spec.EntitySpec, ...] = (), templates: Mapping[str, str] | None = None
+) -> spec.Catalog:
     by_name = {one.name: one for one in streams}
-    return model.Catalog(
-        None, model.Profile(), {one.name: one for one in entities}, by_name, {}, templates or {}, "digest"
+    return spec.Catalog(
+        None, spec.Profile(), {one.name: one for one in entities}, by_name, {}, templates or {}, "digest"
     )
 
 
-def workshop(*streams: model.StreamSpec, seed: int = 7, **rest: Any) -> stream.Workshop:
-    made = stream.Workshop(catalog(*streams, **rest), seed, IDENTITY)
+def workshop(*streams: spec.StreamSpec, seed: int = 7, **rest: Any) -> stream.GenerationContext:
+    made = stream.GenerationContext(catalog(*streams, **rest), seed, IDENTITY)
     made.fill(NOW)
     return made
 
@@ -42,7 +43,7 @@ def workshop(*streams: model.StreamSpec, seed: int = 7, **rest: Any) -> stream.W
 def build(fields: Mapping[str, Any] | None, seed: int = 7, **rest: Any) -> stream.Stream:
     """A stream of these fields; ``entities`` and ``templates`` go to its catalog, other keys to its declaration."""
     shared = {key: rest.pop(key) for key in ("entities", "templates") if key in rest}
-    one = spec(fields, **rest)
+    one = stream_spec(fields, **rest)
     return stream.Stream(one, workshop(one, seed=seed, **shared), "epoch")
 
 
@@ -70,7 +71,7 @@ def faults(fields: Mapping[str, Any] | None, **rest: Any) -> list[check.Fault]:
     """What the check finds in such a stream."""
     shared = {one.name: one for one in rest.pop("entities", ())}
     templates = rest.pop("templates", {})
-    return check.check_stream(spec(fields, **rest), shared, templates)
+    return check.check_stream(stream_spec(fields, **rest), shared, templates)
 
 
 def fault(template: Any, **rest: Any) -> check.Fault:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream.generate import stream
+from regstream.generator import stream
 from tests import profiles
 from tests.generate import support
 

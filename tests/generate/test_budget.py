@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from regstream.generate import budget, cost, vocabulary
+from regstream.functions import limits, registry
 from tests.generate import support
 
 # Steps alone must hold an event to this, by three times what a machine like ours takes for them
@@ -90,7 +90,7 @@ def test_whatever_a_template_calls_an_event_ends_within_its_steps(kind, name):
 
 def test_no_function_filter_or_test_is_left_out():
     box = support.box()
-    assert set(FUNCTIONS) == set(vocabulary.FUNCTIONS)
+    assert set(FUNCTIONS) == set(registry.FUNCTIONS)
     assert set(FILTERS) == set(box.filters)
     assert set(TEXTS) <= {name for name in dir(str) if name[0] != "_"}
     # Those that are signs have names too
@@ -152,36 +152,36 @@ def test_what_is_known_to_cost_too_much_is_refused_when_it_is_loaded(call, count
 
 def test_the_clock_stops_what_steps_do_not():
     now = itertools.count(0.0, 0.03)
-    account = budget.Budget(lambda: next(now))
-    with pytest.raises(cost.CostError, match="takes more than 100 ms"):
-        for _ in range(budget.MAX_STEPS):
+    account = limits.Budget(lambda: next(now))
+    with pytest.raises(limits.CostError, match="takes more than 100 ms"):
+        for _ in range(limits.MAX_STEPS):
             account.spend(1)
-    assert account.left > budget.MAX_STEPS - 20_000
+    assert account.left > limits.MAX_STEPS - 20_000
     account.renew()
     account.spend(100)
 
 
 def test_a_pause_of_the_machine_stops_no_event():
     now = iter([0.0, 30.0, *itertools.repeat(30.0, 100)])
-    account = budget.Budget(lambda: next(now))
-    for _ in range(budget.MAX_STEPS):
+    account = limits.Budget(lambda: next(now))
+    for _ in range(limits.MAX_STEPS):
         account.spend(1)
 
 
 def test_an_event_that_takes_few_steps_asks_no_clock():
-    account = budget.Budget(lambda: pytest.fail("asked"))
+    account = limits.Budget(lambda: pytest.fail("asked"))
     for _ in range(900):
         account.renew()
         account.spend(1_500)
 
 
 def test_what_is_kept_is_paid_once_an_event():
-    account = budget.Budget(lambda: 0.0)
+    account = limits.Budget(lambda: 0.0)
     for number in [*range(20)] * 9:
         account.once(number, 1_000)
-    assert account.left == budget.MAX_STEPS - 20_000
-    with pytest.raises(cost.CostError):
-        for number in [*range(budget.RECENT + 1)] * 9:
+    assert account.left == limits.MAX_STEPS - 20_000
+    with pytest.raises(limits.CostError):
+        for number in [*range(limits.RECENT + 1)] * 9:
             account.once(number, 1_000)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from regstream.generate import check
+from regstream.generator import check
 from tests.generate import support
 
 P = support.entity("person", {"id": "{{ index }}", "name": "N", "spent": 0})

@@ -6,7 +6,7 @@ import os
 
 import orjson
 
-from regstream.generate import stream
+from regstream.generator import stream
 from tests.generate import support
 from tests.generate.test_lives import DAY, FINDING, PROJECT
 
@@ -15,7 +15,7 @@ BATCH = 1_000
 
 
 def test_no_event_names_a_row_that_is_not_there():
-    looking = support.spec(
+    looking = support.stream_spec(
         {"id": "{{ f.id }}", "project": "{{ f.project }}", "found": "{{ p.id }}", "open": "{{ g.id }}"},
         "LOOKING",
         **{

@@ -10,7 +10,7 @@ import math
 
 import pytest
 
-from regstream.generate import draws, vocabulary
+from regstream.functions import registry, rng
 from tests.generate import support
 
 MANY = 200_000
@@ -21,7 +21,7 @@ RARE = 1e-4
 @pytest.fixture(scope="module")
 def doubles() -> list[float]:
     """Draws as events get them, in [0, 1)."""
-    return [one - 1.0 for (one,) in draws.Draws(draws.key(42, "MANY"), draws.Layout(1, 0)).span(0, MANY)]
+    return [one - 1.0 for (one,) in rng.Draws(rng.key(42, "MANY"), rng.Layout(1, 0)).span(0, MANY)]
 
 
 def lognormal(mu: float, sigma: float) -> tuple[float, float, float]:
@@ -58,14 +58,14 @@ CONTINUOUS = [
 @pytest.mark.parametrize(("name", "given", "moments"), CONTINUOUS)
 def test_means_and_variances_are_within_four_standard_errors(doubles, name, given, moments):
     mean, variance, excess = moments
-    call = vocabulary.FUNCTIONS[name].call
+    call = registry.FUNCTIONS[name].call
     check([call(u, *given) for u in doubles], mean, variance, excess)
 
 
 @pytest.mark.parametrize(("name", "given", "moments"), CONTINUOUS)
 def test_those_of_marginals_are_too(doubles, name, given, moments):
-    z = [vocabulary.normal(u, 0, 1) for u in doubles]
-    check([vocabulary.marginal(one, name, *given) for one in z], *moments)
+    z = [registry.normal(u, 0, 1) for u in doubles]
+    check([registry.marginal(one, name, *given) for one in z], *moments)
 
 
 def check(found: list[float], mean: float, variance: float, excess: float) -> None:
@@ -78,7 +78,7 @@ def check(found: list[float], mean: float, variance: float, excess: float) -> No
 
 def test_a_pair_has_its_correlation(doubles):
     halves = zip(doubles[::2], doubles[1::2], strict=True)
-    pairs = [vocabulary.FUNCTIONS["correlated"].call(u, v, 0.7) for u, v in halves]
+    pairs = [registry.FUNCTIONS["correlated"].call(u, v, 0.7) for u, v in halves]
     for one in zip(*pairs, strict=True):
         check(list(one), 0, 1, 0)
     # The product of two has the mean rho and the variance 1 + rho²
@@ -90,7 +90,7 @@ def test_a_pair_has_its_correlation(doubles):
 @pytest.mark.parametrize(("n", "s"), [(2, 0), (50, 1.1), (100, 0.5), (8, 3)])
 def test_ranks_come_by_zipf(doubles, n, s):
     shares = {rank: rank**-s for rank in range(1, n + 1)}
-    assert support.likelihood((vocabulary.zipf(u, n, s) for u in doubles), shares) > RARE
+    assert support.likelihood((registry.zipf(u, n, s) for u in doubles), shares) > RARE
     for call in (f"zipf({n}, {s})", f"zipf({n} + index * 0, {s})"):
         assert support.likelihood(support.values(f"{{{{ {call} }}}}", FEW), shares) > RARE
 
@@ -105,7 +105,7 @@ def test_rows_come_by_zipf(s):
 
 def test_values_come_by_weight(doubles):
     shares = {"a": 0.5, "b": 12, "c": 0, "d": 3.25, "e": 7}
-    assert support.likelihood((vocabulary.weighted(u, shares) for u in doubles), shares) > RARE
+    assert support.likelihood((registry.weighted(u, shares) for u in doubles), shares) > RARE
     for first in ("0.5", "0.5 + index * 0"):
         found = support.values(f"{{{{ weighted({{'a': {first}, 'b': 12, 'c': 0, 'd': 3.25, 'e': 7}}) }}}}", FEW)
         assert support.likelihood(found, shares) > RARE
@@ -114,7 +114,7 @@ def test_values_come_by_weight(doubles):
 @pytest.mark.parametrize(("low", "high"), [(1, 6), (-3, 12), (0, 999)])
 def test_whole_numbers_are_equally_likely(doubles, low, high):
     shares = dict.fromkeys(range(low, high + 1), 1)
-    assert support.likelihood((vocabulary.randint(u, low, high) for u in doubles), shares) > RARE
+    assert support.likelihood((registry.randint(u, low, high) for u in doubles), shares) > RARE
     for call in (f"randint({low}, {high})", f"randint({low}, {high} + index * 0)"):
         assert support.likelihood(support.values(f"{{{{ {call} }}}}", FEW), shares) > RARE
 
@@ -141,5 +141,5 @@ def test_the_measure_itself_is_that_of_the_tables(distance, degrees, tail):
 
 
 def test_the_measure_finds_what_is_slightly_off(doubles):
-    found = [vocabulary.zipf(u, 50, 1.12) for u in doubles]
+    found = [registry.zipf(u, 50, 1.12) for u in doubles]
     assert support.likelihood(found, {rank: rank**-1.1 for rank in range(1, 51)}) < RARE

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream.generate import draws
+from regstream.functions import rng
 from tests.generate import support
 
 FIELDS = {
@@ -49,7 +49,7 @@ def test_two_runs_are_equal_and_other_seeds_and_streams_are_not():
 
 
 def test_other_streams_and_the_order_of_calls_do_not_matter():
-    specs = [support.spec(FIELDS, name) for name in ("S", "T")]
+    specs = [support.stream_spec(FIELDS, name) for name in ("S", "T")]
     shop = support.workshop(*specs)
     one, two = (support.stream.Stream(spec, shop, "epoch") for spec in specs)
     mixed = [
@@ -68,9 +68,9 @@ def test_the_fields_of_one_event_are_drawn_apart():
     assert len(set(row.values())) == 6
 
 
-@pytest.mark.parametrize("layout", [draws.Layout(1, 0), draws.Layout(0, 1), draws.Layout(3, 2), draws.Layout(0, 0)])
+@pytest.mark.parametrize("layout", [rng.Layout(1, 0), rng.Layout(0, 1), rng.Layout(3, 2), rng.Layout(0, 0)])
 def test_records_have_the_layout_and_the_doubles_their_range(layout):
-    source = draws.Draws(draws.key(7, "S"), layout)
+    source = rng.Draws(rng.key(7, "S"), layout)
     records = list(source.span(1, 100))
     assert len(records) == 100
     for record in [*records, source.again(5, 1)]:
@@ -80,21 +80,21 @@ def test_records_have_the_layout_and_the_doubles_their_range(layout):
 
 
 def test_a_new_attempt_is_drawn_apart():
-    source = draws.Draws(draws.key(7, "S"), draws.Layout(1, 1))
+    source = rng.Draws(rng.key(7, "S"), rng.Layout(1, 1))
     found = [next(iter(source.span(5, 1))), *(source.again(5, attempt) for attempt in range(1, 5)), source.again(6, 1)]
     assert len(set(found)) == 6
 
 
 def test_loose_draws_differ_by_text_event_and_attempt():
-    key = draws.key(7, "S")
-    found = {draws.Loose(key, *place).raw() for place in itertools.product(range(3), range(3), range(3))}
+    key = rng.key(7, "S")
+    found = {rng.Loose(key, *place).raw() for place in itertools.product(range(3), range(3), range(3))}
     assert len(found) == 27
-    loose = draws.Loose(key, 1, 1)
+    loose = rng.Loose(key, 1, 1)
     assert 0 <= loose.double() < 1
     assert loose.raw() != loose.raw()
 
 
 def test_keys_differ_by_seed_and_name():
-    found = {draws.key(seed, name) for seed in (0, 1, 2**63 - 1, 2**64 - 1) for name in ("S", "T", "entity S")}
+    found = {rng.key(seed, name) for seed in (0, 1, 2**63 - 1, 2**64 - 1) for name in ("S", "T", "entity S")}
     assert len(found) == 12
     assert all(len(one) == 32 for one in found)

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from regstream import errors, model
-from regstream.generate import entities, stream
+from regstream import errors, spec
+from regstream.generator import entities, stream
 from tests.generate import support
 
 P = support.entity("p", {"id": "P{{ index }}", "n": "{{ randint(1, 1000) }}", "spent": 0}, count=5)
 
 
-def rows(*declared: model.EntitySpec, seed: int = 7, **rest) -> dict[str, list[dict]]:
+def rows(*declared: spec.EntitySpec, seed: int = 7, **rest) -> dict[str, list[dict]]:
     return support.workshop(entities=declared, seed=seed, **rest).pools
 
 
@@ -104,7 +104,9 @@ def test_updates_are_seen_by_the_next_event_of_the_same_batch():
 
 def test_streams_share_rows():
     one = support.entity("p", {"id": "only", "n": 0}, count=1)
-    specs = [support.spec({"n": "{{ p.n + 1 }}"}, name, update={"p.n": "{{ n }}"}, **BOUND) for name in ("S", "T")]
+    specs = [
+        support.stream_spec({"n": "{{ p.n + 1 }}"}, name, update={"p.n": "{{ n }}"}, **BOUND) for name in ("S", "T")
+    ]
     shop = support.workshop(*specs, entities=(one,))
     made = [stream.Stream(spec, shop, "e") for spec in specs]
     seen = [support.events(which.next_batch(support.NOW, 1))[0]["data"]["n"] for which in (*made, *made)]
@@ -139,11 +141,13 @@ def reload(
     old_fields: dict, new_fields: dict, update: dict, bound: dict | None = None, name: str = "p"
 ) -> dict[str, dict]:
     """The rows, by key, after a reload with other fields of the entity, when events had changed the old ones."""
-    spec = support.spec({"x": 1}, update=update, with_=bound or BOUND["with"])
+    spec = support.stream_spec({"x": 1}, update=update, with_=bound or BOUND["with"])
     old = support.workshop(entities=(support.entity(name, old_fields),))
     for row in old.pools[name]:
         row.update({key: "changed" for key in row if key != "id"})
-    new = stream.Workshop(support.catalog(spec, entities=(support.entity(name, new_fields),)), 7, support.IDENTITY)
+    new = stream.GenerationContext(
+        support.catalog(spec, entities=(support.entity(name, new_fields),)), 7, support.IDENTITY
+    )
     new.fill(support.NOW, old)
     new.carry(old, frozenset())
     return {str(row["id"]): row for row in new.pools[name]}
@@ -166,12 +170,12 @@ def test_rows_with_keys_of_any_type_are_carried():
 
 def test_what_another_entity_of_a_similar_name_gets_is_not_carried():
     bound = {"q": "{{ pick('pp') }}", "p": "{{ pick('pp') }}"}
-    spec = support.spec({"x": 1}, update={"p.n": 1}, with_=bound)
+    spec = support.stream_spec({"x": 1}, update={"p.n": 1}, with_=bound)
     declared = [support.entity(name, {"id": "{{ index }}", "n": 0}) for name in ("p", "pp")]
     old = support.workshop(entities=tuple(declared))
     for row in old.pools["p"]:
         row["n"] = "changed"
-    new = stream.Workshop(support.catalog(spec, entities=tuple(declared)), 7, support.IDENTITY)
+    new = stream.GenerationContext(support.catalog(spec, entities=tuple(declared)), 7, support.IDENTITY)
     new.fill(support.NOW, old)
     new.carry(old, frozenset())
     assert {row["n"] for row in new.pools["p"]} == {0}
@@ -186,7 +190,7 @@ def test_a_row_by_another_name_is_carried_too():
 
 def test_unchanged_entities_keep_their_rows_themselves():
     old = support.workshop(entities=(P,))
-    new = stream.Workshop(old.catalog, 7, support.IDENTITY)
+    new = stream.GenerationContext(old.catalog, 7, support.IDENTITY)
     new.fill(support.NOW, old, frozenset({"p"}))
     assert new.pools["p"] is old.pools["p"]
 

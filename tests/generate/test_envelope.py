@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from regstream import model
-from regstream.generate import alerts, maker, stream
+from regstream import spec
+from regstream.event import Head, Position
+from regstream.generator import alerts, stream
+from regstream.generator import batch as batches
 from tests.generate import support
 
 ORDER = [
@@ -36,7 +38,7 @@ def test_the_event_says_what_its_bytes_say():
     event = made.next_batch(support.NOW, 2).events[1]
     whole = json.loads(event.value)
     assert (event.id, event.seq, event.head.time) == (whole["id"], whole["seq"], whole["time"])
-    assert event.position == model.Position(whole["epoch"], 1251) == made.position
+    assert event.position == Position(whole["epoch"], 1251) == made.position
     assert (event.key, event.head.topic, event.head.type, event.head.stream) == ("k1251", "t.x", "e-x", "S")
 
 
@@ -57,8 +59,8 @@ def test_the_time_has_milliseconds_and_z(now, text):
 
 @given(some.text(max_size=20), some.text(max_size=20), some.text(max_size=20), some.integers(1, 2**63))
 def test_any_name_source_and_region_are_escaped(name, source, region, seq):
-    head = model.Head("S" + name, "e" + name, "t" + name, "topic", model.Priority.LOW, "time", region)
-    before, between, after = maker.envelope(head, source)
+    head = Head("S" + name, "e" + name, "t" + name, "topic", spec.Priority.LOW, "time", region)
+    before, between, after = batches.envelope(head, source)
     number = b"%d" % seq
     whole = json.loads(b"".join((before, number, between, number, after, b"{}", b"}")))
     assert list(whole) == ORDER
@@ -68,8 +70,8 @@ def test_any_name_source_and_region_are_escaped(name, source, region, seq):
 
 @pytest.mark.parametrize("odd", ['"', "\\", "\n\r\t\0\x1f", "ñandú", "日本", "\U0001f600", "</script>", "a\u2028b"])
 def test_odd_characters_in_identity_and_data(odd):
-    spec = support.spec({odd: odd, "t": "{{ x }}{{ stream }}"}, with_={"x": odd}, key=odd)
-    shop = stream.Workshop(support.catalog(spec), 7, stream.Identity(f"/{odd}", odd))
+    spec = support.stream_spec({odd: odd, "t": "{{ x }}{{ stream }}"}, with_={"x": odd}, key=odd)
+    shop = stream.GenerationContext(support.catalog(spec), 7, stream.Identity(f"/{odd}", odd))
     event = stream.Stream(spec, shop, "e").next_batch(support.NOW, 1).events[0]
     whole = json.loads(event.value)
     assert (whole["source"], whole["region"]) == (f"/{odd}", odd)
@@ -108,13 +110,13 @@ def test_a_priority_may_be_given_for_a_batch():
     made = support.build({"x": 1}, priority="LOW")
     said = [
         support.events(made.next_batch(support.NOW, 1, priority=one))[0]["priority"]
-        for one in (None, model.Priority.CRITICAL, None)
+        for one in (None, spec.Priority.CRITICAL, None)
     ]
     assert said == ["LOW", "CRITICAL", "LOW"]
 
 
 def test_alerts_are_events_of_their_own_stream():
-    spec = support.spec({"x": 1}, "ALERTS")
+    spec = support.stream_spec({"x": 1}, "ALERTS")
     source = stream.Stream(spec, support.workshop(spec), "e")
     source.seq = 5
     data = [

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as some
 
-from regstream.generate import vocabulary
+from regstream.functions import registry
 from tests import profiles
 from tests.generate import support
 
@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
 # Not optimized, as ours: folding constants makes a slice of a number undefined, which otherwise is an error
 NATIVE = jinja2.nativetypes.NativeEnvironment(undefined=jinja2.StrictUndefined, optimized=False)
 JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, optimized=False)
-STREAM = {**VALUES, "index": 0, "seq": 1, "stream": "S", "now": vocabulary.Instant.at(support.NOW)}
+STREAM = {**VALUES, "index": 0, "seq": 1, "stream": "S", "now": registry.Instant.at(support.NOW)}
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from regstream import errors
-from regstream.generate import alerts, stream
+from regstream.generator import alerts, stream
 from tests.generate import support
 
 SOMETIMES = "{{ 10 // randint(0, 3) }}"
@@ -48,7 +48,9 @@ def test_the_first_fault_is_the_one_that_is_told():
 
 
 def test_another_stream_goes_on():
-    specs = [support.spec({"x": template}, name) for name, template in (("S", "{{ 1 / 0 }}"), ("T", "{{ seq }}"))]
+    specs = [
+        support.stream_spec({"x": template}, name) for name, template in (("S", "{{ 1 / 0 }}"), ("T", "{{ seq }}"))
+    ]
     shop = support.workshop(*specs)
     broken, sound = (stream.Stream(spec, shop, "e") for spec in specs)
     assert broken.next_batch(support.NOW, 2).error is not None
@@ -143,7 +145,7 @@ def test_half_a_character_in_a_key_or_an_alert_fails_its_event_alone(declared, f
 
 def test_half_a_character_in_a_text_is_an_error():
     with pytest.raises(errors.RenderError, match="surrogates not allowed"):
-        alerts.text(support.workshop(support.spec({"n": 1})), "{{ '\\ud800' }}", support.NOW, "a run")
+        alerts.text(support.workshop(support.stream_spec({"n": 1})), "{{ '\\ud800' }}", support.NOW, "a run")
 
 
 def test_null_is_a_value_like_any_other():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream import model
-from regstream.engine import history, lane
-from regstream.generate import alerts, check, lives, stream
+from regstream import spec
+from regstream.engine import active_stream, backfill
+from regstream.generator import alerts, check, lifecycle, stream
 from tests import profiles
 from tests.generate import support
 
@@ -27,7 +27,7 @@ STATES = {
 
 
 def living(name="finding", fields=None, states=None, count=40):
-    return model.EntitySpec.model_validate(
+    return spec.EntitySpec.model_validate(
         {
             "name": name,
             "count": count,
@@ -44,15 +44,15 @@ FINDING = living(fields={"id": "finding-{{ index }}", "project": "{{ pick('proje
 TELLING = {"id": "{{ row.id }}", "state": "{{ state }}", "was": "{{ was }}", "project": "{{ row.project }}"}
 
 
-def bank(*more: model.StreamSpec, seed=7, entities=(PROJECT, FINDING)):
-    told = support.spec(TELLING, "TOLD", interval="1m", follow="finding")
+def bank(*more: spec.StreamSpec, seed=7, entities=(PROJECT, FINDING)):
+    told = support.stream_spec(TELLING, "TOLD", interval="1m", follow="finding")
     return support.workshop(told, *more, seed=seed, entities=entities)
 
 
 def past(workshop, days, step=DAY):
     """The events of so many days, of all streams in the order of time."""
-    at_work = lane.of_catalog(workshop, support.NOW, "epoch")
-    made = history.History(lambda: at_work, stream.Stream(alerts.SPEC, workshop, "epoch"), support.NOW)
+    at_work = active_stream.of_catalog(workshop, support.NOW, "epoch")
+    made = backfill.Backfill(lambda: at_work, stream.Stream(alerts.SPEC, workshop, "epoch"), support.NOW)
     count = round(days * DAY / step)
     return [
         event for number in range(count) for batch in made.until(support.NOW + (number + 1) * step) for event in batch
@@ -74,8 +74,8 @@ DWELLS = [
 
 @pytest.mark.parametrize(("declared", "mean", "deviation"), DWELLS)
 def test_a_state_lasts_as_long_as_it_says(declared, mean, deviation):
-    lasts, count = model.Dwell.model_validate(declared), 20_000
-    drawn = [lives.dwell(lasts, (number + 0.5) / count) for number in range(count)]
+    lasts, count = spec.Dwell.model_validate(declared), 20_000
+    drawn = [lifecycle.sojourn(lasts, (number + 0.5) / count) for number in range(count)]
     assert statistics.fmean(drawn) == pytest.approx(mean, rel=0.01)
     assert statistics.pstdev(drawn) == pytest.approx(deviation, rel=0.04, abs=1e-9)
     assert drawn == sorted(drawn) and drawn[0] > 0
@@ -87,7 +87,7 @@ SHARES = {"OPEN": 3.0, "REVIEW": 0.8 * 2.5, "ESCALATED": 0.8 * 0.25 * 0.5, "CLOS
 
 def test_at_any_time_as_many_are_in_a_state_as_its_time_is_of_a_life():
     rows = living(count=4_000)
-    workshop = support.workshop(support.spec({"x": 1}), entities=(rows,))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(rows,))
     total = sum(SHARES.values())
     for days in (0, 3, 40):
         workshop.pools.lives["finding"].advance(support.NOW + days * DAY)
@@ -100,7 +100,7 @@ def test_at_any_time_as_many_are_in_a_state_as_its_time_is_of_a_life():
 
 
 def test_what_follows_comes_by_weight():
-    workshop = support.workshop(support.spec({"x": 1}), entities=(living(count=2_000),))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(living(count=2_000),))
     population = workshop.populations["finding"]
     workshop.pools.lives["finding"].advance(support.NOW + 8 * DAY)
     moves = collections.Counter((one.was, one.state) for one in population.log)
@@ -129,7 +129,7 @@ def test_every_change_is_told_once_at_its_time_and_in_order():
     assert len(ended - {row["id"] for row in workshop.pools["finding"]}) > 50
 
 
-LOOKING = support.spec(
+LOOKING = support.stream_spec(
     {"id": "{{ f.id }}", "project": "{{ p.id }}", "begun": "{{ p.begun }}", "opened": "{{ f.opened }}"},
     "LOOKING",
     interval="1h",
@@ -151,7 +151,7 @@ def test_no_event_names_a_row_that_is_no_more_or_not_yet():
 def test_rows_that_never_end_are_made_at_the_beginning():
     states = {"UP": {"lasts": {"mean": "6d"}, "then": {"DOWN": 1}}, "DOWN": {"lasts": "2d", "then": {"UP": 1}}}
     machine = living("machine", {"id": "{{ index }}", "made": "{{ now }}"}, states, count=2_000)
-    workshop = support.workshop(support.spec({"x": 1}), entities=(machine,))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(machine,))
     for days in (0, 50):
         workshop.pools.lives["machine"].advance(support.NOW + days * DAY)
         rows = workshop.pools["machine"]
@@ -184,7 +184,7 @@ def test_a_row_ends_with_that_which_it_took_and_no_other(picked):
     text = picked if picked.startswith("{%") else f"{{{{ {picked}.id }}}}"
     project = living("project", {"id": "project-{{ index }}", "size": "{{ index % 7 + 1 }}"}, PROJECT_STATES, count=9)
     finding = living(fields={"id": "finding-{{ index }}", "project": text})
-    workshop = support.workshop(support.spec({"x": 1}), entities=(project, finding))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(project, finding))
     population = workshop.populations["finding"]
     cut = 0
     for days in range(0, 100, 5):
@@ -199,7 +199,7 @@ def test_a_row_ends_with_that_which_it_took_and_no_other(picked):
 
 def test_it_depends_on_nothing_but_time():
     """Not on the length of the windows, nor on who else looks."""
-    other = support.spec({"id": "{{ pick('project').id }}"}, "OTHER", interval="7m")
+    other = support.stream_spec({"id": "{{ pick('project').id }}"}, "OTHER", interval="7m")
     expected = [one.value for one in past(bank(), 20)]
     assert [one.value for one in past(bank(), 20, DAY / 2)] == expected
     beside = [one.value for one in past(bank(other, LOOKING), 20) if one.head.stream == "TOLD"]
@@ -221,7 +221,7 @@ def test_however_often_it_is_looked_at(cuts, seed):
 
 def test_what_is_told_late_finds_what_has_ended_meanwhile():
     """A finding is closed because its project ended, which is told after that."""
-    finding = support.spec(
+    finding = support.stream_spec(
         {"id": "{{ row.id }}", "begun": "{{ p.begun }}", "state": "{{ state }}"},
         "LATE",
         interval="12h",
@@ -242,20 +242,22 @@ def test_it_keeps_no_more_than_lives():
     assert population.count > 50_000
     assert len(population.rows) == 40 == len(population.rows.by_key)
     assert sum(map(len, population.rows.places.values())) == 40
-    assert len(population.log) == lives.LEAST_LOG and len(population.rows._gone) == lives.LEAST_GONE
+    assert len(population.log) == lifecycle.LEAST_LOG and len(population.rows._gone) == lifecycle.LEAST_GONE
     assert max(population._numbers) > 5_000
 
 
 def test_events_that_pick_a_state_find_rows_in_it():
     fields = {"state": "{{ f.state }}", "text": "{% set g = pick('finding', state='OPEN') %}{{ g.state }}"}
-    picking = support.spec(fields, "PICKING", interval="1h", **{"with": {"f": "{{ pick('finding', state='REVIEW') }}"}})
+    picking = support.stream_spec(
+        fields, "PICKING", interval="1h", **{"with": {"f": "{{ pick('finding', state='REVIEW') }}"}}
+    )
     found = [one["data"] for one in told(past(bank(picking), 20), "PICKING")]
     assert len(found) == 480
     assert all(one == {"state": "REVIEW", "text": "OPEN"} for one in found)
 
 
 def test_how_long_a_row_has_been_in_its_state_can_be_said():
-    aging = support.spec({"hours": "{{ ((now - f.since).total_seconds() / 3600) | round(3) }}"}, "AGING",
+    aging = support.stream_spec({"hours": "{{ ((now - f.since).total_seconds() / 3600) | round(3) }}"}, "AGING",
                          interval="1h", **{"with": {"f": "{{ pick('finding') }}"}})  # fmt: skip
     hours = [one["data"]["hours"] for one in told(past(bank(aging), 20), "AGING")]
     assert len(hours) == 480 and min(hours) >= 0 and 24 < statistics.fmean(hours) < 60
@@ -288,7 +290,7 @@ def test_more_than_is_kept_is_said_to_be_missed(caplog):
     workshop = bank()
     made = stream.Stream(workshop.catalog.streams["TOLD"], workshop, "epoch")
     tick = made.ticks([(support.NOW + 3_000 * DAY, 1, None)])[0]
-    assert tick.events == lives.LEAST_LOG
+    assert tick.events == lifecycle.LEAST_LOG
     assert "were passed over" in caplog.text
     assert made.ticks([(support.NOW + 3_000 * DAY, 1, None)])[0].events == 0
 
@@ -296,7 +298,7 @@ def test_more_than_is_kept_is_said_to_be_missed(caplog):
 def test_rows_of_an_unchanged_entity_live_on_over_a_reload():
     old = bank()
     old.pools.lives["finding"].advance(support.NOW + DAY)
-    new = stream.Workshop(old.catalog, 7, support.IDENTITY)
+    new = stream.GenerationContext(old.catalog, 7, support.IDENTITY)
     new.fill(support.NOW + DAY, old, frozenset({"finding", "project"}))
     assert new.pools["finding"] is old.pools["finding"]
     before = old.populations["finding"].count
@@ -306,7 +308,7 @@ def test_rows_of_an_unchanged_entity_live_on_over_a_reload():
 
 def test_a_stream_that_stays_sees_what_has_become_of_its_entity():
     """The number of rows and their states are in what it was compiled to."""
-    picking = support.spec({"id": "{{ pick('finding', zipf=1.1).id }}"}, "PICKING")
+    picking = support.stream_spec({"id": "{{ pick('finding', zipf=1.1).id }}"}, "PICKING")
     still = support.entity("finding", {"id": "old-{{ index }}"}, count=40)
     old = support.workshop(picking, entities=(still,))
     made = stream.Stream(picking, old, "epoch")
@@ -324,7 +326,7 @@ def test_what_events_change_is_remembered_of_rows_that_do_not_end():
     states = {"UP": {"lasts": {"mean": "6d"}, "then": {"DOWN": 1}}, "DOWN": {"lasts": "2d", "then": {"UP": 1}}}
     fields = {"id": "{{ index }}", "load": 0}
     specs = [living("machine", fields, states, count=3), living("case", fields, count=3)]
-    changing = support.spec(
+    changing = support.stream_spec(
         {"x": 1},
         "CHANGING",
         update={"m.load": 7, "c.load": 7},
@@ -335,14 +337,14 @@ def test_what_events_change_is_remembered_of_rows_that_do_not_end():
     kept = workshop.states(batch.touched)
     assert list(kept) == ["machine"] and [*kept["machine"].values()] == [{"load": 7}]
     again = support.workshop(changing, entities=tuple(specs))
-    again.recall(stream.Workshop(model.EMPTY, 7, support.IDENTITY), lambda name: kept.get(name, {}))
+    again.recall(stream.GenerationContext(spec.EMPTY, 7, support.IDENTITY), lambda name: kept.get(name, {}))
     [key] = kept["machine"]
     assert {str(row["id"]): row["load"] for row in again.pools["machine"]}[key] == 7
 
 
 def test_a_row_that_cannot_be_made_leaves_the_old_one_there(caplog):
     fields = {"id": "finding-{{ 1 // (0 if index > 45 else 1) ~ index }}"}
-    workshop = support.workshop(support.spec({"x": 1}), entities=(living(fields=fields),))
+    workshop = support.workshop(support.stream_spec({"x": 1}), entities=(living(fields=fields),))
     workshop.pools.lives["finding"].advance(support.NOW + 60 * DAY)
     rows = workshop.pools["finding"]
     assert len(rows) == 40 and len(rows.by_key) == 40
@@ -352,14 +354,14 @@ def test_a_row_that_cannot_be_made_leaves_the_old_one_there(caplog):
 
 def test_two_rows_of_one_key_are_refused_at_the_start():
     with pytest.raises(Exception, match="rows 1 and 2 have the same key 'finding-0'"):
-        support.workshop(support.spec({"x": 1}), entities=(living(fields={"id": "finding-{{ index // 2 }}"}),))
+        support.workshop(support.stream_spec({"x": 1}), entities=(living(fields={"id": "finding-{{ index // 2 }}"}),))
 
 
 def test_those_who_share_such_rows_are_served_in_the_order_of_time():
-    alone = support.spec({"x": 1}, "ALONE")
+    alone = support.stream_spec({"x": 1}, "ALONE")
     workshop = bank(LOOKING, alone)
     made = [stream.Stream(one, workshop, "epoch") for one in workshop.catalog.streams.values()]
-    assert stream.together(made) == [["TOLD", "LOOKING"], ["ALONE"]]
+    assert stream.partition_by_shared_rows(made) == [["TOLD", "LOOKING"], ["ALONE"]]
 
 
 FAULTS = [

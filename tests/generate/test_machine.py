@@ -13,7 +13,8 @@ import sys
 
 import pytest
 
-from regstream.generate import fakes, stream, time_format
+from regstream.functions import faker, time_format
+from regstream.generator import stream
 from tests import support as shared
 from tests.generate import support
 from tests.generate.test_budget import FILTERS, FUNCTIONS, GIVEN, MORE, OPERATORS, OUT_OF_REACH, TESTS, TEXTS
@@ -45,17 +46,17 @@ def tell() -> None:
     entity = support.entity("p", {"id": "{{ index }}", "v": "{{ index + 1 }}"}, count=50)
     table = {"a.csv": "v\n" + "\n".join(map(str, range(99)))}
     cases = [f"{GIVEN}{{% set i = seq %}}{{{{ {one} }}}}" for one in everything()]
-    specs = [support.spec({"x": template}, f"V{number}") for number, template in enumerate(cases)]
+    specs = [support.stream_spec({"x": template}, f"V{number}") for number, template in enumerate(cases)]
     workshop = support.workshop(*specs, entities=(entity,), templates=table)
     for spec in specs:
         batch = stream.Stream(spec, workshop, "epoch").next_batch(support.NOW, 1)
         said = f"{batch.error} {[event.value for event in batch.events]}"
         print(spec.name, said[:300], hashlib.sha256(said.encode()).hexdigest())
     # Chance decides which branches are tried: here as many as a test has time for
-    fakes._TRIALS = 3
-    for kind in sorted(fakes.providers() - SLOW):
+    faker._TRIALS = 3
+    for kind in sorted(faker.providers() - SLOW):
         try:
-            print(kind, [fakes.fake(bytes([seed]) * 16, kind) for seed in range(20)])
+            print(kind, [faker.fake(bytes([seed]) * 16, kind) for seed in range(20)])
         except ValueError as error:
             print(kind, str(error).split(":")[0])
 

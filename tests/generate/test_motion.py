@@ -10,7 +10,7 @@ import zoneinfo
 
 import pytest
 
-from regstream.generate import motion, vocabulary
+from regstream.functions import processes, registry
 from tests.generate import support
 
 COUNT = 20_000
@@ -151,14 +151,14 @@ def test_in_statements_or_by_a_name_that_is_made_marginals_are_the_same(given, m
 
 @pytest.mark.parametrize("z", [-math.inf, -1e300, -38.6, -8.3, 0.0, 8.3, 38.6, 1e300, math.inf])
 def test_however_far_out_a_number_is_its_share_is_a_draw(z):
-    assert 0 <= vocabulary.share_below(z) < 1
-    assert math.isfinite(vocabulary.marginal(z, "exponential", 1))
-    assert vocabulary.marginal(z, "choice", "ab") in "ab"
+    assert 0 <= registry.share_below(z) < 1
+    assert math.isfinite(registry.marginal(z, "exponential", 1))
+    assert registry.marginal(z, "choice", "ab") in "ab"
 
 
 def test_the_marginal_of_the_normal_distribution_is_the_number_itself():
     for z in (-8, -2.5, 0.0, 1, 2.5, 5):
-        assert vocabulary.marginal(z, "normal", 0, 1) == pytest.approx(z, abs=1e-9)
+        assert registry.marginal(z, "normal", 0, 1) == pytest.approx(z, abs=1e-9)
 
 
 def test_a_marginal_of_what_is_no_number_fails_the_event_in_either_form():
@@ -222,7 +222,7 @@ def test_over_a_whole_period_a_season_takes_nothing_away(period, start, end):
     first, length = at(start), at(end) - at(start)
     zone = zoneinfo.ZoneInfo("America/Sao_Paulo")
     times = (datetime.datetime.fromtimestamp(first + length * part / 240, zone) for part in range(240))
-    found = [motion.seasonal(time, period, amplitude=0.8, timezone="America/Sao_Paulo") for time in times]
+    found = [processes.seasonal(time, period, amplitude=0.8, timezone="America/Sao_Paulo") for time in times]
     assert statistics.fmean(found) == pytest.approx(1, abs=1e-9)
     assert min(found) == pytest.approx(0.2, abs=1e-3) and max(found) == pytest.approx(1.8, abs=1e-3)
 

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from regstream.generate import cost, stream
+from regstream.functions import limits
+from regstream.generator import stream
 from tests.generate import support
 
 SECONDS = 2.0
@@ -270,13 +271,13 @@ def test_a_stream_goes_on_after_it_was_stopped():
 
 SIZES = [
     ("", 0), ("abc", 3), (1.5, 32), (None, 32), (True, 32), (12345, 6), (["ab", "cd"], 12), ({"a": [1]}, 13), (range(9), 11),
-    ({"a": 1}.items(), None), (support.stream.Identity("ab", "c"), None), ("x" * cost.LIMIT, cost.LIMIT),
+    ({"a": 1}.items(), None), (support.stream.Identity("ab", "c"), None), ("x" * limits.LIMIT, limits.LIMIT),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "size"), SIZES)
 def test_sizes_are_about_the_length_of_the_text(value, size):
-    found = cost.size(value)
+    found = limits.size(value)
     if size is not None:
         assert found == size
     assert len(str(value)) - 60 <= found <= 4 * len(str(value)) + 32
@@ -285,18 +286,18 @@ def test_sizes_are_about_the_length_of_the_text(value, size):
 @pytest.mark.parametrize(
     "value",
     [
-        "x" * (cost.LIMIT + 1),
-        [0] * cost.LIMIT,
-        {n: n for n in range(cost.LIMIT)},
+        "x" * (limits.LIMIT + 1),
+        [0] * limits.LIMIT,
+        {n: n for n in range(limits.LIMIT)},
         2**5000,
         [["x" * 1000] * 999],
         [[[]] * 999] * 99,
     ],
 )
 def test_large_values_have_no_size(value):
-    with pytest.raises(cost.CostError):
-        cost.size(value)
+    with pytest.raises(limits.CostError):
+        limits.size(value)
 
 
 def test_a_workshop_with_no_templates():
-    assert stream.Workshop(support.catalog(), 1, support.IDENTITY).box.files() == []
+    assert stream.GenerationContext(support.catalog(), 1, support.IDENTITY).box.files() == []

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream import config, model
-from regstream.generate import alerts, shapes, stream
+from regstream import config, schema, spec
+from regstream.event import Event
+from regstream.generator import alerts, stream
 from tests import profiles
 from tests import support as paths
 from tests.generate import support, test_expressions
@@ -21,15 +22,15 @@ from tests.generate import support, test_expressions
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
 
 
-def schemas(*streams: model.StreamSpec, scenarios: tuple[model.ScenarioSpec, ...] = (), **rest: Any) -> shapes.Schemas:
+def schemas(*streams: spec.StreamSpec, scenarios: tuple[spec.ScenarioSpec, ...] = (), **rest: Any) -> schema.Schemas:
     declared = support.catalog(*streams, **rest)._replace(scenarios={one.name: one for one in scenarios})
-    return shapes.Schemas(declared)
+    return schema.Schemas(declared)
 
 
 def of(template: Any, before: Mapping[str, Any] | None = None, **rest: Any) -> dict[str, Any]:
     """The schema of one field, after others; ``entities`` and ``templates`` go to its catalog."""
     shared = {key: rest.pop(key) for key in ("entities", "templates") if key in rest}
-    one = support.spec({**(before or {}), "x": template}, **rest)
+    one = support.stream_spec({**(before or {}), "x": template}, **rest)
     found: dict[str, Any] = schemas(one, **shared).data("S")["properties"]["x"]
     return found
 
@@ -133,9 +134,9 @@ def test_a_row_has_what_it_was_made_of() -> None:
 
 def test_a_row_has_what_any_stream_makes_of_it() -> None:
     update = {"a.balance": "{{ a.balance + randint(1, 5) }}", "a.best": "{{ [a.best, 9] | min }}", "a.note": None}
-    writer = support.spec({"n": "{{ seq }}"}, "W", update=update, **{"with": ROW["with"]})
+    writer = support.stream_spec({"n": "{{ seq }}"}, "W", update=update, **{"with": ROW["with"]})
     fields = {"balance": "{{ a.balance }}", "best": "{{ a.best }}", "note": "{{ a.note }}", "kind": "{{ a.kind }}"}
-    reader = support.spec(fields, **{"with": ROW["with"]})
+    reader = support.stream_spec(fields, **{"with": ROW["with"]})
     found = schemas(writer, reader, entities=(ACCOUNT,)).data("S")["properties"]
     assert found["balance"] == {"type": "integer", "minimum": 0}
     assert found["best"] == {"type": "integer", "const": 5}
@@ -160,12 +161,12 @@ def test_a_row_that_holds_itself_comes_to_an_end_too() -> None:
     assert of("{{ a.kind }}", update=update, **ROW) == {"type": "string", "enum": ["SAVINGS", "CURRENT"]}
 
 
-def scenario(*steps: dict[str, Any]) -> model.ScenarioSpec:
-    return model.ScenarioSpec.model_validate({"name": "RUN", "steps": list(steps)})
+def scenario(*steps: dict[str, Any]) -> spec.ScenarioSpec:
+    return spec.ScenarioSpec.model_validate({"name": "RUN", "steps": list(steps)})
 
 
 def test_overlays_of_scenarios_are_in_the_schema_one_by_one_and_together() -> None:
-    spec = support.spec(
+    spec = support.stream_spec(
         {"level": "{{ randint(1, 5) }}", "word": "{{ 'high' if level > 3 else 'low' }}", "twice": "{{ level * 2 }}"}
     )
     run = scenario(
@@ -182,26 +183,26 @@ def test_overlays_of_scenarios_are_in_the_schema_one_by_one_and_together() -> No
 
 
 def test_a_name_that_only_an_overlay_brings_stands_for_what_it_was_as_well() -> None:
-    spec = support.spec({"n": 1}, update={"a.best": "{{ index }}"}, **{"with": ROW["with"]})
+    spec = support.stream_spec({"n": 1}, update={"a.best": "{{ index }}"}, **{"with": ROW["with"]})
     run = scenario({"burst": {"stream": "S", "count": 3, "fields": {"index": "text"}}})
-    reader = support.spec({"best": "{{ a.best }}"}, "R", **{"with": ROW["with"]})
+    reader = support.stream_spec({"best": "{{ a.best }}"}, "R", **{"with": ROW["with"]})
     found = schemas(spec, reader, entities=(ACCOUNT,), scenarios=(run,)).data("R")["properties"]
     assert found["best"] == {"anyOf": [{"type": "string", "const": "text"}, {"type": "integer", "minimum": 0}]}
 
 
 def test_a_template_file_leaves_open_what_is_not_beside_it() -> None:
-    spec = support.spec({"x": "{{ data.a }}", "n": "{{ seq }}"}, template="s.j2")
+    spec = support.stream_spec({"x": "{{ data.a }}", "n": "{{ seq }}"}, template="s.j2")
     found = schemas(spec, templates={"s.j2": '{"a": 1}'}).data("S")
     assert found["properties"] == {"x": {}, "n": {"type": "integer", "minimum": 1}}
     assert found["required"] == ["x", "n"]
     assert "additionalProperties" not in found
-    assert schemas(support.spec(None, template="s.j2"), templates={"s.j2": "{}"}).data("S") == {
+    assert schemas(support.stream_spec(None, template="s.j2"), templates={"s.j2": "{}"}).data("S") == {
         "title": "data of S", "type": "object",
     }  # fmt: skip
 
 
 def test_a_document_says_what_it_is_of() -> None:
-    made = schemas(support.spec({"n": "{{ seq }}"}, description="Numbers"))
+    made = schemas(support.stream_spec({"n": "{{ seq }}"}, description="Numbers"))
     data, event = made.document("S"), made.document("S", whole=True)
     assert data["$schema"] == event["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert (data["$id"], event["$id"]) == ("urn:regstream:S:data", "urn:regstream:S:event")
@@ -211,7 +212,7 @@ def test_a_document_says_what_it_is_of() -> None:
         made.document("T")
 
 
-def validate(schema: Mapping[str, Any], made: list[model.Event]) -> None:
+def validate(schema: Mapping[str, Any], made: list[Event]) -> None:
     checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker(["date"]))
     for event in made:
         checker.validate(json.loads(event.value))
@@ -227,15 +228,15 @@ def files() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("catalog", list(files()))
-def test_no_event_of_our_own_streams_is_another(catalog: model.Catalog) -> None:
-    workshop = stream.Workshop(catalog, 42, support.IDENTITY)
+def test_no_event_of_our_own_streams_is_another(catalog: spec.Catalog) -> None:
+    workshop = stream.GenerationContext(catalog, 42, support.IDENTITY)
     workshop.fill(support.NOW)
-    known = shapes.Schemas(catalog)
-    for name, spec in catalog.streams.items():
+    known = schema.Schemas(catalog)
+    for name, declaration in catalog.streams.items():
         jsonschema.Draft202012Validator.check_schema(known.document(name, whole=True))
         overlays = [getattr(step, "burst", None) or getattr(step, "set", None)
-                    for run in catalog.scenarios.values() for step in model.walk(run.steps)]  # fmt: skip
-        one = stream.Stream(spec, workshop, "E")
+                    for run in catalog.scenarios.values() for step in spec.walk(run.steps)]  # fmt: skip
+        one = stream.Stream(declaration, workshop, "E")
         made = [one.next_batch(support.NOW, 400)]
         made += [one.next_batch(support.NOW, 40, it.fields) for it in overlays if it and it.stream == name]
         assert not [batch.error for batch in made if batch.error]
@@ -243,15 +244,15 @@ def test_no_event_of_our_own_streams_is_another(catalog: model.Catalog) -> None:
 
 
 def test_alerts_have_a_schema_too() -> None:
-    known = schemas(support.spec({"n": 1}))
-    assert known.names == ["S", model.ALERTS]
+    known = schemas(support.stream_spec({"n": 1}))
+    assert known.names == ["S", spec.ALERTS]
     data = {"severity": "WARNING", "message": "m", "stream": "S", "causeSeq": 3, "scenario": None, "runId": None}
     others = data | {"stream": None, "causeSeq": None, "scenario": "RUN", "runId": "r"}
     made = alerts.batch(
-        support.build({"message": ""}, name=model.ALERTS),
+        support.build({"message": ""}, name=spec.ALERTS),
         [alerts.Raised(support.NOW, data), alerts.Raised(support.NOW, others, TRACE)],
     )
-    validate(known.document(model.ALERTS, whole=True), made)
+    validate(known.document(spec.ALERTS, whole=True), made)
 
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -291,7 +292,7 @@ def test_no_event_of_any_declaration_is_another(one: str, other: str, third: str
         "x": f"{{{{ {one} }}}}",
         "y": f"<{{{{ {other} }}}}> {{{{ {third} }}}}",
     }
-    spec = support.spec(fields, update=update, **{"with": ROW["with"]})
+    spec = support.stream_spec(fields, update=update, **{"with": ROW["with"]})
     try:
         made = stream.Stream(spec, support.workshop(spec, entities=(ACCOUNT,)), "E").next_batch(support.NOW, 12)
     except (ValueError, RecursionError):
@@ -320,17 +321,17 @@ SAFE = [
 ]
 
 
-@pytest.mark.parametrize(("template", "schema"), LARGE)
-def test_whole_numbers_that_javascript_changes_are_said_to_be_large(template, schema):
-    made = shapes.Schemas(support.catalog(support.spec({"a": {"x": template}, "b": 1})))
+@pytest.mark.parametrize(("template", "json_schema"), LARGE)
+def test_whole_numbers_that_javascript_changes_are_said_to_be_large(template, json_schema):
+    made = schema.Schemas(support.catalog(support.stream_spec({"a": {"x": template}, "b": 1})))
     said = dict(made.data("S")["properties"]["a"]["properties"]["x"])
     assert "JavaScript" in said.pop("description")
-    assert said == schema
+    assert said == json_schema
     assert made.unsafe("S") == [("a", "x")]
 
 
 @pytest.mark.parametrize("template", SAFE)
 def test_what_javascript_keeps_is_not(template):
-    made = shapes.Schemas(support.catalog(support.spec({"x": template})))
+    made = schema.Schemas(support.catalog(support.stream_spec({"x": template})))
     assert "format" not in made.data("S")["properties"]["x"]
     assert made.unsafe("S") == []

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from regstream.generate import check, draws, shapes, tables
+from regstream import schema
+from regstream.functions import csv, rng
+from regstream.generator import check
 from tests.generate import support
 
 COUNT = 20_000
@@ -63,15 +65,15 @@ def test_of_the_same_draw_either_form_makes_the_same(further, monkeypatch):
     call = f"empirical('banks.csv', {further})"
     found = support.values(SHAPES["expression"].format(call), 300, templates=FILES)
     again = iter(draws_made)
-    monkeypatch.setattr(draws.Loose, "double", lambda _: next(again))
+    monkeypatch.setattr(rng.Loose, "double", lambda _: next(again))
     assert support.values(SHAPES["statement"].format(call), 300, templates=FILES) == list(map(str, found))
     assert len(set(found)) > 1
 
 
-def table(*values: Any, **further: list[Any]) -> tables.Table:
+def table(*values: Any, **further: list[Any]) -> csv.CsvTable:
     columns = {"x": values, **further}
     rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
-    return tables.Csv("\n".join([",".join(columns), *rows])).table
+    return csv.Csv("\n".join([",".join(columns), *rows])).table
 
 
 def test_smooth_quantiles_are_the_inverse_of_the_straight_lines_through_the_values():
@@ -121,7 +123,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("cells", "values"), NUMBERS, ids=[" ".join(one[0]) for one in NUMBERS])
 def test_a_column_is_of_numbers_when_all_are_such_as_json_writes(cells, values):
-    found = tables.Csv("\n".join(["n,x", *(f"1,{cell}" for cell in cells)])).table.drawn("x").values
+    found = csv.Csv("\n".join(["n,x", *(f"1,{cell}" for cell in cells)])).table.drawn("x").values
     assert [repr(one) for one in found] == [repr(one) for one in values]
     made = support.values("{{ empirical('t.csv', 'x') }}", 50, templates={"t.csv": "x\n" + "\n".join(cells)})
     assert set(made) == set(values)
@@ -129,7 +131,7 @@ def test_a_column_is_of_numbers_when_all_are_such_as_json_writes(cells, values):
 
 def test_a_text_is_what_stands_in_the_file():
     text = 'x\n"a, ""b""\nc"\n\n" d "\r\n{{ 1 }}\n'
-    assert tables.Csv(text).table.drawn("x").values == ('a, "b"\nc', " d ", "{{ 1 }}")
+    assert csv.Csv(text).table.drawn("x").values == ('a, "b"\nc', " d ", "{{ 1 }}")
 
 
 BROKEN = [
@@ -166,7 +168,7 @@ def test_what_is_no_table_is_told_by_its_line(text, line, message, hint):
 
 
 def test_so_many_rows_are_read():
-    assert len(tables.Csv("a\n" + "1\n" * 100_000).table.drawn("a").values) == 100_000
+    assert len(csv.Csv("a\n" + "1\n" * 100_000).table.drawn("a").values) == 100_000
 
 
 WRONG = [
@@ -239,15 +241,15 @@ def test_the_files_of_a_text_are_found_wherever_it_draws_from_them():
 
 
 def test_a_file_is_read_once_for_all_who_draw_from_it():
-    text = tables.Csv(BANKS)
-    streams = [support.spec({"x": "{{ empirical('banks.csv', 'bank') }}"}, name) for name in "AB"]
+    text = csv.Csv(BANKS)
+    streams = [support.stream_spec({"x": "{{ empirical('banks.csv', 'bank') }}"}, name) for name in "AB"]
     shop = support.workshop(*streams, templates={"banks.csv": text})
     assert shop.box.table("banks.csv") is text.table
     assert text.table.drawn("bank") is text.table.drawn("bank")
 
 
 @pytest.mark.parametrize(
-    ("call", "schema"),
+    ("call", "json_schema"),
     [
         ("empirical('banks.csv', 'bank')", {"type": "string", "enum": ["BBVA", "Itaú", 'Banco "X"']}),
         ("empirical('banks.csv', 'bank', 'share')", {"type": "string", "enum": ["BBVA", "Itaú"]}),
@@ -258,11 +260,11 @@ def test_a_file_is_read_once_for_all_who_draw_from_it():
         ("empirical('many.csv', 'c')", {"type": "string"}),
     ],
 )
-def test_a_schema_knows_the_values_of_a_column(call, schema):
+def test_a_schema_knows_the_values_of_a_column(call, json_schema):
     many = "a,b,c\n" + "".join(f"{n},{n}.5,t{n}\n" for n in range(1000))
     files = {**FILES, "many.csv": many}
-    catalog = support.catalog(support.spec({"x": f"{{{{ {call} }}}}"}), templates=files)
-    assert shapes.Schemas(catalog).data("S")["properties"]["x"] == schema
+    catalog = support.catalog(support.stream_spec({"x": f"{{{{ {call} }}}}"}), templates=files)
+    assert schema.Schemas(catalog).data("S")["properties"]["x"] == json_schema
 
 
 def test_a_smooth_column_has_the_mean_of_its_lines():

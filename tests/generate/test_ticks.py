@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from regstream.generate import stream
+from regstream.generator import stream
 from tests import profiles
 from tests.generate import support
 
@@ -97,9 +97,11 @@ TOGETHER = [
 
 @pytest.mark.parametrize(("declared", "expected"), TOGETHER)
 def test_streams_belong_together_that_share_rows_that_change(declared, expected):
-    specs = [support.spec(rest.pop("fields", {"n": 1}), f"S{n}", **rest) for n, rest in enumerate(map(dict, declared))]
+    specs = [
+        support.stream_spec(rest.pop("fields", {"n": 1}), f"S{n}", **rest) for n, rest in enumerate(map(dict, declared))
+    ]
     shop = support.workshop(*specs, entities=(ACCOUNT, OWNER, CITY))
-    found = stream.together(stream.Stream(spec, shop, "e") for spec in specs)
+    found = stream.partition_by_shared_rows(stream.Stream(spec, shop, "e") for spec in specs)
     assert sorted(map(" ".join, found)) == sorted(expected)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from regstream import model
-from regstream.generate import check, trial
+from regstream import spec
+from regstream.generator import check, trial
 from tests.generate import support
 
 CASE: dict[str, Any] = {
@@ -30,11 +30,11 @@ def begun(**more: Any) -> trial.Trial:
     return trial.Trial({}, 7, support.NOW, time.thread_time, **more)
 
 
-def tried(fields: dict[str, Any], *entities: model.EntitySpec, within: trial.Trial | None = None, **rest: Any) -> Any:
+def tried(fields: dict[str, Any], *entities: spec.EntitySpec, within: trial.Trial | None = None, **rest: Any) -> Any:
     """What is found in a stream and its entities."""
     made = within or begun()
     found = [fault for one in entities for fault in check.check_entity(one, {}, None, made)]
-    return found + check.check_stream(support.spec(fields, **rest), {}, {}, made)
+    return found + check.check_stream(support.stream_spec(fields, **rest), {}, {}, made)
 
 
 def described(faults: list[check.Fault]) -> list[str]:
@@ -43,14 +43,14 @@ def described(faults: list[check.Fault]) -> list[str]:
 
 def test_events_and_rows_are_those_of_the_run():
     svp = support.entity("svp", {"id": "{{ digits(9) }}", "x": "{{ uniform(0, 1) }}"}, count=40)
-    shop = support.workshop(support.spec({"n": 1}), entities=(svp,))
+    shop = support.workshop(support.stream_spec({"n": 1}), entities=(svp,))
     made = begun()
     assert check.check_entity(svp, {}, None, made) == []
     assert made._pools["svp"] == shop.pools["svp"]
 
 
 def test_every_way_from_state_to_state_is_tried():
-    case = model.EntitySpec.model_validate(CASE)
+    case = spec.EntitySpec.model_validate(CASE)
     ways = [(None, "OPEN"), ("OPEN", "WON"), ("OPEN", "LOST"), ("WON", "OVER"), ("LOST", "OVER")]
     for was, state in ways:
         broken = f"{{{{ 1 // (0 if (was, state) == ({was!r}, '{state}') else 1) }}}}".replace("None", "none")
@@ -124,7 +124,7 @@ def test_an_overlay_leaves_the_rows_as_they_were():
         "update": {"svp.spent": "{{ spent }}"},
     }  # fmt: skip
     check.check_entity(svp, {}, None, made)
-    spec = support.spec(**declared)
+    spec = support.stream_spec(**declared)
     assert check.check_stream(spec, {}, {}, made) == []
     before = [dict(row) for row in made._pools["svp"]]
     assert check.check_overlay(spec, {"spent": "many"}, made) == []

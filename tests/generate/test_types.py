@@ -7,8 +7,8 @@ import pathlib
 import pytest
 import ruamel.yaml
 
-from regstream import model
-from regstream.generate import check, stream
+from regstream import spec
+from regstream.generator import check, stream
 from tests.generate import support
 
 LONE = [
@@ -139,13 +139,13 @@ def test_the_reference_stream_is_made():
     tree = ruamel.yaml.YAML(typ="safe").load(text)
     for part in ("entities", "streams"):
         tree[part] = {name: {**value, "name": name} for name, value in tree[part].items()}
-    file = model.StreamsFile.model_validate(tree)
-    catalog = model.Catalog(7, file.profiles.get("x", model.Profile()), file.entities, file.streams, {}, {}, "")
+    file = spec.StreamsFile.model_validate(tree)
+    catalog = spec.Catalog(7, file.profiles.get("x", spec.Profile()), file.entities, file.streams, {}, {}, "")
     assert not [one for spec in file.streams.values() for one in check.check_stream(spec, file.entities, {})]
-    shop = stream.Workshop(catalog, 7, support.IDENTITY)
+    shop = stream.GenerationContext(catalog, 7, support.IDENTITY)
     shop.fill(support.NOW)
-    for spec in file.streams.values():
-        made = stream.Stream(spec, shop, "e").next_batch(support.NOW, 50)
+    for declaration in file.streams.values():
+        made = stream.Stream(declaration, shop, "e").next_batch(support.NOW, 50)
         assert made.error is None
         for event, whole in zip(made.events, support.events(made), strict=True):
             data = whole["data"]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from regstream.generate import fakes, vocabulary
+from regstream.functions import faker, registry
 from tests.generate import support
 
 COUNT = 20_000
@@ -85,14 +85,14 @@ def test_uuids_are_of_version_4():
             re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", x) for x in found
         )
         assert {one[19] for one in found} == set("89ab")
-    assert vocabulary.uuid(bytes(range(16))) == "00010203-0405-4607-8809-0a0b0c0d0e0f"
+    assert registry.uuid(bytes(range(16))) == "00010203-0405-4607-8809-0a0b0c0d0e0f"
 
 
 def test_patterns_put_digits_and_letters_where_they_are_asked_for():
     for one in support.values("{{ pattern('??-##/*\\\\#\\\\\\\\x') }}", 200):
         assert re.fullmatch(r"[A-Z]{2}-\d\d/[A-Z0-9]#\\x", one)
-    assert vocabulary.pattern(bytes(16), "") == ""
-    assert vocabulary.pattern(bytes(16), "a\\") == "a"
+    assert registry.pattern(bytes(16), "") == ""
+    assert registry.pattern(bytes(16), "a\\") == "a"
     long = support.value("{{ pattern('?' * 900) }}")
     assert re.fullmatch("[A-Z]{900}", long)
     assert len(set(long)) == 26
@@ -119,9 +119,9 @@ def test_dates_move_from_now():
 
 
 def test_the_present_prints_with_milliseconds_and_z():
-    moment = vocabulary.Instant.at(0.0129)
+    moment = registry.Instant.at(0.0129)
     assert str(moment) == f"{moment}" == "1970-01-01T00:00:00.012Z"
-    assert str(vocabulary.Instant.at(1_795_435_200.0)) == "2026-11-23T12:00:00.000Z"
+    assert str(registry.Instant.at(1_795_435_200.0)) == "2026-11-23T12:00:00.000Z"
     assert str(moment + datetime.timedelta(days=1)) == "1970-01-02T00:00:00.012Z"
 
 
@@ -153,7 +153,7 @@ def test_fakes_that_would_differ_or_fit_no_event_are_refused(kind, reason):
 def test_fakes_of_unknown_locales_are_refused():
     for locale in ("'zz_ZZ'", "'../../etc'"):
         assert "there is no locale" in support.fault(f"{{{{ fake('name', locale={locale}) }}}}").message
-    assert "name" in fakes.providers("pt_BR")
+    assert "name" in faker.providers("pt_BR")
 
 
 FAKES = [
@@ -182,7 +182,7 @@ def test_a_list_of_locales_that_is_made_while_events_are_is_named_too():
 
 @pytest.mark.parametrize("missing", ["faker.factory", "faker.config"])
 def test_a_faker_that_cannot_be_used_is_named_and_not_its_locale(missing, monkeypatch):
-    for cache in (fakes._faker, fakes._locales, fakes._providers, fakes._work):
+    for cache in (faker._faker, faker._locales, faker._providers, faker._work):
         cache.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, missing, None)
@@ -265,20 +265,20 @@ def test_every_function_is_tried_here():
     spoken = " ".join([one[0] for one in MOMENTS + BAD]) + " fake("
     for name in ("test_motion.py", "test_tables.py"):
         spoken += pathlib.Path(__file__).with_name(name).read_text(encoding="utf-8")
-    assert all(f"{name}(" in spoken for name in vocabulary.FUNCTIONS)
+    assert all(f"{name}(" in spoken for name in registry.FUNCTIONS)
 
 
 @pytest.mark.parametrize("u", [0.0, 2.0**-52, 0.5, 1.0 - 2.0**-52])
 def test_the_ends_of_a_draw_stay_in_bounds(u):
-    assert vocabulary.choice(u, [1, 2]) in (1, 2)
-    assert vocabulary.weighted(u, {"a": 0.1, "b": 0.2, "c": 0}) in ("a", "b")
-    assert 1 <= vocabulary.randint(u, 1, 2**50) <= 2**50
-    assert vocabulary.randint(u, -3, -3) == -3
-    assert 1 <= vocabulary.zipf(u, 10_000, 0) <= 10_000
-    assert vocabulary.triangular(u, 4, 4) == 4
+    assert registry.choice(u, [1, 2]) in (1, 2)
+    assert registry.weighted(u, {"a": 0.1, "b": 0.2, "c": 0}) in ("a", "b")
+    assert 1 <= registry.randint(u, 1, 2**50) <= 2**50
+    assert registry.randint(u, -3, -3) == -3
+    assert 1 <= registry.zipf(u, 10_000, 0) <= 10_000
+    assert registry.triangular(u, 4, 4) == 4
     for value in (
-        vocabulary.normal(u, 0, 1), vocabulary.lognormal(u, 0, 1), vocabulary.exponential(u, 1),
-        vocabulary.pareto(u, 1), vocabulary.triangular(u, 0, 1, 1), vocabulary.triangular(u, 0, 1, 0),
+        registry.normal(u, 0, 1), registry.lognormal(u, 0, 1), registry.exponential(u, 1),
+        registry.pareto(u, 1), registry.triangular(u, 0, 1, 1), registry.triangular(u, 0, 1, 0),
     ):  # fmt: skip
         assert math.isfinite(value)
 
@@ -290,7 +290,7 @@ def test_the_ends_of_a_draw_stay_in_bounds(u):
 @example(140_737_488.4979995)
 def test_the_time_as_text_is_that_of_the_instant(now):
     expected = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    instant = vocabulary.Instant.at(now)
-    assert isinstance(instant, vocabulary.Instant) and instant == expected
+    instant = registry.Instant.at(now)
+    assert isinstance(instant, registry.Instant) and instant == expected
     text = expected.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    assert vocabulary.time_text(now) == str(instant) == text
+    assert registry.time_text(now) == str(instant) == text

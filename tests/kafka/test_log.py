@@ -16,7 +16,7 @@ import pytest
 
 from regstream import broker, errors
 from regstream.broker import kafka
-from regstream.broker.kafka import log
+from regstream.broker.kafka import consumer
 from scripts import kafka as clusters_on_disk
 from tests.kafka import clusters, daemons
 from tests.kafka.conftest import MakeCluster
@@ -25,7 +25,7 @@ from tests.test_broker import events
 BOUND = 60.0
 TOPIC = "log.one"
 LATER = "log.later"
-Begin = Callable[..., Awaitable[log.Log]]
+Begin = Callable[..., Awaitable[consumer.TopicReader]]
 
 
 class Admin:
@@ -84,10 +84,10 @@ class Taken:
 
     def __init__(self) -> None:
         self.records: list[broker.Record] = []
-        self.next: dict[log.Place, int] = {}
-        self.lost: dict[log.Place, int] = {}
+        self.next: dict[consumer.Place, int] = {}
+        self.lost: dict[consumer.Place, int] = {}
 
-    def take(self, fetched: log.Fetched) -> None:
+    def take(self, fetched: consumer.FetchedRecords) -> None:
         self.records += fetched.records
         self.next.update(fetched.next)
         self.lost.update(fetched.lost)
@@ -98,7 +98,7 @@ class Taken:
     def seqs(self, partition: int = 0, topic: str = TOPIC) -> list[int]:
         return [one.event.seq for one in self.records if (one.topic, one.partition) == (topic, partition)]
 
-    async def until(self, one: log.Log, condition: Callable[[], Any], limit: int = 500) -> None:
+    async def until(self, one: consumer.TopicReader, condition: Callable[[], Any], limit: int = 500) -> None:
         async with asyncio.timeout(BOUND):
             while not condition():
                 self.take(await one.fetch(limit, 0.2))
@@ -116,12 +116,12 @@ async def admin(shared_cluster: clusters_on_disk.Cluster) -> Admin:
 
 @pytest.fixture
 async def begin(shared_cluster: clusters_on_disk.Cluster) -> AsyncIterator[Begin]:
-    made: list[log.Log] = []
+    made: list[consumer.TopicReader] = []
 
     async def make(
-        starts: Mapping[log.Place, int] | None = None, *topics: str, servers: str = shared_cluster.bootstrap
-    ) -> log.Log:
-        made.append(log.Log(kafka.Connection(servers), starts or {}))
+        starts: Mapping[consumer.Place, int] | None = None, *topics: str, servers: str = shared_cluster.bootstrap
+    ) -> consumer.TopicReader:
+        made.append(consumer.TopicReader(kafka.Connection(servers), starts or {}))
         await made[-1].start()
         made[-1].follow(topics or (TOPIC,))
         return made[-1]
@@ -171,7 +171,7 @@ class TestItReads:
                 await asyncio.sleep(0)
             fetching.cancel()
             for fetched in await asyncio.gather(fetching, return_exceptions=True):
-                if isinstance(fetched, log.Fetched):
+                if isinstance(fetched, consumer.FetchedRecords):
                     taken.take(fetched)
             await asyncio.sleep(0.001)
             if number >= 300 and writing.done():
@@ -185,7 +185,7 @@ class TestItReads:
         one, taken = await begin({}, TOPIC, LATER), Taken()
         await admin.put(1, 5)
         await taken.until(one, lambda: len(taken.records) == 5)
-        await asyncio.sleep(2 * log.LOOK_SECONDS)
+        await asyncio.sleep(2 * consumer.OFFSETS_SECONDS)
         assert LATER not in await admin.topics()
         await admin.create(LATER)
         await admin.put(1, 5, topic=LATER)
@@ -258,7 +258,7 @@ class TestItReads:
         # What it gives of what is gone is what it held
         await admin.cut(before=1000)
         await taken.until(one, lambda: taken.lost)
-        assert one.foreign - asked <= log.AHEAD_BYTES / 10_000 + 2
+        assert one.foreign - asked <= consumer.AHEAD_BYTES / 10_000 + 2
         assert taken.lost == {(TOPIC, 0): 1000 - one.foreign}
 
 
@@ -321,7 +321,7 @@ class TestItTells:
 
 class TestAConnection:
     async def test_that_was_never_made_or_has_ended(self, begin: Begin) -> None:
-        one = log.Log(kafka.Connection("127.0.0.1:1"), {})
+        one = consumer.TopicReader(kafka.Connection("127.0.0.1:1"), {})
         with pytest.raises(errors.BrokerError, match="not open"):
             await one.fetch(10, 0.1)
         with pytest.raises(errors.BrokerError, match=r"127\.0\.0\.1:1 cannot be reached"):
@@ -334,7 +334,7 @@ class TestAConnection:
 
     async def test_to_who_is_silent_is_given_up(self) -> None:
         with daemons.silent() as address:
-            one = log.Log(kafka.Connection(address), {})
+            one = consumer.TopicReader(kafka.Connection(address), {})
             began = time.monotonic()
             with pytest.raises(errors.BrokerError, match="does not answer"):
                 await one.start()

@@ -13,9 +13,9 @@ import aiokafka.client
 import aiokafka.conn
 import pytest
 
-from regstream import model
 from regstream.broker import failover, kafka, spool
-from regstream.broker.kafka import codes
+from regstream.broker.kafka import errors as kafka_errors
+from regstream.event import Event
 from scripts import kafka as clusters
 from tests import process
 from tests.kafka import clusters as needs
@@ -123,7 +123,9 @@ async def test_only_the_events_that_are_forbidden_are_refused(
 async def test_a_code_that_nobody_knows_is_the_topics_when_it_is_repeated(
     tmp_path: pathlib.Path, shared_cluster: clusters.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codes, "CODES", {number: one for number, one in codes.CODES.items() if number != 87})
+    monkeypatch.setattr(
+        kafka_errors, "CODES", {number: one for number, one in kafka_errors.CODES.items() if number != 87}
+    )
     await needs.forget(shared_cluster.bootstrap, ["refusals.unknown", OTHER])
     await make_topic(shared_cluster, "refusals.unknown", **{"cleanup.policy": "compact"})
     async with live(shared_cluster.bootstrap, tmp_path, ["refusals.unknown", OTHER]) as one:
@@ -182,7 +184,7 @@ async def test_a_slow_line_is_no_lost_connection(
     assert await asyncio.to_thread(found, shared_cluster, "refusals.slow") == {"ONE": list(range(1, 81))}
 
 
-def padded(sent: list[model.Event]) -> list[model.Event]:
+def padded(sent: list[Event]) -> list[Event]:
     """The same with a kilobyte that cannot be compressed much."""
     return [
         event._replace(value=event.value[:-2] + b',"t":"%s","n":%d}}' % (os.urandom(600).hex().encode(), event.seq))

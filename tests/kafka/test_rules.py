@@ -13,9 +13,10 @@ import aiokafka.admin
 import aiokafka.protocol.admin
 import pytest
 
-from regstream import errors, model
+from regstream import errors
 from regstream.broker import kafka as kafka_broker
-from regstream.broker.kafka import log
+from regstream.broker.kafka import consumer
+from regstream.event import Event
 from scripts import kafka
 from tests import process
 from tests.kafka import daemons
@@ -69,7 +70,7 @@ async def connected(cluster: kafka.Cluster) -> AsyncIterator[kafka_broker.KafkaB
         await one.abandon()
 
 
-def keyed(count: int, topic: str, first: int = 1) -> list[model.Event]:
+def keyed(count: int, topic: str, first: int = 1) -> list[Event]:
     return [event._replace(key=f"k{event.seq % 7}") for event in events(count, topic=topic, first=first)]
 
 
@@ -127,13 +128,13 @@ class TestATopicThatMayNotBeRead:
     async def test_is_left_out_by_the_recorder_until_it_may_be_read(
         self, ruled: kafka.Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(log, "DENIED_SECONDS", 0.2)
-        monkeypatch.setattr(log, "LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(consumer, "DENIED_SECONDS", 0.2)
+        monkeypatch.setattr(consumer, "LOOK_SECONDS", 0.1)
         await allow(ruled, "rules.unread", WRITE)
         await allow(ruled, "rules.kept", READ, WRITE)
         async with connected(ruled) as one:
             await one.declare({"rules.unread": 2, "rules.kept": 2})
-            reading = log.Log(one._connection, {})
+            reading = consumer.TopicReader(one._connection, {})
             await reading.start()
             try:
                 reading.follow(["rules.unread", "rules.kept"])
@@ -181,7 +182,7 @@ class TestATopicThatMayNotBeRead:
         daemons.end(daemon)
 
 
-async def written(one: kafka_broker.KafkaBroker, sent: list[model.Event]) -> None:
+async def written(one: kafka_broker.KafkaBroker, sent: list[Event]) -> None:
     """Publish as soon as the new rule is known everywhere; nothing of a refused try is on the topic."""
     end = time.monotonic() + 20
     while True:

@@ -17,8 +17,9 @@ import aiokafka.admin
 import pytest
 from cloudevents.core.bindings import kafka as cloudevents
 
-from regstream import errors, model
+from regstream import errors, spec
 from regstream.broker import kafka
+from regstream.event import Event
 from scripts import kafka as clusters
 from tests.kafka import clusters as needs
 from tests.kafka.conftest import MakeCluster
@@ -66,7 +67,7 @@ async def produce(cluster: clusters.Cluster, topic: str, *values: bytes | None, 
             await producer.send_and_wait(topic, value, key)
 
 
-def sized(event: model.Event, size: int) -> model.Event:
+def sized(event: Event, size: int) -> Event:
     """The event with data that cannot be compressed to less than about ``size`` bytes."""
     noise = random.Random(event.seq).randbytes(size // 2).hex()
     return event._replace(value=event.value.replace(b'"data":{', b'"data":{"noise":"%b",' % noise.encode()))
@@ -233,7 +234,7 @@ class TestOthers:
             assert one.foreign == len(self.FOREIGN) + 6
 
 
-def altered(event: model.Event, **members: Any) -> bytes:
+def altered(event: Event, **members: Any) -> bytes:
     return json.dumps({**json.loads(event.value), **members}).encode()
 
 
@@ -310,6 +311,6 @@ async def test_no_more_is_sent_at_once_than_the_profile_allows(
         await one.publish([*small, large])
         assert sent == [4] * 5 + [1]
         sent.clear()
-        await one.declare({}, batch_bytes=model.MAX_BATCH_BYTES)
+        await one.declare({}, batch_bytes=spec.MAX_BATCH_BYTES)
         await one.publish(small)
         assert sent == [20]

@@ -15,11 +15,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from regstream import broker, config, credentials, engine, hub, model, reload, store
+from regstream import broker, config, credentials, engine, hub, reloader, spec, store
 from regstream.broker import simulated, spool
-from regstream.generate import stream as streams
-from regstream.server import app, context, guard, protocol, sio, sse, ws
-from regstream.store import database
+from regstream.generator import stream as streams
+from regstream.server import app
+from regstream.server.security import auth, connections
+from regstream.server.transports import socketio, sse, websocket, writer
+from regstream.store import pool
 
 STREAMS = """\
 version: 1
@@ -120,22 +122,22 @@ async def _pump(carrier: broker.Broker, fanout: hub.Hub, keeper: store.Store | N
             fanout.broadcast(record.event)
 
 
-def services(folder: pathlib.Path, url: str | None = None, entrance: guard.Guard | None = None) -> app.Services:
+def services(folder: pathlib.Path, url: str | None = None, entrance: auth.Authenticator | None = None) -> app.Services:
     """All that the server needs, at rest."""
     numbers = itertools.count(1)
     carrier = simulated.SimulatedBroker()
     fanout = hub.Hub(time.time)
     identity = streams.Identity("/regstream/LATAM/test", "LATAM")
-    origin = engine.Origin(time.time, lambda: f"epoch{next(numbers)}", lambda: f"run{next(numbers)}", 7, identity)
+    origin = engine.Environment(time.time, lambda: f"epoch{next(numbers)}", lambda: f"run{next(numbers)}", 7, identity)
     keeper = _store(folder, url, fanout) if url else None
     worker = engine.Engine(origin, carrier, fanout, memory=keeper.memory if keeper else None)
 
-    def load() -> model.Catalog:
+    def load() -> spec.Catalog:
         return config.load(folder / "streams.yaml", folder / "scenarios", folder / "templates", "development")
 
-    door = reload.Door(load, worker, time.time, fanout.announce)
-    entrance = entrance or guard.Guard()
-    readers = sse.Readers(context.TransportContext(hub=fanout, max_connections=MOST, guard=entrance))
+    door = reloader.Reloader(load, worker, time.time, fanout.announce)
+    entrance = entrance or auth.Authenticator()
+    readers = sse.EventStreams(writer.TransportContext(hub=fanout, max_connections=MOST, guard=entrance))
     return app.Services(
         Settings(), worker, fanout, carrier, door, time.time, "1.2.3", identity, readers, entrance, keeper
     )
@@ -148,15 +150,15 @@ def _store(folder: pathlib.Path, url: str, fanout: hub.Hub) -> store.Store:
     def changed(state: str, reason: str) -> None:
         fanout.announce("store-changed", {"state": state, "reason": reason})
 
-    return store.Store(database.Database(url), kept, None, moments, "NOTES", None, changed)
+    return store.Store(pool.Database(url), kept, None, moments, "NOTES", None, changed)
 
 
 @contextlib.asynccontextmanager
 async def serving(
     folder: pathlib.Path,
     url: str | None = None,
-    entrance: guard.Guard | None = None,
-    door: protocol.Door | None = None,
+    entrance: auth.Authenticator | None = None,
+    door: connections.ConnectionLimiter | None = None,
 ) -> AsyncIterator[Live]:
     """A daemon on the files of ``folder``, streaming, until the end of the block; with a database if there is one."""
     parts = services(folder, url, entrance)
@@ -169,17 +171,17 @@ async def serving(
         asyncio.create_task(_pump(parts.broker, parts.hub, parts.store)),
     ]
     site = app.build(parts)
-    shared = context.TransportContext(
+    shared = writer.TransportContext(
         hub=parts.hub, max_connections=MOST, origins=parts.settings.cors_origins, guard=parts.guard
     )
-    sockets = ws.attach(site, shared, now=time.time, welcome={})
-    sessions = sio.attach(site, shared)
+    sockets = websocket.attach(site, shared, now=time.time, welcome={})
+    sessions = socketio.attach(site, shared)
     site.ctx.ways.update(websocket=sockets, socketio=sessions)
 
     async def closing() -> None:
         await asyncio.gather(*(way.close_all(2) for way in site.ctx.ways.values()))
 
-    door = door or protocol.Door(MOST, None, parts.guard.refusals)
+    door = door or connections.ConnectionLimiter(MOST, None, parts.guard.refusals)
     server = app.Server(site, "127.0.0.1", 0, door, closing)
     await server.start()
     parts.engine.start()
@@ -219,5 +221,5 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Liv
     """One that has `TOKENS`, for the tests of a module."""
     folder = tmp_path_factory.mktemp("guarded")
     write(folder)
-    async with serving(folder, entrance=guard.Guard(PAIRS)) as running:
+    async with serving(folder, entrance=auth.Authenticator(PAIRS)) as running:
         yield running

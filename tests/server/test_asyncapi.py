@@ -11,22 +11,22 @@ import jsonschema
 import pytest
 import websockets
 
-from regstream import config, model
+from regstream import config, spec
 from regstream.server import asyncapi
 from tests import support
 from tests.server import conftest
 
-SITE = asyncapi.Site("1.2.3", "here:3001", brokers=("k1:9092", "k2:9092"), encrypted=True, mechanism="SCRAM-SHA-512")
+SITE = asyncapi.ApiSite("1.2.3", "here:3001", brokers=("k1:9092", "k2:9092"), encrypted=True, mechanism="SCRAM-SHA-512")
 
 
 @functools.cache
-def shipped() -> model.Catalog:
+def shipped() -> spec.Catalog:
     return config.load(
         support.ROOT / "streams.yaml", support.ROOT / "scenarios", support.ROOT / "templates", "production"
     )
 
 
-def document(site: asyncapi.Site = SITE) -> dict[str, Any]:
+def document(site: asyncapi.ApiSite = SITE) -> dict[str, Any]:
     made: dict[str, Any] = json.loads(asyncapi.Formats().document(shipped(), site))
     return made
 
@@ -52,7 +52,7 @@ def references(value: Any) -> list[str]:
 def test_it_is_valid_by_the_schema_of_asyncapi_itself(described: dict[str, Any]) -> None:
     official = json.loads(gzip.decompress((support.ROOT / "tests/testdata/asyncapi/3.0.0.json.gz").read_bytes()))
     checker = jsonschema.Draft7Validator(official)
-    for one in (described, document(asyncapi.Site("1.2.3", "here", is_open=False))):
+    for one in (described, document(asyncapi.ApiSite("1.2.3", "here", is_open=False))):
         assert [f"{list(error.path)}: {error.message}" for error in checker.iter_errors(one)] == []
 
 
@@ -95,7 +95,7 @@ def test_topics_are_as_the_profile_has_them_made(described: dict[str, Any]) -> N
 
 
 def test_without_kafka_there_are_no_topics() -> None:
-    made = document(asyncapi.Site("1.2.3", "here", secure=True, is_open=False))
+    made = document(asyncapi.ApiSite("1.2.3", "here", secure=True, is_open=False))
     assert set(made["servers"]) == {"ws", "socketio"}
     assert made["servers"]["ws"]["protocol"] == "wss" and made["servers"]["ws"]["security"][0]["scheme"] == "bearer"
     assert not any("kafka:" in one for one in (*made["channels"], *made["operations"]))

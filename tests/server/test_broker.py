@@ -5,10 +5,11 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from regstream import broker, model
+from regstream import broker, spec
+from regstream.event import Event, Head
 from tests.server.conftest import Live
 
-AWAY = broker.Status(
+AWAY = broker.BrokerStatus(
     "kafka", "fallback", True, 70, 60, 3, "k:9092 cannot be reached", 12, 4, 5, 6, {"A": 7, "SYSTEM_METRICS": 1}, 8_192
 )
 SAID = {
@@ -17,7 +18,7 @@ SAID = {
 }  # fmt: skip
 
 
-def become(live: Live, monkeypatch: pytest.MonkeyPatch, status: broker.Status) -> None:
+def become(live: Live, monkeypatch: pytest.MonkeyPatch, status: broker.BrokerStatus) -> None:
     monkeypatch.setattr(type(live.services.broker), "status", property(lambda _: status))
 
 
@@ -78,8 +79,8 @@ async def test_metrics(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_stream_that_is_made_elsewhere_stands_where_it_was_shown(live: Live) -> None:
     services = live.services
-    head = model.Head("NIGHTLY", "Z9", "nightly", "t", model.Priority.NORMAL, "2026-11-23T12:00:00.000Z", "LATAM")
-    services.hub.broadcast(model.Event(head, 41, None, b"{}"))
+    head = Head("NIGHTLY", "Z9", "nightly", "t", spec.Priority.NORMAL, "2026-11-23T12:00:00.000Z", "LATAM")
+    services.hub.broadcast(Event(head, 41, None, b"{}"))
     assert (await live.get("/streams/NIGHTLY"))["seq"] == 0
     services.engine.allowed = False
     shown = await live.get("/streams/NIGHTLY")

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regstream import errors
-from regstream.server import cursors, decoding, messages
+from regstream.server import cursors, decoding
 from regstream.server.decoding import MAX_DEPTH
+from regstream.server.transports import messages
 from tests.server import conftest
 from tests.server.test_routes import BASE, is_problem
 from tests.sio import test_wire as sio_wire

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from regstream.server import guard, process, protocol
+from regstream.server import process
+from regstream.server.security import auth, connections
 from tests.server.conftest import Live, serving, write
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -19,10 +20,12 @@ REQUEST = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
-async def bounded(folder: pathlib.Path, most: int, per_address: int | None) -> AsyncIterator[tuple[Live, guard.Guard]]:
+async def bounded(
+    folder: pathlib.Path, most: int, per_address: int | None
+) -> AsyncIterator[tuple[Live, auth.Authenticator]]:
     write(folder)
-    entrance = guard.Guard()
-    door = protocol.Door(most, per_address, entrance.refusals)
+    entrance = auth.Authenticator()
+    door = connections.ConnectionLimiter(most, per_address, entrance.refusals)
     async with serving(folder, entrance=entrance, door=door) as live:
         yield live, entrance
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regstream import errors
-from regstream.server import cursors, instants
+from regstream.server import cursors, timestamps
 from tests.server.test_routes import BASE, is_problem
 
 
@@ -90,7 +90,7 @@ def test_cursors_go_round() -> None:
     ],
 )
 def test_times_that_are_understood(written: str, seconds: float) -> None:
-    assert instants.parse(written) == pytest.approx(seconds, abs=1e-6)
+    assert timestamps.parse(written) == pytest.approx(seconds, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_times_that_are_understood(written: str, seconds: float) -> None:
 )
 def test_times_that_are_not(written: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        instants.parse(written)
+        timestamps.parse(written)
 
 
 @given(st.integers(min_value=0, max_value=4_102_444_800_000))
 def test_what_is_written_is_read_back(milliseconds: int) -> None:
-    text = instants.text(milliseconds / 1000)
-    assert abs(instants.parse(text) * 1000 - milliseconds) <= 1
+    text = timestamps.text(milliseconds / 1000)
+    assert abs(timestamps.parse(text) * 1000 - milliseconds) <= 1

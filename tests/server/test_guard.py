@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from regstream import credentials, settings
-from regstream.server import guard, refusals, routes
-from regstream.server.routing import Route
+from regstream.server import routes
+from regstream.server.router import Route
+from regstream.server.security import admission, auth
 from tests.server.conftest import PAIRS, TOKENS, Live, serving, write
 from tests.support import ROOT
 
@@ -126,16 +127,16 @@ async def test_a_refused_call_changes_nothing(guarded: Live) -> None:
 
 
 def test_bearers_are_told_apart_without_telling_their_tokens() -> None:
-    entrance = guard.Guard(credentials.parse("control:first-0123456789 control:second-0123456789"))
+    entrance = auth.Authenticator(credentials.parse("control:first-0123456789 control:second-0123456789"))
     first, second = entrance.caller("first-0123456789"), entrance.caller("second-0123456789")
     assert first.role == second.role == "control" and first.name != second.name
     assert re.fullmatch(r"control:[0-9a-f]{8}", first.name)
-    assert guard.Guard().caller(None) == guard.Guard().caller("anything") == guard.ANYBODY
+    assert auth.Authenticator().caller(None) == auth.Authenticator().caller("anything") == auth.ANYBODY
 
 
 async def test_control_calls_are_paced_by_client_and_nothing_else_is(tmp_path: pathlib.Path) -> None:
     write(tmp_path)
-    entrance = guard.Guard(PAIRS, settings.Rate(3, 3600))
+    entrance = auth.Authenticator(PAIRS, settings.RateLimit(3, 3600))
     async with serving(tmp_path, entrance=entrance) as live:
 
         async def pause(bearer: str) -> httpx.Response:
@@ -154,7 +155,7 @@ async def test_control_calls_are_paced_by_client_and_nothing_else_is(tmp_path: p
 
 async def test_the_pace_is_given_back_with_time(tmp_path: pathlib.Path) -> None:
     write(tmp_path)
-    async with serving(tmp_path, entrance=guard.Guard((), settings.Rate(2, 1))) as live:
+    async with serving(tmp_path, entrance=auth.Authenticator((), settings.RateLimit(2, 1))) as live:
 
         async def dry() -> int:
             return (await live.client.post("/api/streaming/reload?dryRun=true")).status_code
@@ -169,7 +170,7 @@ async def test_the_pace_is_given_back_with_time(tmp_path: pathlib.Path) -> None:
 async def test_behind_proxies_a_client_is_who_the_first_of_them_saw(tmp_path: pathlib.Path) -> None:
     write(tmp_path)
     for proxies, codes in ((1, [200, 429, 200]), (0, [200, 429, 429])):
-        async with serving(tmp_path, entrance=guard.Guard((), settings.Rate(1, 3600))) as live:
+        async with serving(tmp_path, entrance=auth.Authenticator((), settings.RateLimit(1, 3600))) as live:
             live.server._app.config.PROXIES_COUNT = proxies
             path = "/api/streaming/streams/SYSTEM_METRICS/pause"
             # What a client writes there itself stands in front of what the proxy adds
@@ -182,8 +183,8 @@ async def test_every_refusal_is_counted_and_told_once_a_minute(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path)
-    counted = refusals.Refusals(every=0.5)
-    entrance = guard.Guard(PAIRS, settings.Rate(1, 3600), counted)
+    counted = admission.RejectionCounter(every=0.5)
+    entrance = auth.Authenticator(PAIRS, settings.RateLimit(1, 3600), counted)
     caplog.set_level(logging.WARNING, "regstream.server")
     async with serving(tmp_path, entrance=entrance) as live:
         began = asyncio.get_running_loop().time()

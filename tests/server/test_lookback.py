@@ -13,11 +13,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from regstream import errors, hub, model, store
+from regstream import errors, hub, store
 from regstream.broker import spool
+from regstream.event import Event, Position
 from regstream.hub import ring
-from regstream.server import lookback
-from regstream.store import database, recorder, table
+from regstream.server import resume
+from regstream.store import pool, recorder, writer
 from tests import profiles
 from tests.store import making
 
@@ -29,12 +30,12 @@ class Table:
     """What the archive reads. A page is of the moment in which it was asked for, and comes when it is let."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[int, model.Event]] = collections.defaultdict(dict)
+        self.rows: dict[str, dict[int, Event]] = collections.defaultdict(dict)
         self.deleted: dict[str, int] = collections.Counter()
         self.asked: list[asyncio.Future[None]] = []
         self.faults = 0
 
-    async def run(self, stream: str, after: model.Position, limit: int) -> list[model.Event]:
+    async def run(self, stream: str, after: Position, limit: int) -> list[Event]:
         numbers = sorted(seq for seq in self.rows[stream] if seq > after.seq)[:limit]
         found = [self.rows[stream][seq] for seq in numbers]
         self.asked.append(asyncio.get_running_loop().create_future())
@@ -57,17 +58,17 @@ class Recorder:
     """Writes what the store took in, or what is on topics, when it is told to."""
 
     def __init__(self, rows: Table) -> None:
-        self.state, self.counts, self.source_reason = recorder.State("live"), recorder.Counts(), ""
-        self.topic: collections.deque[model.Event] = collections.deque()
+        self.state, self.counts, self.source_reason = recorder.RecorderState("live"), recorder.RecorderCounts(), ""
+        self.topic: collections.deque[Event] = collections.deque()
         self._rows, self._moved = rows, asyncio.Event()
 
     async def moved(self) -> None:
         await self._moved.wait()
 
-    def write(self, some: list[model.Event]) -> None:
+    def write(self, some: list[Event]) -> None:
         for event in some:
             self._rows.rows[event.head.stream][event.seq] = event
-        self.counts.add(table.Written(len(some), 0, "", {one.head.stream: one.position for one in some}))
+        self.counts.add(writer.Written(len(some), 0, "", {one.head.stream: one.position for one in some}))
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -75,15 +76,15 @@ class Recorder:
 class Reader:
     """One who comes back; ``answer`` once it was confirmed, and ``seen`` what it was sent."""
 
-    def __init__(self, world: World, after: Mapping[str, model.Position]) -> None:
+    def __init__(self, world: World, after: Mapping[str, Position]) -> None:
         self.after, self.answer = after, dict[str, hub.Subscribed]()
         self.made_before = dict(world.made)
         self.deleted_before = dict(world.rows.deleted)
         self.made_until = dict(world.made)
         self._world = world
         self.queue = hub.Subscriber(lambda: None)
-        request = hub.Request(list(after), after)
-        work = lookback.join(world.hub, world.store.history, self.queue, request, self._confirm)
+        request = hub.SubscriptionRequest(list(after), after)
+        work = resume.join(world.hub, world.store.history, self.queue, request, self._confirm)
         self.task = asyncio.create_task(work)
 
     def _confirm(self, answer: Mapping[str, hub.Subscribed]) -> None:
@@ -119,13 +120,13 @@ class World:
         moments = store.Moments(lambda: 0.0, lambda: 0.0)
         url = "postgresql://nowhere.invalid"
         self.store: Any = store.Store(
-            database.Database(url), spool.Spool(folder), source, moments, "E1", None, lambda *_: None
+            pool.Database(url), spool.Spool(folder), source, moments, "E1", None, lambda *_: None
         )
         self.store.archive, self.store._recorder = self.rows, self.recorder
         self.store._intake.open()
         self._with_topics = with_topics
         for name in NAMES:
-            self.hub.declare(name, name.lower(), model.Position(making.EPOCH, 0))
+            self.hub.declare(name, name.lower(), Position(making.EPOCH, 0))
 
     def make(self, name: str, count: int) -> None:
         some = making.events(count, name, self.made[name] + 1)
@@ -149,7 +150,7 @@ class World:
             self.rows.deleted[name] = max(seq, self.rows.deleted[name])
 
     def come_back(self, names: tuple[str, ...], missed: int) -> None:
-        after = {name: model.Position(making.EPOCH, max(0, self.made[name] - missed)) for name in names}
+        after = {name: Position(making.EPOCH, max(0, self.made[name] - missed)) for name in names}
         self.readers.append(Reader(self, after))
 
     def fault(self) -> None:
@@ -191,8 +192,8 @@ ACTS = st.lists(
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PAGE", PAGE)
-    monkeypatch.setattr(store, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr("regstream.store.store.PAGE", PAGE)
+    monkeypatch.setattr("regstream.store.store.POLL_SECONDS", 0.001)
 
 
 async def played(acts: list[tuple[Any, ...]], with_topics: bool) -> World:
@@ -252,6 +253,6 @@ async def test_a_ring_does_not_move_away_from_what_is_read(acts: list[tuple[Any,
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("with_topics", [False, True], ids=["simulation", "topics"])
 async def test_what_the_table_has_not_is_said_at_once(with_topics: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "HISTORY_SECONDS", 10 * making.BOUND)
+    monkeypatch.setattr("regstream.store.store.HISTORY_SECONDS", 10 * making.BOUND)
     world = await played([("make", "ONE", 40), ("flush", 40), ("delete", "ONE", 20), AWAY[-1]], with_topics)
     assert not world.readers[0].answer["ONE"].recovered

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client import parser
 
-from regstream.server import pages
+from regstream.server import assets
 
 FOLDER = importlib.resources.files("regstream") / "dashboard"
-FILES = ("index.html", "docs.html", *pages.ASSETS)
+FILES = ("index.html", "docs.html", *assets.ASSETS)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -62,8 +62,8 @@ def test_no_value_becomes_markup_and_nothing_comes_from_elsewhere(name: str) -> 
 
 
 def test_the_live_page_is_small() -> None:
-    assets = [name for name in pages.ASSETS if name != "docs.js"]
-    assert sum(len((FOLDER / name).read_bytes()) for name in ("index.html", *assets)) < 100_000
+    files = [name for name in assets.ASSETS if name != "docs.js"]
+    assert sum(len((FOLDER / name).read_bytes()) for name in ("index.html", *files)) < 100_000
 
 
 async def test_metrics_are_understood_by_prometheus_own_parser(live: Any) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from regstream import errors
-from regstream.server import problems, shapes
+from regstream.server import problems, requests
 from tests.server.test_routes import is_problem
 
 PROBLEM = errors.Problem("streams.yaml", 3, 5, "streams.A", "not a duration", "write 5s")
@@ -43,7 +43,7 @@ async def test_each_error_has_its_status(
     problem = is_problem(response, status)
     assert problem["detail"] == str(error)
     assert problem == {**problem, **members}
-    problems.SHAPES.get(status, shapes.Problem).model_validate_json(response.content)
+    problems.SHAPES.get(status, requests.ProblemDetail).model_validate_json(response.content)
     assert ("retry-after" in response.headers) == (status in (429, 503))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

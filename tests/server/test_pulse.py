@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from regstream.server import pulse
+from regstream.server import process
 
 HELD_UP = 0.3
 
 
 async def test_a_loop_that_is_held_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "SECONDS", 0.02)
-    one = pulse.Pulse()
+    monkeypatch.setattr(process, "SECONDS", 0.02)
+    one = process.LoopLag()
     beating = asyncio.create_task(one.beat())
     async with asyncio.timeout(20):
         while sum(one.lag.counts) < 3:

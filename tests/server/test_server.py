@@ -12,11 +12,14 @@ import httpx
 import pytest
 
 from regstream import errors
-from regstream.server import app, protocol
+from regstream.server import app
+from regstream.server.security import connections
 
 
 def another(live: Any, host: str, port: int) -> app.Server:
-    return app.Server(app.build(live.services), host, port, protocol.Door(10, None, live.services.guard.refusals))
+    return app.Server(
+        app.build(live.services), host, port, connections.ConnectionLimiter(10, None, live.services.guard.refusals)
+    )
 
 
 async def test_the_real_port_is_known_when_any_was_asked_for(live: Any) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from regstream import hub, model
-from regstream.server import marks, outlet
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
+from regstream.server.transports import sse, writer
 from tests.server.conftest import Live
 
 BOUND = 60.0
@@ -136,7 +137,7 @@ async def test_cut_before_the_first_event_it_misses_none(live: Live) -> None:
 
 async def test_an_epoch_that_is_gone_is_not_recovered_and_gets_a_snapshot(live: Live) -> None:
     await burst(live, 3)
-    old = marks.Marks({"SYSTEM_METRICS": hub.Subscribed("gone", 2, True, 0)})
+    old = sse.EventIds({"SYSTEM_METRICS": hub.Subscribed("gone", 2, True, 0)})
     entry = hub.Entry("x", b"{", b"}", 1, _event("SYSTEM_METRICS", "gone", 2))
     async with follow(live, "channel=SYSTEM_METRICS&snapshot=true", old.after(entry).decode()) as reader:
         answer = (await reader.until("subscribed"))["streams"]["SYSTEM_METRICS"]
@@ -210,7 +211,7 @@ async def test_head_and_foreign_pages(live: Live) -> None:
 
 
 async def test_a_silent_channel_has_comments(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regstream.server.sse.BEAT", 0.05)
+    monkeypatch.setattr("regstream.server.transports.sse.BEAT", 0.05)
     async with live.client.stream("GET", f"{FOLLOW}?channel=system") as response:
         found, lines = 0, response.aiter_lines()
         async with asyncio.timeout(BOUND):
@@ -222,8 +223,8 @@ async def test_one_that_reads_slowly_is_not_taken_for_one_that_is_gone(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its transport is never empty, which is what the server waits for before it sends anything by itself."""
-    monkeypatch.setattr("regstream.server.sse.BEAT", 0.1)
-    monkeypatch.setattr(outlet, "SEND_BUFFER_BYTES", 4096)
+    monkeypatch.setattr("regstream.server.transports.sse.BEAT", 0.1)
+    monkeypatch.setattr(writer, "SEND_BUFFER_BYTES", 4096)
     monkeypatch.setitem(live.server._app.config, "RESPONSE_TIMEOUT", 2)
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
@@ -246,7 +247,7 @@ async def test_one_that_reads_slowly_is_not_taken_for_one_that_is_gone(
 
 async def test_one_that_never_reads_is_cut_off(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live.services.readers, "_limits", {"limit": 100})
-    monkeypatch.setattr(outlet, "BUFFER_BYTES", 1000)
+    monkeypatch.setattr(writer, "BUFFER_BYTES", 1000)
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", live.server.port))
@@ -270,41 +271,41 @@ async def test_the_end_of_the_server_is_the_end_of_the_answer(live: Live) -> Non
     assert (await live.client.get(f"{FOLLOW}?channel=system")).status_code == 503
 
 
-def _event(stream: str, epoch: str, seq: int) -> model.Event:
-    head = model.Head(stream, epoch, "t", "t", model.Priority.LOW, "2026", "LATAM")
-    return model.Event(head, seq, None, b"{}")
+def _event(stream: str, epoch: str, seq: int) -> Event:
+    head = Head(stream, epoch, "t", "t", spec.Priority.LOW, "2026", "LATAM")
+    return Event(head, seq, None, b"{}")
 
 
 class TestMarks:
-    KNOWN = (("ONE", model.Position("E1", 99)), ("TWO", model.Position("E1", 99)))
+    KNOWN = (("ONE", Position("E1", 99)), ("TWO", Position("E1", 99)))
 
-    def sent(self, given: marks.Marks, stream: str, seq: int) -> dict[str, int]:
+    def sent(self, given: sse.EventIds, stream: str, seq: int) -> dict[str, int]:
         mark = given.after(hub.Entry("t", b"{", b"}", 1, _event(stream, "E1", seq))).decode()
-        return {name: at.seq for name, at in marks.positions(mark, self.KNOWN).items()}
+        return {name: at.seq for name, at in sse.positions(mark, self.KNOWN).items()}
 
     def test_every_stream_is_in_every_id(self) -> None:
-        given = marks.Marks({"ONE": hub.Subscribed("E1", 8, True, 3), "TWO": hub.Subscribed("E1", 40, False, 0)})
+        given = sse.EventIds({"ONE": hub.Subscribed("E1", 8, True, 3), "TWO": hub.Subscribed("E1", 40, False, 0)})
         assert self.sent(given, "ONE", 6) == {"ONE": 6, "TWO": 40}
         assert self.sent(given, "TWO", 41) == {"ONE": 6, "TWO": 41}
 
     def test_a_stream_has_none_while_it_is_sent_in_part(self) -> None:
-        given = marks.Marks({"ONE": hub.Subscribed("E1", 8, False, 0, 2), "TWO": hub.Subscribed("E1", 4, True, 0)})
+        given = sse.EventIds({"ONE": hub.Subscribed("E1", 8, False, 0, 2), "TWO": hub.Subscribed("E1", 4, True, 0)})
         assert self.sent(given, "ONE", 3) == {"TWO": 4}
         assert self.sent(given, "TWO", 5) == {"TWO": 5}
         assert self.sent(given, "ONE", 8) == {"ONE": 8, "TWO": 5}
 
     @pytest.mark.parametrize("number", ["-1", "+1", "1_0", " 1", ""])
     def test_a_number_that_no_id_has_means_nothing(self, number: str) -> None:
-        id_ = marks.Marks({"ONE": hub.Subscribed("E1", 1, True, 0)}).after(hub.reply("subscribed", {})).decode()
-        assert marks.positions(id_, self.KNOWN)["ONE"].seq == 1
-        assert marks.positions(id_[:-1] + number, self.KNOWN) == {}
+        id_ = sse.EventIds({"ONE": hub.Subscribed("E1", 1, True, 0)}).after(hub.reply("subscribed", {})).decode()
+        assert sse.positions(id_, self.KNOWN)["ONE"].seq == 1
+        assert sse.positions(id_[:-1] + number, self.KNOWN) == {}
 
     def test_of_too_many_streams_there_is_none(self) -> None:
-        streams = {f"S{n}": hub.Subscribed("E1", 1, True, 0) for n in range(marks.MOST + 1)}
+        streams = {f"S{n}": hub.Subscribed("E1", 1, True, 0) for n in range(sse.MOST + 1)}
         entry = hub.Entry("t", b"{", b"}", 1, _event("S1", "E1", 2))
-        assert marks.Marks(streams).after(entry) == b""
+        assert sse.EventIds(streams).after(entry) == b""
         streams.popitem()
-        assert len(marks.Marks(streams).after(entry)) < marks.MOST * 11
+        assert len(sse.EventIds(streams).after(entry)) < sse.MOST * 11
 
     def test_data_of_several_lines_stays_one_event(self) -> None:
         assert hub.reply("system", {"a": "b\nc"}).value == b'{"a":"b\\nc"}'

@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 from regstream import client, errors
-from regstream.server import guard
+from regstream.server.security import auth
 from tests.server.conftest import TOKENS, Live, serving, write
 
 BOUND = 60.0
@@ -109,7 +109,7 @@ async def test_what_is_no_message_closes_with_4009(guarded: Live) -> None:
 
 
 async def test_who_says_nothing_is_not_waited_for(guarded: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.2)
+    monkeypatch.setattr(auth, "GRACE", 0.2)
     async with connected(guarded) as socket:
         assert await closed(socket) == (4001, "no token came")
 

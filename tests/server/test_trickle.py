@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 import websockets
 
-from regstream.server import guard, protocol
+from regstream.server.security import auth, connections
 from tests.server.conftest import PAIRS, Live, serving, write
 
 HEAD_SECONDS = BODY_SECONDS = 0.3
-LIMITS = protocol.ReceiveLimits(HEAD_SECONDS, BODY_SECONDS, body_rate=1000, body_bytes=2**20)
+LIMITS = connections.ReceiveLimits(HEAD_SECONDS, BODY_SECONDS, body_rate=1000, body_bytes=2**20)
 GET = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 POST = b"POST /api/streaming/stop HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
@@ -25,8 +25,8 @@ ENDLESS = itertools.repeat(b"x")
 @pytest.fixture
 async def daemon(tmp_path: pathlib.Path) -> AsyncIterator[Live]:
     write(tmp_path)
-    entrance = guard.Guard()
-    door = protocol.Door(100, None, entrance.refusals, LIMITS)
+    entrance = auth.Authenticator()
+    door = connections.ConnectionLimiter(100, None, entrance.refusals, LIMITS)
     async with serving(tmp_path, entrance=entrance, door=door) as live:
         yield live
 
@@ -158,9 +158,9 @@ async def test_a_crowd_that_trickles_holds_no_place(daemon: Live) -> None:
 async def test_who_never_says_who_they_are_is_ended_though_they_talk(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.3)
+    monkeypatch.setattr(auth, "GRACE", 0.3)
     write(tmp_path)
-    entrance = guard.Guard(PAIRS)
+    entrance = auth.Authenticator(PAIRS)
     async with serving(tmp_path, entrance=entrance) as live:
         async with websockets.connect(f"{live.url.replace('http', 'ws')}{path}") as client:
             with contextlib.suppress(websockets.ConnectionClosed):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from regstream.server import routes, routing, sse
+from regstream.server import router, routes
+from regstream.server.transports import sse
 from tests.server.test_routes import is_problem
 
 MALFORMED: list[tuple[bytes, int]] = [
@@ -90,7 +91,7 @@ async def test_a_chunked_body_without_end_is_cut_off(live: Any) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", sorted({route.path for route in routes.TABLE}))
 async def test_options_and_a_wrong_method_name_the_right_ones(shared: Any, path: str) -> None:
-    allow = routing.allowed(route for route in routes.TABLE if route.path == path)
+    allow = router.allowed(route for route in routes.TABLE if route.path == path)
     concrete = path.replace("{name}", "SYSTEM_METRICS").replace("{runId}", "x")
     options = await shared.client.options(concrete)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from regstream import credentials
-from regstream.server import guard
+from regstream.server.security import auth
 from tests.sio import world
 from tests.sio.test_wire import HANDSHAKE, Poller, http
 
@@ -21,7 +21,7 @@ GIVEN = [{"auth": {"token": TOKEN}}, {"extraHeaders": {"Authorization": f"Bearer
 
 @pytest.fixture
 async def guarded() -> AsyncIterator[world.Server]:
-    async with world.serving(guard=guard.Guard(credentials.parse(f"read:{TOKEN}"))) as one:
+    async with world.serving(guard=auth.Authenticator(credentials.parse(f"read:{TOKEN}"))) as one:
         yield one
 
 
@@ -60,7 +60,7 @@ async def test_who_has_none_is_told(
 
 
 async def test_who_is_not_let_in_does_not_stay(guarded: world.Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "GRACE", 0.3)
+    monkeypatch.setattr(auth, "GRACE", 0.3)
     async with http(guarded) as client:
         session = Poller(client, json.loads((await client.get(HANDSHAKE)).text[1:])["sid"])
         assert await session.post('40{"token": "wrong"}') == 200

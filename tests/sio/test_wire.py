@@ -15,10 +15,10 @@ import httpx
 import pytest
 import websockets
 
-from regstream import hub, model
-from regstream.server import context, sio, ws
-from regstream.server.sio import client as clients
-from regstream.server.sio import library, transport
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
+from regstream.server.transports import socketio, websocket, writer
+from regstream.server.transports.socketio import adapter, polling, session
 from tests.sio import world
 from tests.sio.world import BOUND, Server, until
 
@@ -60,7 +60,7 @@ async def poller(server: Server) -> AsyncIterator[Poller]:
     """A session that is connected to the namespace."""
     async with http(server) as client:
         opened = json.loads((await client.get(HANDSHAKE)).text[1:])
-        assert opened["maxPayload"] == ws.MAX_MESSAGE and opened["upgrades"] == ["websocket"]
+        assert opened["maxPayload"] == websocket.MAX_MESSAGE and opened["upgrades"] == ["websocket"]
         one = Poller(client, opened["sid"])
         assert await one.post("40") == 200
         assert (await one.poll())[0].startswith('40{"sid":"')
@@ -97,13 +97,13 @@ async def code(one: Any) -> int | None:
 class TestBytes:
     async def test_the_value_is_not_encoded_again(self, server: Server) -> None:
         value = '{"a" : 1.50, "b":"ñ"}'
-        head = model.Head("ONE", "E1", "one-type", "t", model.Priority.LOW, "2026", "LATAM")
+        head = Head("ONE", "E1", "one-type", "t", spec.Priority.LOW, "2026", "LATAM")
         wanted = [f'42["streaming-update",{value}]', f'42["one-type",{value}]']
         async with on_websocket(server) as one, poller(server) as other:
             await one.send('420["join-streaming","ONE"]')
             await said(one)
             await other.join()
-            server.hub.broadcast(model.Event(head, 1, None, value.encode()))
+            server.hub.broadcast(Event(head, 1, None, value.encode()))
             assert [await said(one), await said(one)] == wanted
             assert await other.poll() == wanted
 
@@ -118,7 +118,7 @@ class TestBytes:
                 assert (event, data["seq"], len(data["pad"])) == (name, seq, size)
 
     def test_the_same_for_all_is_made_once(self) -> None:
-        sessions = sio.Sessions(context.TransportContext(hub=hub.Hub(lambda: 0.0), max_connections=1))
+        sessions = socketio.Sessions(writer.TransportContext(hub=hub.Hub(lambda: 0.0), max_connections=1))
         entries = [hub.reply("system", {"kind": "x"})]
         assert sessions.join(entries) is sessions.join(list(entries))
         assert sessions.join(entries) == b'\x81\x1642["system",{"kind":"x"}]'.replace(b"\x16", bytes([25]))
@@ -246,7 +246,7 @@ class TestMalformed:
     async def test_on_a_websocket(self, server: Server, packet: str) -> None:
         async with on_websocket(server) as one:
             await one.send(packet)
-            assert await code(one) == ws.BAD_MESSAGE
+            assert await code(one) == websocket.BAD_MESSAGE
         await until(lambda: server.sessions.connections == 0)
 
     @pytest.mark.parametrize("packet", [*WRONG, "", "5", "d=4", "40\x1e", "\x1e".join(["3"] * 1100)])
@@ -260,15 +260,15 @@ class TestMalformed:
     async def test_bytes_that_are_no_text(self, server: Server) -> None:
         async with on_websocket(server) as one, poller(server) as other:
             await one.send(b"\xff\xfe")
-            assert await code(one) == ws.BAD_MESSAGE
+            assert await code(one) == websocket.BAD_MESSAGE
             assert (await other.http.post(other.path, content=b"\xff\xfe")).status_code == 400
         await until(lambda: server.sessions.connections == 0)
 
     async def test_too_large(self, server: Server) -> None:
         async with on_websocket(server) as one, poller(server) as other:
-            await one.send("x" * (ws.MAX_MESSAGE + 1))
+            await one.send("x" * (websocket.MAX_MESSAGE + 1))
             assert await code(one) == 1009
-            assert await other.post('42["join-streaming","' + "x" * ws.MAX_MESSAGE + '"]') == 400
+            assert await other.post('42["join-streaming","' + "x" * websocket.MAX_MESSAGE + '"]') == 400
         await until(lambda: server.sessions.connections == 0)
 
     async def test_what_is_harmless(self, server: Server) -> None:
@@ -301,10 +301,10 @@ class TestMalformed:
         def fail(*_: Any) -> None:
             raise KeyError("x")
 
-        monkeypatch.setattr(clients, "_subscription", fail)
+        monkeypatch.setattr(session, "_subscription", fail)
         async with on_websocket(server) as one:
             await one.send('420["join-streaming","ONE"]')
-            assert await code(one) == ws.INTERNAL_ERROR
+            assert await code(one) == websocket.INTERNAL_ERROR
         assert [one.name for one in complaints.records if one.levelname == "ERROR"] == ["regstream.server.sio"]
         complaints.clear()
 
@@ -331,7 +331,7 @@ class TestUpgrade:
             await one.join()
             async with on_websocket(server, one.sid) as wire:
                 await wire.send(text)
-                assert await code(wire) == ws.BAD_MESSAGE
+                assert await code(wire) == websocket.BAD_MESSAGE
             server.show("ONE")
             assert len(await one.poll()) == 2
 
@@ -359,7 +359,7 @@ class TestUpgrade:
             assert caught.value.response.status_code == 400
 
     async def test_one_that_says_nothing_is_ended(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transport, "UPGRADE_SECONDS", 0.05)
+        monkeypatch.setattr(polling, "UPGRADE_SECONDS", 0.05)
         async with poller(server) as one, on_websocket(server, one.sid) as wire:
             assert await code(wire) in (1006, None)
             assert (await one.join())["channels"] == ["ONE"]
@@ -441,8 +441,8 @@ class TestBounds:
     async def test_silence_ends_a_session(
         self, complaints: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(library, "PING_INTERVAL", 0.5)
-        monkeypatch.setattr(library, "PING_TIMEOUT", 2)
+        monkeypatch.setattr(adapter, "PING_INTERVAL", 0.5)
+        monkeypatch.setattr(adapter, "PING_TIMEOUT", 2)
         async with world.serving() as server, poller(server) as one, on_websocket(server) as other:
             await one.join()
             await other.send('42["join-streaming","ONE"]')
@@ -466,7 +466,7 @@ class TestBounds:
             await until(lambda: server.sessions.connections == 0)
         await until(lambda: server.left() in ([], [one for one in server.left() if "_service_task" in one]))
         gc.collect()
-        left = [one for one in gc.get_objects() if isinstance(one, clients.Client)]
+        left = [one for one in gc.get_objects() if isinstance(one, session.Session)]
         assert [one for one in left if one._sessions is server.sessions] == []
         assert sizes() == [0, 0, 0, 0]
 
@@ -475,10 +475,10 @@ class TestHistory:
     async def test_what_the_ring_does_not_hold(self, complaints: pytest.LogCaptureFixture) -> None:
         let = asyncio.Event()
 
-        async def history(stream: str, after: model.Position, before: int) -> list[model.Event]:
+        async def history(stream: str, after: Position, before: int) -> list[Event]:
             await let.wait()
-            head = model.Head(stream, after.epoch, "one-type", "t", model.Priority.LOW, "2026", "LATAM")
-            return [model.Event(head, seq, None, b'{"seq":%d}' % seq) for seq in range(after.seq + 1, before + 1)]
+            head = Head(stream, after.epoch, "one-type", "t", spec.Priority.LOW, "2026", "LATAM")
+            return [Event(head, seq, None, b'{"seq":%d}' % seq) for seq in range(after.seq + 1, before + 1)]
 
         async with world.serving(ring_events=20, history=history) as server, on_websocket(server) as one:
             server.show("ONE", 100)
@@ -499,9 +499,9 @@ class TestHistory:
         async with world.serving(ring_events=5, history=history) as server, on_websocket(server) as one:
             server.show("ONE", 100)
             await one.send('421["join-streaming","ONE",{"after":{"ONE":{"epoch":"E1","seq":10}}}]')
-            for _ in range(clients.MAX_HELD + 1):
+            for _ in range(session.MAX_HELD + 1):
                 await one.send('42["leave-streaming","TWO"]')
-            assert await code(one) == ws.BAD_MESSAGE
+            assert await code(one) == websocket.BAD_MESSAGE
 
 
 class TestEnd:
@@ -517,7 +517,7 @@ class TestEnd:
             server.show("ONE", 500)
             closing = asyncio.create_task(server.sessions.close_all(BOUND))
             assert len([await said(one) for _ in range(1000)]) == 1000
-            assert await code(one) == ws.GOING_AWAY
+            assert await code(one) == websocket.GOING_AWAY
             assert len(await waiting) == 1000
             await asyncio.wait_for(closing, BOUND)
             assert (await other.http.get(HANDSHAKE)).status_code == 503

@@ -12,8 +12,11 @@ from typing import Any
 
 import sanic
 
-from regstream import hub, model
-from regstream.server import app, context, cors, problems, protocol, routing, sio
+from regstream import hub, spec
+from regstream.event import Event, Head, Position
+from regstream.server import app, problems, router
+from regstream.server.security import connections, origins
+from regstream.server.transports import socketio, writer
 from tests import node_packages
 from tests.relay import Relay, relaying
 
@@ -44,21 +47,21 @@ class Server:
         self.epoch, self.hub = epoch, hub.Hub(now=lambda: 1795348800.0, **ring)
         self.seq = dict.fromkeys(TYPES, 0)
         for stream, type_ in TYPES.items():
-            self.hub.declare(stream, type_, model.Position(epoch, 0))
+            self.hub.declare(stream, type_, Position(epoch, 0))
         site: sanic.Sanic[Any, Any] = sanic.Sanic(
             f"test-sio-{next(NAMES)}",
             configure_logging=False,
             strict_slashes=True,
             error_handler=problems.Handler(),
-            request_class=routing.Request,
-            router=routing.Router((), slashed=(app.SOCKET_IO,)),
+            request_class=router.Request,
+            router=router.Router((), slashed=(app.SOCKET_IO,)),
         )
         site.config.AUTO_EXTEND = site.config.ACCESS_LOG = site.config.MOTD = False
         site.ctx.ready = False
-        cors.attach(site, ORIGINS)
-        shared = context.TransportContext(hub=self.hub, origins=ORIGINS, **{"max_connections": 1000, **options})
-        self.sessions = sio.attach(site, shared)
-        door = protocol.Door(10_000, None, shared.guard.refusals)
+        origins.attach(site, ORIGINS)
+        shared = writer.TransportContext(hub=self.hub, origins=ORIGINS, **{"max_connections": 1000, **options})
+        self.sessions = socketio.attach(site, shared)
+        door = connections.ConnectionLimiter(10_000, None, shared.guard.refusals)
         self.server = app.Server(site, "127.0.0.1", port, door, closing=lambda: self.sessions.close_all(1.0))
 
     @property
@@ -66,18 +69,18 @@ class Server:
         return self.server.port
 
     def show(self, stream: str, count: int = 1, size: int = 0, key: str | None = None) -> None:
-        head = model.Head(stream, self.epoch, TYPES[stream], "t", model.Priority.LOW, "2026", "LATAM")
+        head = Head(stream, self.epoch, TYPES[stream], "t", spec.Priority.LOW, "2026", "LATAM")
         for _ in range(count):
             self.seq[stream] += 1
             value = b'{"subject":"%b","epoch":"%b","seq":%d,"pad":"%b"}'
             made = value % (stream.encode(), self.epoch.encode(), self.seq[stream], b"x" * size)
-            self.hub.broadcast(model.Event(head, self.seq[stream], key, made))
+            self.hub.broadcast(Event(head, self.seq[stream], key, made))
 
     def again(self, stream: str, seq: int) -> None:
         """Send a stored event once more."""
-        head = model.Head(stream, self.epoch, TYPES[stream], "", model.Priority.LOW, "2026", "LATAM")
+        head = Head(stream, self.epoch, TYPES[stream], "", spec.Priority.LOW, "2026", "LATAM")
         value = b'{"subject":"%b","epoch":"%b","seq":%d,"pad":""}' % (stream.encode(), self.epoch.encode(), seq)
-        self.hub.replay(model.Event(head, seq, None, value))
+        self.hub.replay(Event(head, seq, None, value))
 
     async def stop(self) -> None:
         await self.server.drain(2.0)

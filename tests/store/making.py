@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from regstream import broker, model, store
+from regstream import broker, spec, store
 from regstream.broker import spool
-from regstream.generate import maker
-from regstream.store import database
+from regstream.event import Event, Head, Position, rfc3339
+from regstream.generator import batch as batches
+from regstream.store import pool
 from tests import databases
 
 BOUND = 120.0
@@ -22,7 +23,7 @@ SECOND = datetime.datetime(2026, 3, 26, 12, tzinfo=datetime.UTC).timestamp()
 
 def stamp(seconds: float) -> str:
     """So many seconds after noon, as events have it."""
-    return model.rfc3339(SECOND + seconds)
+    return rfc3339(SECOND + seconds)
 
 
 def events(
@@ -33,24 +34,24 @@ def events(
     epoch: str = EPOCH,
     at: float = 0.0,
     every: float = 0.0,
-    priority: model.Priority = model.Priority.NORMAL,
+    priority: spec.Priority = spec.Priority.NORMAL,
     key: str | None = None,
     data: Callable[[int], bytes] = lambda seq: b'{"n":%d,"svpId":"SVP-%03d"}' % (seq, seq % 7),
-) -> list[model.Event]:
+) -> list[Event]:
     """Whole CloudEvents ``first`` and following, ``every`` seconds one from ``at`` seconds after noon on."""
     made, head = [], None
     for number in range(count):
         if head is None or every:
             time_ = stamp(at + number * every)
-            head = model.Head(stream, epoch, stream.lower(), f"t.{stream.lower()}", priority, time_, "LATAM")
-            before, between, after = maker.envelope(head, "/regstream/LATAM/test")
+            head = Head(stream, epoch, stream.lower(), f"t.{stream.lower()}", priority, time_, "LATAM")
+            before, between, after = batches.envelope(head, "/regstream/LATAM/test")
         seq = first + number
         value = before + b"%d" % seq + between + b"%d" % seq + after + data(seq) + b"}"
-        made.append(model.Event(head, seq, key, value))
+        made.append(Event(head, seq, key, value))
     return made
 
 
-def records(some: Iterable[model.Event]) -> list[broker.Record]:
+def records(some: Iterable[Event]) -> list[broker.Record]:
     return [broker.Record(event, event.head.topic, 0, event.seq) for event in some]
 
 
@@ -69,7 +70,7 @@ class Rig:
     ) -> store.Store:
         self._numbers += 1
         one = store.Store(
-            database.Database(url or self.url),
+            pool.Database(url or self.url),
             spool.Spool(self.folder, self.limit),
             source,
             store.Moments(lambda: self.now, time.monotonic),
@@ -108,5 +109,5 @@ async def kept(one: store.Store) -> None:
     await until(lambda: one.status.state in ("live", "standby") and not one.status.waiting)
 
 
-def position(mapping: Mapping[str, model.Position], stream: str = "ONE") -> tuple[str, int]:
+def position(mapping: Mapping[str, Position], stream: str = "ONE") -> tuple[str, int]:
     return tuple(mapping[stream])

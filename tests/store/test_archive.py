@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regstream import errors, model, store
-from regstream.store import archive, database
-from regstream.store.archive import Figures, Question
+from regstream import errors, spec, store
+from regstream.event import Position
+from regstream.store import pool, reader
+from regstream.store.reader import EventQuery, Figures
 from tests import profiles
 from tests.conftest import MakePostgres
 from tests.store import making
@@ -25,7 +26,7 @@ async def filled(rig: Rig) -> store.Store:
     """Three streams of 400 events each within two hours over midnight, many at the same time."""
     one = await rig.open()
     for number, name in enumerate(("ONE", "TWO", "THREE")):
-        priority = list(model.Priority)[number]
+        priority = list(spec.Priority)[number]
         some = events(400, name, at=11.5 * HOUR, every=9.0, priority=priority)
         one.record(records(some))
     one.record(records(events(5, "ONE", epoch=making.EPOCH[:-1] + "Z", at=11.5 * HOUR)))
@@ -43,9 +44,9 @@ def expected(rig: Rig, condition: str = "TRUE") -> list[str]:
     return [name for (name,) in rig.rows(statement)]
 
 
-async def walked(one: store.Store, question: Question, limit: int) -> list[str]:
+async def walked(one: store.Store, question: EventQuery, limit: int) -> list[str]:
     found: list[str] = []
-    after = archive.START
+    after = reader.START
     while True:
         page = await one.archive.page(question, after, limit=limit)
         found += ids(page.values)
@@ -54,25 +55,25 @@ async def walked(one: store.Store, question: Question, limit: int) -> list[str]:
         after = page.last
 
 
-QUESTIONS: tuple[tuple[Question, str], ...] = (
-    (Question(), "TRUE"),
-    (Question(("ONE",)), "stream = 'ONE'"),
-    (Question(("ONE", "THREE")), "stream IN ('ONE', 'THREE')"),
-    (Question(("NONE",)), "FALSE"),
-    (Question(since=making.SECOND + 12 * HOUR), "time >= '2026-03-27T00:00:00Z'"),
-    (Question(until=making.SECOND + 12 * HOUR), "time < '2026-03-27T00:00:00Z'"),
+QUESTIONS: tuple[tuple[EventQuery, str], ...] = (
+    (EventQuery(), "TRUE"),
+    (EventQuery(("ONE",)), "stream = 'ONE'"),
+    (EventQuery(("ONE", "THREE")), "stream IN ('ONE', 'THREE')"),
+    (EventQuery(("NONE",)), "FALSE"),
+    (EventQuery(since=making.SECOND + 12 * HOUR), "time >= '2026-03-27T00:00:00Z'"),
+    (EventQuery(until=making.SECOND + 12 * HOUR), "time < '2026-03-27T00:00:00Z'"),
     (
-        Question(("TWO",), making.SECOND + 11.6 * HOUR, making.SECOND + 12.1 * HOUR),
+        EventQuery(("TWO",), making.SECOND + 11.6 * HOUR, making.SECOND + 12.1 * HOUR),
         "stream = 'TWO' AND time >= '2026-03-26T23:36:00Z' AND time < '2026-03-27T00:06:00Z'",
     ),
-    (Question(priorities=("CRITICAL", "HIGH")), "priority IN ('CRITICAL', 'HIGH')"),
-    (Question(epoch=making.EPOCH, first=10, last=20), f"epoch = '{making.EPOCH}' AND seq BETWEEN 10 AND 20"),
-    (Question(where=((("svpId",), "SVP-003"),)), "data ->> 'svpId' = 'SVP-003'"),
-    (Question(where=((("n",), 17), (("svpId",), "SVP-003"))), "(data ->> 'n')::int = 17"),
-    (Question(where=((("n",), 17.0),)), "(data ->> 'n')::int = 17"),
-    (Question(where=((("n", "0"), 17),)), "FALSE"),
-    (Question(where=((("n",), "17"),)), "FALSE"),
-    (Question(where=((("n",), None),)), "FALSE"),
+    (EventQuery(priorities=("CRITICAL", "HIGH")), "priority IN ('CRITICAL', 'HIGH')"),
+    (EventQuery(epoch=making.EPOCH, first=10, last=20), f"epoch = '{making.EPOCH}' AND seq BETWEEN 10 AND 20"),
+    (EventQuery(where=((("svpId",), "SVP-003"),)), "data ->> 'svpId' = 'SVP-003'"),
+    (EventQuery(where=((("n",), 17), (("svpId",), "SVP-003"))), "(data ->> 'n')::int = 17"),
+    (EventQuery(where=((("n",), 17.0),)), "(data ->> 'n')::int = 17"),
+    (EventQuery(where=((("n", "0"), 17),)), "FALSE"),
+    (EventQuery(where=((("n",), "17"),)), "FALSE"),
+    (EventQuery(where=((("n",), None),)), "FALSE"),
 )
 
 
@@ -85,16 +86,16 @@ async def test_a_question_means_what_sql_says(rig: Rig) -> None:
         newest = await one.archive.page(question, limit=10)
         assert ids(newest.values) == wanted[-10:] and newest.more is (len(wanted) > 10), question
         assert await one.archive.number(question) == len(wanted), question
-        found = await one.archive.events(question, archive.START, 5_000)
+        found = await one.archive.events(question, reader.START, 5_000)
         assert [event.id for _, event in found] == wanted, question
 
 
 async def test_pages_backwards_meet_pages_forwards(rig: Rig) -> None:
     one = await filled(rig)
-    page = await one.archive.page(Question(), limit=100)
+    page = await one.archive.page(EventQuery(), limit=100)
     found = ids(page.values)
     while page.more:
-        page = await one.archive.page(Question(), before=page.first, limit=100)
+        page = await one.archive.page(EventQuery(), before=page.first, limit=100)
         found = ids(page.values) + found
     assert found == expected(rig)
 
@@ -104,7 +105,7 @@ async def test_an_event_comes_back_as_it_was(rig: Rig) -> None:
     some = events(3, key="k\u00fc", every=0.001)
     one.record(records(some))
     await kept(one)
-    found = await one.archive.events(Question(), archive.START, 10)
+    found = await one.archive.events(EventQuery(), reader.START, 10)
     assert [event for _, event in found] == [event._replace(head=event.head._replace(topic="")) for event in some]
 
 
@@ -119,9 +120,9 @@ async def test_who_walks_while_others_write_gets_what_was_there_once_and_nothing
     one.record(records(there))
     await kept(one)
     found: list[str] = []
-    after, number = archive.START, 0
+    after, number = reader.START, 0
     while True:
-        page = await one.archive.page(Question(), after, limit=limit)
+        page = await one.archive.page(EventQuery(), after, limit=limit)
         found += ids(page.values)
         if page.last is None or not page.more:
             break
@@ -139,10 +140,10 @@ class TestPlans:
     """With many rows over several days no common question may sort or read all of them."""
 
     QUESTIONS = (
-        Question(("S1",), making.SECOND, making.SECOND + 90_000),
-        Question(("S1",)),
-        Question(),
-        Question(since=making.SECOND + 1000),
+        EventQuery(("S1",), making.SECOND, making.SECOND + 90_000),
+        EventQuery(("S1",)),
+        EventQuery(),
+        EventQuery(since=making.SECOND + 1000),
     )
 
     async def test_a_page_reads_about_what_it_gives(self, rig: Rig) -> None:
@@ -151,17 +152,17 @@ class TestPlans:
             one.record(records(events(10_000, f"S{number}", every=15.0)))
         await kept(one)
         rig.rows("ANALYZE")
-        connection = await database.Database(rig.url).connect()
+        connection = await pool.Database(rig.url).connect()
         for question in self.QUESTIONS:
-            for after, before in ((archive.START, None), (None, None)):
+            for after, before in ((reader.START, None), (None, None)):
                 values = {"limit": 100}
-                conditions = archive._conditions(question, after, before, values)
-                statement = archive.queries.named("page").format(
-                    columns=archive.sql.SQL("value, time, stream, epoch, seq"),
+                conditions = reader._conditions(question, after, before, values)
+                statement = pool.named("page").format(
+                    columns=reader.sql.SQL("value, time, stream, epoch, seq"),
                     conditions=conditions,
-                    order=archive.queries.named("backwards" if after is None else "forwards"),
+                    order=pool.named("backwards" if after is None else "forwards"),
                 )
-                explain = archive.sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
+                explain = reader.sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement
                 row = await (await connection.execute(explain, values)).fetchone()
                 assert row is not None
                 assert _read(row[0][0]["Plan"]) < 5_000, question
@@ -190,7 +191,7 @@ class TestFigures:
         one = await filled(rig)
         since, until = making.SECOND + 11.5 * HOUR, making.SECOND + 12.5 * HOUR
         path = () if aggregate == "count" else ("n",)
-        found = await one.archive.figures(Question(("ONE",), since, until), Figures(aggregate, path, 600))
+        found = await one.archive.figures(EventQuery(("ONE",), since, until), Figures(aggregate, path, 600))
         wanted = rig.rows(
             f"SELECT floor(extract(epoch FROM time) / 600)::int * 600, {sql}, count(*) FROM regstream.events "
             "WHERE stream = 'ONE' GROUP BY 1 ORDER BY 1"
@@ -203,7 +204,7 @@ class TestFigures:
         one = await rig.open()
         one.record(records(events(4, at=60.0, data=lambda seq: b'{"n":%b}' % (b'"x"', b"null", b"2", b"4")[seq - 1])))
         await kept(one)
-        question = Question(("ONE",), making.SECOND, making.SECOND + 180)
+        question = EventQuery(("ONE",), making.SECOND, making.SECOND + 180)
         found = await one.archive.figures(question, Figures("avg", ("n",), 60))
         assert [(b.value, b.events, b.skipped) for b in found] == [(None, 0, 0), (3.0, 4, 2), (None, 0, 0)]
         found = await one.archive.figures(question, Figures("rate", (), 60))
@@ -213,7 +214,7 @@ class TestFigures:
         one = await rig.open()
         one.record(records(events(30, at=30.0, every=1.0)))
         await kept(one)
-        question = Question(("ONE",), making.SECOND + 30, making.SECOND + 45)
+        question = EventQuery(("ONE",), making.SECOND + 30, making.SECOND + 45)
         (bucket,) = await one.archive.figures(question, Figures("rate", (), 60))
         assert (bucket.value, bucket.events) == (1.0, 15)
 
@@ -222,24 +223,26 @@ class TestFigures:
         one.record(records(events(1, data=lambda _: b'{"n":1e4000}')))
         await kept(one)
         with pytest.raises(errors.BadValue, match="too large"):
-            await one.archive.figures(Question(("ONE",), making.SECOND, making.SECOND + 60), Figures("max", ("n",), 60))
+            await one.archive.figures(
+                EventQuery(("ONE",), making.SECOND, making.SECOND + 60), Figures("max", ("n",), 60)
+            )
 
 
 class TestCost:
     async def test_a_statement_that_takes_too_long_is_ended(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(database, "STATEMENT_SECONDS", 1)
+        monkeypatch.setattr(pool, "STATEMENT_SECONDS", 1)
         one = await rig.open()
 
-        async def work(connection: database.Connection) -> None:
+        async def work(connection: pool.Connection) -> None:
             await connection.execute("SELECT pg_sleep(30)")
 
-        with pytest.raises(errors.CostError, match="ask for less"):
+        with pytest.raises(errors.QueryCostError, match="ask for less"):
             await one._base.ask(work)
 
     async def test_readers_cannot_write(self, rig: Rig) -> None:
         one = await rig.open()
 
-        async def work(connection: database.Connection) -> None:
+        async def work(connection: pool.Connection) -> None:
             await connection.execute("DELETE FROM regstream.events")
 
         with pytest.raises(errors.StoreError, match="read-only"):
@@ -247,10 +250,10 @@ class TestCost:
 
     async def test_many_readers_wait_in_line(self, rig: Rig) -> None:
         one = await filled(rig)
-        pages = await asyncio.gather(*(one.archive.page(Question(), limit=50) for _ in range(60)))
+        pages = await asyncio.gather(*(one.archive.page(EventQuery(), limit=50) for _ in range(60)))
         assert {tuple(ids(page.values)) for page in pages} == {tuple(expected(rig)[-50:])}
         count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'regstream'"
-        assert rig.rows(count)[0][0] <= database.READERS + 1
+        assert rig.rows(count)[0][0] <= pool.READERS + 1
 
     async def test_a_server_that_was_restarted_costs_no_reader_an_error(
         self, make_postgres: MakePostgres, tmp_path_factory: pytest.TempPathFactory
@@ -259,12 +262,12 @@ class TestCost:
         rig = Rig(cluster.url(), tmp_path_factory.mktemp("store"))
         try:
             one = await filled(rig)
-            await asyncio.gather(*(one.archive.page(Question()) for _ in range(8)))
+            await asyncio.gather(*(one.archive.page(EventQuery()) for _ in range(8)))
             cluster.stop()
             with pytest.raises(errors.StoreError):
-                await one.archive.page(Question())
+                await one.archive.page(EventQuery())
             cluster.start()
-            assert len((await one.archive.page(Question())).values) == 100
+            assert len((await one.archive.page(EventQuery())).values) == 100
         finally:
             await rig.close()
 
@@ -274,11 +277,11 @@ class TestCost:
         cluster = make_postgres()
         rig = Rig(cluster.url(), tmp_path_factory.mktemp("store"))
         one = await filled(rig)
-        await asyncio.gather(*(one.archive.page(Question()) for _ in range(8)))
+        await asyncio.gather(*(one.archive.page(EventQuery()) for _ in range(8)))
         cluster.freeze()
         began = asyncio.get_running_loop().time()
 
-        async def work(connection: database.Connection) -> None:
+        async def work(connection: pool.Connection) -> None:
             await connection.execute("SELECT 1")
 
         with pytest.raises(errors.StoreError):
@@ -292,25 +295,25 @@ class TestCost:
 class TestHistory:
     async def test_is_whole_or_none(self, rig: Rig) -> None:
         one = await filled(rig)
-        after = model.Position(making.EPOCH, 100)
+        after = Position(making.EPOCH, 100)
         found = await one.history("ONE", after, 400)
         assert found is not None and [event.seq for event in found] == list(range(101, 400 + 1))[: len(found)]
         assert len(found) >= 299
         rig.rows("DELETE FROM regstream.events WHERE stream = 'ONE' AND seq = 200")
         assert await one.history("ONE", after, 400) is None
-        assert await one.history("ONE", model.Position(making.EPOCH, 200), 400) is not None
-        assert await one.history("ONE", model.Position("0" * 26, 1), 400) is None
+        assert await one.history("ONE", Position(making.EPOCH, 200), 400) is not None
+        assert await one.history("ONE", Position("0" * 26, 1), 400) is None
         assert await one.history("ONE", after, 100 + store.MOST + 1) is None
 
     async def test_waits_for_what_was_shown_a_moment_ago(self, rig: Rig) -> None:
         one = await rig.open()
         one.record(records(events(3_000)))
-        found = await one.history("ONE", model.Position(making.EPOCH, 0), 3_001)
+        found = await one.history("ONE", Position(making.EPOCH, 0), 3_001)
         assert found is not None and len(found) == 3_000
 
 
 async def test_a_store_that_is_closed_opens_no_connection_for_a_late_reader() -> None:
-    base = database.Database("postgresql://127.0.0.1:1/nothing")
+    base = pool.Database("postgresql://127.0.0.1:1/nothing")
     await base.close()
     with pytest.raises(errors.StoreError, match="the store is closed"):
         await base.ask(lambda connection: connection.execute("SELECT 1"))

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from regstream import model
-from regstream.server import auditing
+from regstream import spec
+from regstream.server import audit as server_audit
 from regstream.store import audit
 from scripts import postgres
 from tests import databases
@@ -375,7 +375,7 @@ class TestAudit:
                 assert kept["bytes"] == len(body)
                 assert kept["text"].replace("\ufffd", "").encode() in body.replace(b"\0", b"").replace(b"\xff", b"")
             elif isinstance(kept, dict):
-                assert len(body) <= auditing.LARGEST
+                assert len(body) <= server_audit.LARGEST
         by_body = dict(zip(BODIES, calls[::3], strict=True))
         assert by_body[DEEP]["request"]["truncated"] == "nested deeper than 64 levels"
         assert by_body[LONG]["request"]["truncated"] == "longer than 16384 bytes"
@@ -430,4 +430,4 @@ async def test_without_a_database_what_needs_one_says_so(tmp_path: pathlib.Path)
 
 
 def test_priorities_are_those_of_the_model() -> None:
-    assert [str(one) for one in model.Priority] == ["CRITICAL", "HIGH", "NORMAL", "LOW"]
+    assert [str(one) for one in spec.Priority] == ["CRITICAL", "HIGH", "NORMAL", "LOW"]

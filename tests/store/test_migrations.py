@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from regstream import errors
-from regstream.store import database, migrate, partitions, queries
+from regstream.store import pool, schema
 from tests.databases import rows
 
 DAY = datetime.date(2026, 11, 26)
@@ -24,52 +24,50 @@ SHAPE = """
 
 
 async def migrated(url: str) -> int:
-    connection = await database.Database(url).connect()
+    connection = await pool.Database(url).connect()
     try:
-        return await migrate.migrate(connection)
+        return await schema.migrate(connection)
     finally:
         await connection.close()
 
 
 async def upto(url: str, number: int) -> None:
     """What a version left that knew so many steps."""
-    connection = await database.Database(url).connect()
+    connection = await pool.Database(url).connect()
     for name in ("create_schema", "create_migrations"):
-        await connection.execute(queries.named(name))
-    for step in queries.migrations()[:number]:
+        await connection.execute(pool.named(name))
+    for step in pool.migrations()[:number]:
         await connection.execute(step.text)
-        await connection.execute(queries.named("migration_done"), {"number": step.number, "name": step.name})
+        await connection.execute(pool.named("migration_done"), {"number": step.number, "name": step.name})
     await connection.close()
 
 
 async def test_from_nothing_and_then_nothing_is_left_to_do(empty_database: str) -> None:
-    assert await migrated(empty_database) == len(queries.migrations())
+    assert await migrated(empty_database) == len(pool.migrations())
     assert await migrated(empty_database) == 0
     assert rows(empty_database, "SELECT number, name FROM regstream.migrations ORDER BY number") == [
-        (step.number, step.name) for step in queries.migrations()
+        (step.number, step.name) for step in pool.migrations()
     ]
 
 
-@pytest.mark.parametrize("number", range(len(queries.migrations())))
+@pytest.mark.parametrize("number", range(len(pool.migrations())))
 async def test_from_every_earlier_version_to_the_same_schema(
     empty_database: str, database_url: str, number: int
 ) -> None:
     await upto(empty_database, number)
-    assert await migrated(empty_database) == len(queries.migrations()) - number
+    assert await migrated(empty_database) == len(pool.migrations()) - number
     assert rows(empty_database, SHAPE) == rows(database_url, SHAPE)
 
 
 async def test_several_at_once_do_each_step_once(empty_database: str) -> None:
     done = await asyncio.gather(*(migrated(empty_database) for _ in range(6)))
-    assert sorted(done) == [0] * 5 + [len(queries.migrations())]
+    assert sorted(done) == [0] * 5 + [len(pool.migrations())]
 
 
 async def test_a_step_that_fails_leaves_nothing_behind(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = queries.Migration(
-        len(queries.migrations()) + 1, "broken", queries.sql.SQL("CREATE TABLE x (); SELECT 1/0")
-    )
-    whole = (*queries.migrations(), broken)
-    monkeypatch.setattr(queries, "migrations", lambda: whole)
+    broken = pool.Migration(len(pool.migrations()) + 1, "broken", pool.sql.SQL("CREATE TABLE x (); SELECT 1/0"))
+    whole = (*pool.migrations(), broken)
+    monkeypatch.setattr(pool, "migrations", lambda: whole)
     with pytest.raises(errors.StoreError, match="division by zero"):
         await migrated(empty_database)
     assert rows(empty_database, "SELECT to_regnamespace('regstream'), to_regclass('x')") == [(None, None)]
@@ -95,20 +93,20 @@ async def test_a_user_that_may_not_make_a_schema_is_told_so(empty_database: str)
 
 class TestDays:
     async def test_are_made_ahead_and_found_again(self, database_url: str) -> None:
-        connection = await database.Database(database_url).connect()
-        one = partitions.Partitions()
+        connection = await pool.Database(database_url).connect()
+        one = schema.Partitions()
         await one.find(connection)
         await one.make_ahead(connection, DAY)
         await one.make_ahead(connection, DAY)
-        again = partitions.Partitions()
+        again = schema.Partitions()
         await again.find(connection)
         days = [DAY + datetime.timedelta(days=number) for number in range(4)]
         assert again.missing(days) == days[3:]
         await connection.close()
 
     async def test_an_event_goes_where_its_day_is_and_none_where_there_is_no_day(self, database_url: str) -> None:
-        connection = await database.Database(database_url).connect()
-        one = partitions.Partitions()
+        connection = await pool.Database(database_url).connect()
+        one = schema.Partitions()
         await one.make(connection, [DAY])
         insert = (
             "INSERT INTO regstream.events (stream, epoch, seq, type, time, priority, region, value) "
@@ -121,9 +119,9 @@ class TestDays:
         await connection.close()
 
     async def test_are_dropped_before_a_day_but_not_under_a_reader(self, database_url: str) -> None:
-        connection = await database.Database(database_url).connect()
+        connection = await pool.Database(database_url).connect()
         await connection.execute("SET lock_timeout = '100ms'")
-        one, days = partitions.Partitions(), [DAY + datetime.timedelta(days=number) for number in range(3)]
+        one, days = schema.Partitions(), [DAY + datetime.timedelta(days=number) for number in range(3)]
         await one.make(connection, days)
         with psycopg.connect(database_url) as reader:
             reader.execute(f"SELECT * FROM regstream.events_{days[0]:%Y%m%d}".encode())

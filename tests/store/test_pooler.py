@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from regstream import errors
-from regstream.broker import pauses
-from regstream.store import archive, database, recorder
+from regstream.broker import backoff
+from regstream.store import pool, reader, recorder
 from scripts import postgres
 from tests import needs, process
 from tests.store import making
@@ -96,7 +96,7 @@ async def test_where_sessions_are_shared_nothing_is_written_and_the_cure_is_said
     assert "pool_mode=session" in one.status.reason
     one.record(records(events(5)))
     with pytest.raises(errors.StoreError, match="pool_mode=session"):
-        await one.archive.page(archive.Question())
+        await one.archive.page(reader.EventQuery())
     assert (rig.count, one.status.waiting) == (0, 5)
     # What a session of ours would set is nobody else's
     with psycopg.connect(url, autocommit=True) as other:
@@ -121,7 +121,7 @@ async def test_with_sessions_of_ones_own_it_works(
     one.record(records(events(5)))
     await kept(one)
     if size > 1:
-        assert len((await one.archive.page(archive.Question())).values) == 5
+        assert len((await one.archive.page(reader.EventQuery())).values) == 5
         # And the lock holds
         other = Rig(url, tmp_path / "other")
         two = await other.open()
@@ -135,15 +135,15 @@ async def test_a_pooler_that_is_set_up_in_another_way_meanwhile_is_noticed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(pauses, "SOON", 0.01)
-    monkeypatch.setattr(pauses, "LONGEST", 0.01)
-    right, given = database.backend, iter([0, 0, 7])
+    monkeypatch.setattr(backoff, "SOON", 0.01)
+    monkeypatch.setattr(backoff, "LONGEST", 0.01)
+    right, given = pool.backend, iter([0, 0, 7])
 
-    async def backend(connection: database.Connection) -> int:
+    async def backend(connection: pool.Connection) -> int:
         # The first two are those of a session that begins
         return await right(connection) + next(given, 0)
 
-    monkeypatch.setattr(database, "backend", backend)
+    monkeypatch.setattr(pool, "backend", backend)
     await rig.open()
     await until(lambda: [name for name, _ in rig.states] == ["live", "away", "live"])
-    assert rig.states[1][1] == database.POOLED
+    assert rig.states[1][1] == pool.POOLED

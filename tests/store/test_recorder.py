@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from regstream import errors, model, store
-from regstream.broker.kafka import log
-from regstream.store import audit, intake, recorder, table
+from regstream import errors, spec, store
+from regstream.broker.kafka import consumer
+from regstream.event import Event, Position
+from regstream.store import audit, recorder, spooled_queue, writer
 from tests.conftest import MakePostgres
 from tests.store import making
 from tests.store.making import Rig, events, kept, records, until
@@ -130,7 +131,7 @@ class TestTheCount:
 
     async def test_many_at_once_and_more_than_are_held_in_memory(self, rig: Rig) -> None:
         one = await rig.open()
-        count = intake.LIMIT + 5_000
+        count = spooled_queue.LIMIT + 5_000
         for first in range(1, count + 1, 500):
             one.record(records(events(500, first=first)))
         await kept(one)
@@ -195,7 +196,7 @@ class TestTheDatabaseIsAway:
         await until(lambda: one.status.state == "away")
         waiting = one.status.waiting
         await until(lambda: one.status.waiting > waiting + 200)
-        assert await one.history("ONE", model.Position(making.EPOCH, 1), 5) is None
+        assert await one.history("ONE", Position(making.EPOCH, 1), 5) is None
         cluster.thaw()
         await until(lambda: one.status.state == "live")
         done.set()
@@ -272,9 +273,9 @@ class TestTheDiskIsFull:
     async def test_of_ours_costs_what_is_counted(self, rig: Rig) -> None:
         rig.limit = 2 * 2**20
         one = await rig.open(url="postgresql://regstream@127.0.0.1:1/none")
-        urgent = events(1_000, "URGENT", priority=model.Priority.CRITICAL)
+        urgent = events(1_000, "URGENT", priority=spec.Priority.CRITICAL)
         for first in range(1, 20_001, 500):
-            one.record(records(events(500, first=first, priority=model.Priority.LOW)))
+            one.record(records(events(500, first=first, priority=spec.Priority.LOW)))
         one.record(records(urgent))
         dropped = dict(one.status.dropped)
         assert dropped["ONE"] > 5_000 and "URGENT" not in dropped
@@ -432,10 +433,10 @@ class TestWithTopics:
 class Topic:
     """A partition as ``kafka.log.Log`` gives it, several at a time."""
 
-    def __init__(self, some: list[model.Event]) -> None:
+    def __init__(self, some: list[Event]) -> None:
         self.events = some
-        self.starts: list[dict[table.Place, int]] = []
-        self.lost: dict[table.Place, int] = {}
+        self.starts: list[dict[writer.Place, int]] = []
+        self.lost: dict[writer.Place, int] = {}
         self.fault: errors.BrokerError | None = None
 
     def source(self) -> store.Source:
@@ -464,14 +465,14 @@ class _Log:
     def follow(self, topics: Any) -> None:
         assert list(topics) == ["t.one"]
 
-    async def fetch(self, limit: int, seconds: float) -> log.Fetched:
+    async def fetch(self, limit: int, seconds: float) -> consumer.FetchedRecords:
         found = self._topic.events[self._next : self._next + min(limit, 700)]
         self._next += len(found)
         if not found:
             await asyncio.sleep(0.01)
-            return log.Fetched([], {}, {})
+            return consumer.FetchedRecords([], {}, {})
         lost, self._topic.lost = self._topic.lost, {}
-        return log.Fetched(records(found), {("t.one", 0): self._next}, lost)
+        return consumer.FetchedRecords(records(found), {("t.one", 0): self._next}, lost)
 
     async def close(self) -> None:
         return

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from regstream import errors, model, store
-from regstream.store import database, replay
-from regstream.store.replay import Spec
+from regstream import errors, store
+from regstream.event import Event
+from regstream.store import pool, replay
+from regstream.store.replay import ReplaySpec
 from tests.conftest import MakePostgres
 from tests.store import making
 from tests.store.making import Rig, events, kept, records, until
@@ -25,7 +26,7 @@ class Stage:
     """Where events go in a test: what was shown and when, and what was announced."""
 
     def __init__(self, one: store.Store, kafka: Any = None) -> None:
-        self.shown: list[model.Event] = []
+        self.shown: list[Event] = []
         self.ticks: list[float] = []
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.full = 0.0
@@ -33,12 +34,12 @@ class Stage:
         ways = replay.Ways(
             self._show, lambda _: self.full, kafka, lambda *news: self.told.append((news[0], {**news[1]}))
         )
-        self.runs = replay.Replays(one.archive, ways, time.time, time.monotonic, lambda: f"R{next(numbers)}")
+        self.runs = replay.ReplayRegistry(one.archive, ways, time.time, time.monotonic, lambda: f"R{next(numbers)}")
 
     def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
         self.told.append((kind, dict(data)))
 
-    def _show(self, event: model.Event) -> None:
+    def _show(self, event: Event) -> None:
         self.shown.append(event)
         self.ticks.append(time.monotonic())
 
@@ -46,12 +47,12 @@ class Stage:
     def ids(self) -> list[str]:
         return [event.id for event in self.shown]
 
-    async def ended(self, run: replay.Run, state: str = "completed") -> None:
+    async def ended(self, run: replay.ReplayRun, state: str = "completed") -> None:
         await until(lambda: run.ended is not None)
         assert (run.state, run.reason if state != "failed" else "") == (state, "")
 
 
-async def stored(rig: Rig, *some: model.Event) -> store.Store:
+async def stored(rig: Rig, *some: Event) -> store.Store:
     one = await rig.open()
     one.record(records(some))
     await kept(one)
@@ -65,7 +66,7 @@ def order(rig: Rig) -> list[str]:
 async def test_all_events_in_their_order_each_once(rig: Rig) -> None:
     one = await stored(rig, *events(2_500, every=0.02), *events(2_500, "TWO", every=0.02), *events(5, at=3_000))
     stage = Stage(one)
-    run = stage.runs.start(Spec(*MINUTE, speed=None))
+    run = stage.runs.start(ReplaySpec(*MINUTE, speed=None))
     await stage.ended(run)
     assert stage.ids == order(rig)[:-5]
     assert (run.sent, run.total, run.progress) == (5_000, 5_000, 1.0)
@@ -77,13 +78,13 @@ async def test_of_some_streams_in_a_part_of_the_time(rig: Rig) -> None:
     one = await stored(rig, *events(60, every=1.0), *events(60, "TWO", every=1.0), *events(60, "THREE", every=1.0))
     stage = Stage(one)
     begin = making.SECOND + 10
-    await stage.ended(stage.runs.start(Spec(begin, begin + 5, ("TWO", "ONE"), speed=None)))
+    await stage.ended(stage.runs.start(ReplaySpec(begin, begin + 5, ("TWO", "ONE"), speed=None)))
     assert stage.ids == [f"{name}/{making.EPOCH}/{seq}" for seq in range(11, 16) for name in ("ONE", "TWO")]
 
 
 async def test_of_nothing_is_completed_at_once(rig: Rig) -> None:
     stage = Stage(await rig.open())
-    run = stage.runs.start(Spec(*MINUTE))
+    run = stage.runs.start(ReplaySpec(*MINUTE))
     await stage.ended(run)
     assert run.sent == 0 and stage.shown == []
 
@@ -92,7 +93,7 @@ async def test_of_nothing_is_completed_at_once(rig: Rig) -> None:
 async def test_the_pace_is_that_of_the_events(rig: Rig, speed: float) -> None:
     one = await stored(rig, *events(200, every=0.02))
     stage = Stage(one)
-    await stage.ended(stage.runs.start(Spec(*MINUTE, speed=speed)))
+    await stage.ended(stage.runs.start(ReplaySpec(*MINUTE, speed=speed)))
     first = stage.ticks[0]
     for number, tick in enumerate(stage.ticks):
         # None before its time, and whatever made some late makes none of those that follow late
@@ -103,14 +104,14 @@ async def test_the_pace_is_that_of_the_events(rig: Rig, speed: float) -> None:
 async def test_events_of_one_time_leave_together(rig: Rig) -> None:
     one = await stored(rig, *events(50, at=0.0), *events(50, first=51, at=0.3))
     stage = Stage(one)
-    await stage.ended(stage.runs.start(Spec(*MINUTE)))
+    await stage.ended(stage.runs.start(ReplaySpec(*MINUTE)))
     assert stage.ticks[50] - stage.ticks[49] >= 0.29
 
 
 async def test_a_pause_moves_what_is_left_by_its_length(rig: Rig) -> None:
     one = await stored(rig, *events(100, every=0.02))
     stage = Stage(one)
-    run = stage.runs.start(Spec(*MINUTE))
+    run = stage.runs.start(ReplaySpec(*MINUTE))
     await until(lambda: run.sent >= 20)
     assert stage.runs.pause("R1").state == "paused" and stage.runs.pause("R1").state == "paused"
     await asyncio.sleep(0.1)
@@ -131,7 +132,7 @@ async def test_a_pause_moves_what_is_left_by_its_length(rig: Rig) -> None:
 async def test_it_can_be_cancelled_at_any_moment(rig: Rig, after: float) -> None:
     one = await stored(rig, *events(1_000, every=0.02))
     stage = Stage(one)
-    run = stage.runs.start(Spec(*MINUTE))
+    run = stage.runs.start(ReplaySpec(*MINUTE))
     await asyncio.sleep(after)
     assert (await stage.runs.cancel("R1")).state == "cancelled"
     sent = len(stage.shown)
@@ -147,9 +148,9 @@ async def test_it_can_be_cancelled_at_any_moment(rig: Rig, after: float) -> None
 async def test_a_paused_run_can_be_cancelled_and_all_end_with_the_daemon(rig: Rig) -> None:
     one = await stored(rig, *events(1_000, every=0.02))
     stage = Stage(one)
-    runs = [stage.runs.start(Spec(*MINUTE)) for _ in range(replay.MAX_RUNNING)]
+    runs = [stage.runs.start(ReplaySpec(*MINUTE)) for _ in range(replay.MAX_RUNNING)]
     with pytest.raises(errors.Overloaded):
-        stage.runs.start(Spec(*MINUTE))
+        stage.runs.start(ReplaySpec(*MINUTE))
     stage.runs.pause("R1")
     await stage.runs.close()
     assert {run.state for run in runs} == {"cancelled"}
@@ -162,7 +163,7 @@ async def test_readers_that_keep_reading_are_waited_for(rig: Rig) -> None:
     one = await stored(rig, *events(1_000))
     stage = Stage(one)
     stage.full = 0.3
-    run = stage.runs.start(Spec(*MINUTE, speed=None))
+    run = stage.runs.start(ReplaySpec(*MINUTE, speed=None))
     await until(lambda: len(stage.shown) == replay.PIECE)
     await asyncio.sleep(0.1)
     assert len(stage.shown) == replay.PIECE
@@ -174,14 +175,14 @@ async def test_readers_that_keep_reading_are_waited_for(rig: Rig) -> None:
 class TestTheDatabaseGoes:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(database, "CONNECT_SECONDS", 1.0)
+        monkeypatch.setattr(pool, "CONNECT_SECONDS", 1.0)
 
     async def test_and_comes_back_in_the_middle(self, make_postgres: MakePostgres, tmp_path: pathlib.Path) -> None:
         cluster = make_postgres()
         rig = Rig(cluster.url(), tmp_path / "store")
         one = await stored(rig, *events(20_000, every=0.002))
         stage = Stage(one)
-        run = stage.runs.start(Spec(*MINUTE, speed=20.0))
+        run = stage.runs.start(ReplaySpec(*MINUTE, speed=20.0))
         await until(lambda: run.sent > 2_000)
         await asyncio.to_thread(cluster.kill)
         await until(lambda: run.reason != "")
@@ -198,7 +199,7 @@ class TestTheDatabaseGoes:
         cluster = make_postgres()
         rig = Rig(cluster.url(), tmp_path / "store")
         stage = Stage(await stored(rig, *events(20_000, every=0.002)))
-        run = stage.runs.start(Spec(*MINUTE, speed=20.0))
+        run = stage.runs.start(ReplaySpec(*MINUTE, speed=20.0))
         await until(lambda: run.sent > 1_000)
         await asyncio.to_thread(cluster.stop)
         await stage.ended(run, "failed")
@@ -212,12 +213,12 @@ class TestIntoTopics:
 
     async def test_without_kafka_it_is_refused(self, rig: Rig) -> None:
         with pytest.raises(errors.Conflict, match="KAFKA_BROKER"):
-            Stage(await rig.open()).runs.start(Spec(*MINUTE, topics="copy"))
+            Stage(await rig.open()).runs.start(ReplaySpec(*MINUTE, topics="copy"))
 
     async def test_a_cluster_that_is_away_for_a_moment_is_waited_for(self, rig: Rig) -> None:
         cluster = Cluster(fail=2)
         stage = Stage(await stored(rig, *events(1_000)), cluster.resend)
-        run = stage.runs.start(Spec(*MINUTE, speed=None, topics={"ONE": "copy"}))
+        run = stage.runs.start(ReplaySpec(*MINUTE, speed=None, topics={"ONE": "copy"}))
         await stage.ended(run)
         assert [event.id for event in cluster.taken] == order(rig) and stage.shown == []
         assert cluster.topics == [{"ONE": "copy"}] * 5
@@ -225,18 +226,18 @@ class TestIntoTopics:
     async def test_what_is_refused_for_good_ends_it(self, rig: Rig) -> None:
         cluster = Cluster(fail=99, final=True)
         stage = Stage(await stored(rig, *events(10)), cluster.resend)
-        run = stage.runs.start(Spec(*MINUTE, topics="copy"))
+        run = stage.runs.start(ReplaySpec(*MINUTE, topics="copy"))
         await stage.ended(run, "failed")
         assert run.reason == "away"
 
 
 class Cluster:
     def __init__(self, fail: int, final: bool = False) -> None:
-        self.taken: list[model.Event] = []
+        self.taken: list[Event] = []
         self.topics: list[str | Mapping[str, str]] = []
         self._fail, self._final = fail, final
 
-    async def resend(self, topics: str | Mapping[str, str], some: Sequence[model.Event]) -> None:
+    async def resend(self, topics: str | Mapping[str, str], some: Sequence[Event]) -> None:
         if self._fail:
             self._fail -= 1
             raise errors.BrokerError("away", len(some), final=self._final)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regstream.store import recorder, retention
+from regstream.store import recorder, schema
 from tests.store import making
 from tests.store.making import Rig, events, kept, records, until
 
 DAY = 86_400.0
 KEEP = 30 * DAY
 NOW = making.SECOND
-Span = retention.Span
+Span = schema.RetentionSpan
 
 
 def days(*back: float, length: float = DAY - 1) -> list[Span]:
@@ -28,32 +28,30 @@ def days(*back: float, length: float = DAY - 1) -> list[Span]:
 
 class TestTheLimit:
     def test_is_what_is_kept_back_from_now_where_there_is_no_hole(self) -> None:
-        assert retention.limit(days(*range(1, 60)), NOW, KEEP).time == pytest.approx(NOW - KEEP, abs=2 * 60)
+        assert schema.limit(days(*range(1, 60)), NOW, KEEP).time == pytest.approx(NOW - KEEP, abs=2 * 60)
 
     def test_a_hole_counts_as_a_day_at_most(self) -> None:
-        found = retention.limit(days(*range(400, 460)), NOW, KEEP)
+        found = schema.limit(days(*range(400, 460)), NOW, KEEP)
         assert found.time == pytest.approx(NOW - (399 + 29) * DAY, abs=60)
         assert found.hole == Span(NOW - 399 * DAY - 1, NOW)
 
     def test_a_clock_that_jumped_is_seen_after_it_has_made_events_and_after_many_restarts(self) -> None:
         recent = [Span(NOW - 100 * number, NOW - 100 * number) for number in range(1, 20)]
-        found = retention.limit([*days(*range(400, 420)), *recent], NOW, KEEP)
+        found = schema.limit([*days(*range(400, 420)), *recent], NOW, KEEP)
         assert found.time == -math.inf and found.hole.newest == NOW - 1900
 
     def test_what_is_kept_for_hours_is_not_gone_by_a_jump_either(self) -> None:
-        assert retention.limit(days(400, length=5 * 3600), NOW, 12 * 3600).time < NOW - 400 * DAY
+        assert schema.limit(days(400, length=5 * 3600), NOW, 12 * 3600).time < NOW - 400 * DAY
 
     def test_what_is_of_the_future_counts_as_nothing(self) -> None:
         some = days(*range(1, 60))
-        assert retention.limit([*some, Span(NOW + 900 * DAY, NOW + 901 * DAY)], NOW, KEEP) == retention.limit(
-            some, NOW, KEEP
-        )
+        assert schema.limit([*some, Span(NOW + 900 * DAY, NOW + 901 * DAY)], NOW, KEEP) == schema.limit(some, NOW, KEEP)
 
     def test_events_once_a_day_count_whole(self) -> None:
-        assert retention.limit(days(*range(60), length=0), NOW, KEEP).time == NOW - KEEP
+        assert schema.limit(days(*range(60), length=0), NOW, KEEP).time == NOW - KEEP
 
     def test_of_no_events_nothing_is_old(self) -> None:
-        assert retention.limit([], NOW, KEEP).time == -math.inf
+        assert schema.limit([], NOW, KEEP).time == -math.inf
 
     @given(
         st.dictionaries(st.integers(0, 10_000), st.integers(0, 3_599), max_size=30),
@@ -64,7 +62,7 @@ class TestTheLimit:
         self, at: dict[int, int], jump: int, keep: float
     ) -> None:
         some = [Span(NOW - begin * 3600 - length, NOW - begin * 3600) for begin, length in at.items()]
-        right, wrong = (retention.limit(some, now, keep).time for now in (NOW, NOW + jump * DAY))
+        right, wrong = (schema.limit(some, now, keep).time for now in (NOW, NOW + jump * DAY))
         assert right <= NOW - keep and right <= wrong
         lost = sum(max(0.0, min(one.newest, wrong) - max(one.oldest, right)) for one in some)
         assert lost <= min(DAY, keep / 2) + 1
@@ -74,7 +72,7 @@ class TestTheLimit:
 def today(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Its clock is right, at noon or so; it looks after days all the time."""
     monkeypatch.setattr(recorder, "DAYS_SECONDS", 0.05)
-    monkeypatch.setattr(retention, "NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(schema, "NOTICE_SECONDS", 0.0)
     rig.now = time.time()
     return rig
 
@@ -117,7 +115,7 @@ class TestDays:
         self, today: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "regstream.store")
-        monkeypatch.setattr(retention, "NOTICE_SECONDS", 3600.0)
+        monkeypatch.setattr(schema, "NOTICE_SECONDS", 3600.0)
         await fill(today, 0, 1, 2, 3)
         one = await today.open(keep=2 * DAY)
         await until(lambda: any("will be dropped in 60 min" in one for one in caplog.messages))
@@ -165,7 +163,7 @@ class TestDays:
             assert f"DROP TABLE regstream.{name(today, 45)}, regstream." in warning
 
     async def test_a_table_without_a_row_goes_at_once(self, today: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(retention, "NOTICE_SECONDS", 3600.0)
+        monkeypatch.setattr(schema, "NOTICE_SECONDS", 3600.0)
         await fill(today, 5)
         today.rows("TRUNCATE regstream.events")
         await today.open(keep=2 * DAY)

@@ -14,9 +14,10 @@ from urllib import parse
 import psycopg
 import pytest
 
-from regstream import errors, model
-from regstream.broker import pauses
-from regstream.store import archive, database, notes, partitions, table
+from regstream import errors
+from regstream.broker import backoff
+from regstream.event import Event
+from regstream.store import journal, pool, reader, schema, writer
 from tests import databases
 from tests.store import making, test_recorder
 from tests.store.making import Rig, events, kept, records, until
@@ -44,7 +45,7 @@ HOSTILE = {
     "synchronous_commit": "off",
 }
 CONTROL = test_recorder.TestNotes.CONTROL
-QUESTION = archive.Question(("ONE",))
+QUESTION = reader.EventQuery(("ONE",))
 FAR = "zürich 銀行 \U0001f3e6 €"
 
 
@@ -75,18 +76,18 @@ class TestSettings:
         return database_url
 
     async def test_every_one_is_as_it_is_relied_on(self, hostile: str) -> None:
-        connection = await database.Database(hostile).connect()
+        connection = await pool.Database(hostile).connect()
         try:
-            found = dict(await database.fetch(connection, database.sql.SQL("SELECT name, setting FROM pg_settings")))
+            found = dict(await pool.fetch(connection, pool.sql.SQL("SELECT name, setting FROM pg_settings")))
             shown = {
-                name: (await database.fetch(connection, database.sql.SQL(f"SHOW {name}")))[0][0]  # type: ignore[arg-type]
-                for name in database.SETTINGS
+                name: (await pool.fetch(connection, pool.sql.SQL(f"SHOW {name}")))[0][0]  # type: ignore[arg-type]
+                for name in pool.SETTINGS
                 if name in found
             }
         finally:
             await connection.close()
         wanted = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "1min"}
-        assert shown == {name: wanted.get(name, value) for name, value in database.SETTINGS.items() if name in found}
+        assert shown == {name: wanted.get(name, value) for name, value in pool.SETTINGS.items() if name in found}
         assert found["client_encoding"] == "UTF8"
 
     async def test_what_is_kept_is_the_same_after_a_second_start(self, hostile: str, tmp_path: pathlib.Path) -> None:
@@ -103,12 +104,12 @@ class TestSettings:
         assert again.status.state == "live", again.status.reason
         assert again.memory.rows("svp") == {FAR: {"spend": 0.1}}
         assert [one.value for one in again.memory.past("ONE")] == [one.value for one in some]
-        found = await again.archive.events(QUESTION, archive.START, 10)
+        found = await again.archive.events(QUESTION, reader.START, 10)
         assert [(event.value, event.key, event.head.time) for _, event in found] == [
             (one.value, one.key, one.head.time) for one in some
         ]
         (bucket,) = await again.archive.figures(
-            archive.Question(("ONE",), making.SECOND, making.SECOND + 60), archive.Figures("avg", ("n",), 60)
+            reader.EventQuery(("ONE",), making.SECOND, making.SECOND + 60), reader.Figures("avg", ("n",), 60)
         )
         assert (bucket.time, bucket.value) == (making.SECOND // 60 * 60, 3.0)
         assert [call for _, call in await again.archive.controls()] == [CONTROL]
@@ -152,7 +153,7 @@ class TestEncodings:
             one.memory.keep({"svp": {text: {"name": text}}})
             one.note(CONTROL._replace(actor=text))
         await kept(one)
-        found = await one.archive.events(QUESTION, archive.START, 10)
+        found = await one.archive.events(QUESTION, reader.START, 10)
         assert [(event.value, event.key) for _, event in found] == [
             (event.value, event.key) for event in some[:fitting]
         ]
@@ -179,10 +180,12 @@ class TestWhateverFails:
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pauses, "SOON", 0.01)
-        monkeypatch.setattr(pauses, "LONGEST", 0.01)
+        monkeypatch.setattr(backoff, "SOON", 0.01)
+        monkeypatch.setattr(backoff, "LONGEST", 0.01)
 
-    @pytest.mark.parametrize("place", [(table.Table, "write"), (partitions.Partitions, "find"), (table.Table, "seed")])
+    @pytest.mark.parametrize(
+        "place", [(writer.EventsTable, "write"), (schema.Partitions, "find"), (writer.EventsTable, "seed")]
+    )
     async def test_while_it_records(self, rig: Rig, monkeypatch: pytest.MonkeyPatch, place: tuple[type, str]) -> None:
         faults: list[Exception] = [
             KeyError("state"), ValueError("no number"), OverflowError("too large"), AttributeError("gone"),
@@ -209,15 +212,15 @@ class TestWhateverFails:
         serving.cancel()
 
     async def test_the_reason_names_the_class_where_the_text_says_nothing(self) -> None:
-        assert database.fault(KeyError("state")).reason == "KeyError: 'state'"
-        assert database.fault(AssertionError()).reason == "AssertionError: AssertionError"
-        assert database.fault(psycopg.DataError("bad\nline 2")).reason == "bad"
+        assert pool.fault(KeyError("state")).reason == "KeyError: 'state'"
+        assert pool.fault(AssertionError()).reason == "AssertionError: AssertionError"
+        assert pool.fault(psycopg.DataError("bad\nline 2")).reason == "bad"
 
     async def test_notes_that_nobody_understands_are_refused_and_hold_up_none(self, rig: Rig) -> None:
         one = await rig.open(url="postgresql://regstream@127.0.0.1:1/none")
-        pen = notes.Pen("E0", lambda: making.SECOND)
-        bad = [(notes.AUDIT, b"{"), (notes.AUDIT, b"[1]"), (notes.SEED, b"x"), (notes.ENTITIES, b"[]"),
-               (notes.ENTITIES, b'{"svp":1}'), (notes.ENTITIES, b"\xff")]  # fmt: skip
+        pen = journal.Journal("E0", lambda: making.SECOND)
+        bad = [(journal.AUDIT, b"{"), (journal.AUDIT, b"[1]"), (journal.SEED, b"x"), (journal.ENTITIES, b"[]"),
+               (journal.ENTITIES, b'{"svp":1}'), (journal.ENTITIES, b"\xff")]  # fmt: skip
         one._intake.put([pen.write(kind, value) for kind, value in bad])
         one.note(CONTROL)
         one.record(records(events(2)))
@@ -262,28 +265,30 @@ class TestWhateverFails:
     async def test_what_is_asked_fails_as_the_database_does(self, rig: Rig) -> None:
         one = await rig.open()
 
-        async def odd(_: database.Connection) -> None:
+        async def odd(_: pool.Connection) -> None:
             raise NotImplementedError("can't parse")
 
         with pytest.raises(errors.StoreError, match="NotImplementedError: can't parse"):
             await one.archive._base.ask(odd)
 
 
-async def _written(rig: Rig, some: list[model.Event]) -> table.Written:
-    connection = await database.Database(rig.url).connect()
+async def _written(rig: Rig, some: list[Event]) -> writer.Written:
+    connection = await pool.Database(rig.url).connect()
     try:
-        return await table.Table(connection, partitions.Partitions()).write(table.Batch(some, notes.sort([]), {}))
+        return await writer.EventsTable(connection, schema.Partitions()).write(
+            writer.WriteBatch(some, journal.sort([]), {})
+        )
     finally:
         await connection.close()
 
 
 async def test_two_that_need_a_day_at_the_same_moment_both_have_it(database_url: str) -> None:
-    base = database.Database(database_url)
+    base = pool.Database(database_url)
     days = [datetime.date(2027, 1, 1) + datetime.timedelta(days=number) for number in range(5)]
     async with contextlib.AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(await base.connect()) for _ in range(4)]
-        them = [partitions.Partitions() for _ in connections]
+        them = [schema.Partitions() for _ in connections]
         await asyncio.gather(*(one.make(made, days) for one, made in zip(them, connections, strict=True)))
-        again = partitions.Partitions()
+        again = schema.Partitions()
         await again.find(connections[0])
     assert [one.missing(days) for one in (*them, again)] == [[]] * 5

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regstream import config, model
-from regstream.generate import exact, vocabulary
-from regstream.generate import stream as streams
-from regstream.store import archive, memory, notes, rows
+from regstream import config, spec
+from regstream.event import Event
+from regstream.functions import registry
+from regstream.generator import persistence as generator_persistence
+from regstream.generator import stream as streams
+from regstream.store import journal, persistence, reader, rows
 from tests import databases
 from tests.store import making, test_recorder
 from tests.store.making import Rig, events, kept, records
@@ -39,7 +41,7 @@ LEAVES = (
     | ANY_TEXT.map(mark_safe)
     | st.datetimes()
     | st.datetimes(timezones=st.just(datetime.UTC))
-    | st.floats(0, 4e9).map(vocabulary.Instant.at)
+    | st.floats(0, 4e9).map(registry.Instant.at)
     | st.dates()
     | st.times()
     | st.timedeltas()
@@ -94,22 +96,26 @@ def same(one: Any, other: Any) -> bool:
 class TestEveryValue:
     @given(VALUES)
     def test_comes_back_from_the_spool(self, value: Any) -> None:
-        assert same(exact.decode(orjson.loads(orjson.dumps(exact.encode(value)))), value)
+        assert same(
+            generator_persistence.decode(orjson.loads(orjson.dumps(generator_persistence.encode(value)))), value
+        )
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(value=VALUES)
     def test_comes_back_from_jsonb(self, connection: psycopg.Connection, value: Any) -> None:
-        row = connection.execute("SELECT %s::jsonb", [rows.jsonb({"x": exact.encode(value)})]).fetchone()
-        assert row is not None and same(exact.decode(row[0]["x"]), value)
+        row = connection.execute(
+            "SELECT %s::jsonb", [rows.jsonb({"x": generator_persistence.encode(value)})]
+        ).fetchone()
+        assert row is not None and same(generator_persistence.decode(row[0]["x"]), value)
 
     @given(ANY_TEXT | st.sampled_from(["nul\0", "\ud800", "\ud83c\udfe6", "\\ud800", "\ue000"]))
     def test_a_key_comes_back_in_a_row(self, key: str) -> None:
         row = ("S", "E", 1, "s", datetime.datetime.now(datetime.UTC), rows.escaped(key), "LOW", "R", "{}")
-        assert exact.plain(rows.escaped(key)) and rows.event(row).key == key
+        assert generator_persistence.plain(rows.escaped(key)) and rows.event(row).key == key
 
     @given(st.integers(0, 253_402_300_799_999))
     def test_a_time_comes_back_in_a_row(self, millis: int) -> None:
-        text = vocabulary.time_text(millis / 1000)
+        text = registry.time_text(millis / 1000)
         row = ("S", "E", 1, "s", datetime.datetime.fromisoformat(text), None, "LOW", "R", "{}")
         assert rows.event(row).head.time == text
 
@@ -124,22 +130,22 @@ class TestEveryValue:
         value, written, levels = "\0", {}, 0
         with pytest.raises(ValueError, match="240 levels"):
             while levels < 1_000:
-                written = {"entity": {"key": {"field": exact.encode(value)}}}
+                written = {"entity": {"key": {"field": generator_persistence.encode(value)}}}
                 deepest, value, levels = value, wrap(value), levels + 1
         assert levels >= 80
-        assert exact.decode(orjson.loads(orjson.dumps(written))["entity"]["key"]["field"]) == deepest
+        assert generator_persistence.decode(orjson.loads(orjson.dumps(written))["entity"]["key"]["field"]) == deepest
 
     @pytest.mark.parametrize("value", [{"$int": "x"}, {"$tuple": 5}, {"$range": [1, 2, 3, 4]}, {"$instant": None}])
     def test_what_nothing_was_is_no_value(self, value: Any) -> None:
         with pytest.raises(ValueError, match=r".+"):
-            exact.decode(value)
+            generator_persistence.decode(value)
 
 
-def restarted(left: list[model.Event], work: Any) -> memory.Memory:
+def restarted(left: list[Event], work: Any) -> persistence.StreamStates:
     """What the next start finds in the spool, after ``work`` was done with the memory of this one."""
-    pen = notes.Pen("E1", lambda: making.SECOND)
-    work(memory.Memory(lambda kind, value: left.append(pen.write(kind, value)), numbers=True))
-    again = memory.Memory(lambda *_: None, numbers=True)
+    pen = journal.Journal("E1", lambda: making.SECOND)
+    work(persistence.StreamStates(lambda kind, value: left.append(pen.write(kind, value)), numbers=True))
+    again = persistence.StreamStates(lambda *_: None, numbers=True)
     again.leave(left, {})
     return again
 
@@ -163,17 +169,17 @@ streams:
 """
 
 
-def workshop(folder: pathlib.Path, expression: str) -> streams.Workshop:
+def workshop(folder: pathlib.Path, expression: str) -> streams.GenerationContext:
     path = folder / "streams.yaml"
     path.write_text(CATALOG % orjson.dumps("{{ " + expression + " }}").decode())
-    made = streams.Workshop(
+    made = streams.GenerationContext(
         config.load(path, folder / "none", folder / "templates", "development"), 1, streams.Identity("s", "r")
     )
     made.fill(making.SECOND)
     return made
 
 
-def after_an_event(folder: pathlib.Path, expression: str) -> tuple[streams.Workshop, dict[str, Any]]:
+def after_an_event(folder: pathlib.Path, expression: str) -> tuple[streams.GenerationContext, dict[str, Any]]:
     here = workshop(folder, expression)
     batch = streams.Stream(here.catalog.streams["S"], here, "E").next_batch(making.SECOND, 1)
     assert batch.error is None
@@ -186,7 +192,7 @@ class TestRowsOfEntities:
         here, changes = after_an_event(tmp_path, expression)
         again = restarted([], lambda one: one.keep(changes))
         there = workshop(tmp_path, expression)
-        there.recall(streams.Workshop(model.EMPTY, 1, there.identity), again.rows)
+        there.recall(streams.GenerationContext(spec.EMPTY, 1, there.identity), again.rows)
         assert same(there.pools["svp"][0], here.pools["svp"][0])
         # And what events say next is the same
         said = [
@@ -197,9 +203,9 @@ class TestRowsOfEntities:
     @pytest.mark.parametrize("value", [datetime.date(2026, 3, 26).isocalendar(), "x".upper, CIRCLE])
     def test_a_value_that_cannot_be_kept_is_counted_and_named_and_holds_up_no_other(self, value: Any) -> None:
         changes = {"svp": {"a": {"other": 1, "x": value}}}
-        counted: list[memory.Memory] = []
+        counted: list[persistence.StreamStates] = []
 
-        def work(one: memory.Memory) -> None:
+        def work(one: persistence.StreamStates) -> None:
             one.keep({"svp": {"a": {"other": 7, "x": 8.0}}})
             one.keep(changes)
             counted.append(one)
@@ -211,19 +217,19 @@ class TestRowsOfEntities:
 
     @pytest.mark.parametrize("key", ["nul\0", "\ud800"])
     def test_so_is_a_row_whose_key_cannot_be(self, key: str) -> None:
-        counted: list[memory.Memory] = []
+        counted: list[persistence.StreamStates] = []
 
-        def work(one: memory.Memory) -> None:
+        def work(one: persistence.StreamStates) -> None:
             one.keep({"svp": {key: {"x": 1}, "b": {"x": 2}}})
             counted.append(one)
 
         assert restarted([], work).rows("svp") == {"b": {"x": 2}}
-        assert counted[0].refused == 1 and exact.escaped(key) in counted[0].refusal
+        assert counted[0].refused == 1 and generator_persistence.escaped(key) in counted[0].refusal
 
     async def test_are_the_same_from_the_database(self, rig: Rig) -> None:
         state = {
             "float": 1.0, "large": 1e22, "zero": -0.0, "whole": 2**64, "text": "a\0\ud800", "order": {"b": 1, "a": 2},
-            "keys": {1: "x", "1": "y"}, "time": vocabulary.Instant.at(making.SECOND), "tuple": (1, [2.0]),
+            "keys": {1: "x", "1": "y"}, "time": registry.Instant.at(making.SECOND), "tuple": (1, [2.0]),
         }  # fmt: skip
         one = await rig.open()
         one.memory.keep({"svp": {"a": state}})
@@ -250,7 +256,7 @@ async def test_events_have_their_keys_again(rig: Rig) -> None:
     some = [event for seq, key in enumerate(keys, 1) for event in events(1, first=seq, key=key)]
     one.record(records(some))
     await kept(one)
-    found = await one.archive.events(archive.Question(), archive.START, 100)
+    found = await one.archive.events(reader.EventQuery(), reader.START, 100)
     assert [(event.key, event.value) for _, event in found] == [(event.key, event.value) for event in some]
     assert one.status.refused == 0
 

@@ -41,6 +41,6 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machine.Machine]:
     folder = tmp_path_factory.mktemp("checkouts")
     shared = {"/checkout": checkout(folder / "one"), "/newer": checkout(folder / "two", "0.1.1")}
     broken = checkout(folder / "three", "0.1.2")
-    (broken / "regstream" / "daemon" / "__init__.py").write_text("raise RuntimeError('this version is broken')\n")
+    (broken / "regstream" / "daemon.py").write_text("raise RuntimeError('this version is broken')\n")
     with machine.booted({**shared, "/broken": broken, "/wheels": machine.wheels()}) as one:
         yield one

@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from regstream import broker, model
+from regstream import broker, spec
+from regstream.event import Event, Head
 
 MAGIC = struct.pack("=I", 0xF7525331)
 MOST_EVENTS = 200
@@ -40,7 +41,7 @@ class Found(NamedTuple):
     events: int
 
 
-def split(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
+def split(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """The same events in the same order, in parts that may each become a block."""
     for _, group in itertools.groupby(events, operator.attrgetter("head")):
         alike = list(group)
@@ -48,7 +49,7 @@ def split(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
             yield from _halved(alike[at : at + MOST_EVENTS])
 
 
-def _halved(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
+def _halved(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     middle = len(events) // 2
     if not middle or sum([len(event.value) for event in events]) <= MOST_BYTES:
         yield events
@@ -57,7 +58,7 @@ def _halved(events: Sequence[model.Event]) -> Iterator[Sequence[model.Event]]:
         yield from _halved(events[middle:])
 
 
-def pack(events: Sequence[model.Event], first: int) -> tuple[bytes, bytes]:
+def pack(events: Sequence[Event], first: int) -> tuple[bytes, bytes]:
     """The block of ``events``, which share a head, in two parts; ``first`` is the mark of the first event."""
     _, seqs, texts, values = zip(*events, strict=True)
     keys = [None if text is None else text.encode(*broker.KEYS) for text in texts]
@@ -76,7 +77,7 @@ def pack(events: Sequence[model.Event], first: int) -> tuple[bytes, bytes]:
     return _FRONT.pack(MAGIC, len(body), zlib.crc32(body)), body
 
 
-def _pack_head(head: model.Head) -> bytes:
+def _pack_head(head: Head) -> bytes:
     texts = [text.encode(*broker.KEYS) for text in head]
     return _HEAD.pack(*map(len, texts)) + b"".join(texts)
 
@@ -106,7 +107,7 @@ def search(data: bytes, start: int) -> Iterator[Found]:
             at = data.find(MAGIC, at + 1)
 
 
-def unpack(data: bytes, found: Found) -> list[model.Event]:
+def unpack(data: bytes, found: Found) -> list[Event]:
     """The events of a sound block."""
     at = found.start + _FRONT.size
     _, count, length = _INNER.unpack_from(data, at)
@@ -121,12 +122,12 @@ def unpack(data: bytes, found: Found) -> list[model.Event]:
         keys.append(None if size < 0 else data[at : at + size].decode(*broker.KEYS))
         at += max(size, 0)
     return [
-        model.Event(head, seq, key, data[end - size : end])
+        Event(head, seq, key, data[end - size : end])
         for seq, key, size, end in zip(seqs, keys, value_sizes, _ends(at, value_sizes), strict=True)
     ]
 
 
-def head(data: bytes, found: Found) -> tuple[model.Head, int, int]:
+def head(data: bytes, found: Found) -> tuple[Head, int, int]:
     """Head of a sound block, and ``seq`` of its first and last event."""
     at = found.start + _FRONT.size
     _, count, length = _INNER.unpack_from(data, at)
@@ -135,13 +136,13 @@ def head(data: bytes, found: Found) -> tuple[model.Head, int, int]:
     return _unpack_head(data[at : at + length]), seqs[0], seqs[-1]
 
 
-def _unpack_head(data: bytes) -> model.Head:
+def _unpack_head(data: bytes) -> Head:
     sizes = _HEAD.unpack_from(data)
     texts = [
         data[end - size : end].decode(*broker.KEYS) for size, end in zip(sizes, _ends(_HEAD.size, sizes), strict=True)
     ]
     stream, epoch, kind, topic, priority, time, region = texts
-    return model.Head(stream, epoch, kind, topic, model.Priority(priority), time, region)
+    return Head(stream, epoch, kind, topic, spec.Priority(priority), time, region)
 
 
 def _column(kind: str, data: bytes, at: int, count: int) -> tuple[array.array[int], int]:

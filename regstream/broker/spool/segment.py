@@ -10,8 +10,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from regstream import model
 from regstream.broker.spool import block
+from regstream.event import Event, Head
 
 
 class Loss(NamedTuple):
@@ -27,7 +27,7 @@ class Loss(NamedTuple):
     events: int
 
 
-def loss(events: Sequence[model.Event]) -> Loss:
+def loss(events: Sequence[Event]) -> Loss:
     """The loss of events that follow each other in their stream, of which there is at least one."""
     first, last = events[0], events[-1]
     return Loss(first.head.stream, first.head.epoch, first.seq, last.seq, len(events))
@@ -42,7 +42,7 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
-    def add(self, head: model.Head, first: int, last: int, count: int) -> None:
+    def add(self, head: Head, first: int, last: int, count: int) -> None:
         """Count events, the first and last of which have these numbers in their stream."""
         self._add((head.stream, head.epoch), first, last, count)
 
@@ -113,7 +113,7 @@ class Segment:
         """Whether the file is open."""
         return self._fd >= 0
 
-    def write(self, blocks: Sequence[tuple[int, Sequence[model.Event], tuple[bytes, bytes]]]) -> None:
+    def write(self, blocks: Sequence[tuple[int, Sequence[Event], tuple[bytes, bytes]]]) -> None:
         """Append blocks (mark of the first event, events, bytes) with one write.
 
         Raises OSError, and then the file is as it was before, or closed if even that cannot be done.
@@ -166,14 +166,14 @@ class Segment:
         before = self._totals[at - 1] if at else 0
         return self.count - before - max(0, after - self._first(at) + 1), self.size - self._starts[at]
 
-    def read(self, after: int, before: int, count: int) -> tuple[list[model.Event], int, int]:
+    def read(self, after: int, before: int, count: int) -> tuple[list[Event], int, int]:
         """Events with marks behind ``after``, of blocks that begin before mark ``before``, until there are ``count``.
 
         The last block is given whole. With them the mark of the last, and how many blocks could not be read; raises
         OSError.
         """
         begin, stop = self._range(after, before, count)
-        events: list[model.Event] = []
+        events: list[Event] = []
         bad = 0
         for at, data in self._blocks(begin, stop):
             found = block.sound(data, 0)
