@@ -23,7 +23,7 @@ from regstream.generator import stream as generated
 from regstream.server import routes
 from tests.support import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 NOW = 1_795_435_200.123
 COMMANDS = ("run", "validate", "preview", "generate", "plan", "schema", "tail", "check", "replay")
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
